@@ -1,0 +1,1 @@
+"""Kernels owned by the compiler. Import as `qcompiler.kernels`."""

@@ -1,0 +1,1 @@
+"""Graph passes, one per file. Import as `qcompiler.passes`."""

@@ -1,0 +1,1 @@
+"""Compilation targets, one family per folder. Import as `qcompiler.targets`."""
