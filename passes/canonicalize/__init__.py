@@ -1,0 +1,1 @@
+"""Function-preserving clean-up: constants, batch norm, composite ops."""

@@ -1,0 +1,1 @@
+"""Assignment of precisions and lowering to quantized ops."""

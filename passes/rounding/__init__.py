@@ -1,0 +1,1 @@
+"""Weights to integers, and corrections of what rounding broke."""

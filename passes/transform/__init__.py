@@ -1,0 +1,1 @@
+"""Function-preserving rescaling between layers."""

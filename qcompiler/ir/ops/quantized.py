@@ -1,0 +1,223 @@
+"""Ops between real numbers, codes and accumulators. Rounding is an attribute of these ops only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import GraphError
+from ..dims import same
+from ..dtypes import DType
+from ..fixed_point import PROFILES, rescale
+from ..quant import QuantParams
+from .spec import AttrSpec, Op, RunContext, TensorType, broadcast_shapes, centred
+
+
+def _quantize_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
+    x, quant = inputs[0], attrs["quant"]
+    if not x.dtype.is_float:
+        raise GraphError(f"takes real numbers, got {x.dtype.name}")
+    if attrs["rounding"] != "half_even":
+        raise GraphError(f"rounding is half_even, got {attrs['rounding']!r}")
+    _check_channels(quant, x.shape)
+    return [TensorType(quant.dtype, x.shape, quant)]
+
+
+def _check_channels(quant: QuantParams, shape: tuple[Any, ...]) -> None:
+    if quant.axis is None:
+        return
+    if quant.axis >= len(shape):
+        raise GraphError(f"quantization axis {quant.axis} outside rank {len(shape)}")
+    size = shape[quant.axis]
+    if quant.group_size is None and not same(quant.scale.shape[0], size):
+        raise GraphError(f"{quant.scale.shape[0]} scales for {size} channels")
+
+
+def _quantize(ctx: RunContext, x: np.ndarray) -> np.ndarray:
+    return ctx.attrs["quant"].quantize(x)
+
+
+def _dequantize_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
+    if inputs[0].quant is None:
+        raise GraphError("operand carries no quantization parameters")
+    return [TensorType(DType.float32, inputs[0].shape)]
+
+
+def _dequantize(ctx: RunContext, x: np.ndarray) -> np.ndarray:
+    return _quant_of(ctx, 0).dequantize(x)
+
+
+def _quant_of(ctx: RunContext, index: int) -> QuantParams:
+    value = ctx.node.inputs[index]
+    if value is None or value.quant is None:
+        raise GraphError(f"{ctx.node.where()}: operand {index} carries no quantization parameters")
+    return value.quant
+
+
+def _check_rounding(attrs: Mapping[str, Any]) -> None:
+    quant: QuantParams = attrs["quant"]
+    if attrs["rounding"] not in PROFILES:
+        raise GraphError(f"rounding is one of {', '.join(PROFILES)}; got {attrs['rounding']!r}")
+    low, high = _limits(attrs)
+    if not quant.dtype.min <= low <= high <= quant.dtype.max:
+        raise GraphError(f"limits [{low}, {high}] outside {quant.dtype.name}")
+    if not quant.per_tensor:
+        raise GraphError("activations are quantized per tensor")
+
+
+def _limits(attrs: Mapping[str, Any]) -> tuple[int, int]:
+    dtype = attrs["quant"].dtype
+    low, high = attrs["qmin"], attrs["qmax"]
+    return dtype.min if low is None else low, dtype.max if high is None else high
+
+
+def _requantize_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
+    acc, multiplier, shift = inputs
+    _check_rounding(attrs)
+    if acc.quant is None or not acc.dtype.is_integer:
+        raise GraphError("operand must be integers with quantization parameters")
+    real = attrs["rounding"] == "float32_half_even"
+    if multiplier.dtype is not (DType.float32 if real else DType.int64):
+        raise GraphError(f"profile {attrs['rounding']} does not take a {multiplier.dtype.name} multiplier")
+    if (shift is None) is not real:
+        raise GraphError(f"profile {attrs['rounding']} {'takes no' if real else 'needs a'} shift")
+    for operand in (multiplier, shift):
+        if operand is not None and operand.shape:
+            axis = acc.quant.axis
+            if axis is None or len(operand.shape) != 1 or not same(operand.shape[0], acc.shape[axis]):
+                raise GraphError(f"multiplier or shift of shape {operand.shape} does not fit {acc.shape}")
+    return [TensorType(attrs["quant"].dtype, acc.shape, attrs["quant"])]
+
+
+def _requantize(ctx: RunContext, acc: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | None) -> np.ndarray:
+    source = _quant_of(ctx, 0)
+    wide = centred(acc, source)
+    m = source.broadcast(multiplier, acc.shape)
+    s = None if shift is None else source.broadcast(shift, acc.shape)
+    return _saturate(rescale(wide, ctx.attrs["rounding"], m, s), ctx.attrs)
+
+
+def _saturate(y: np.ndarray, attrs: Mapping[str, Any]) -> np.ndarray:
+    quant: QuantParams = attrs["quant"]
+    low, high = _limits(attrs)
+    return np.clip(y + int(quant.zero_point), low, high).astype(quant.dtype.numpy)
+
+
+def _sum_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
+    _check_rounding(attrs)
+    real = attrs["rounding"] == "float32_half_even"
+    given = attrs["real_multipliers"] if real else attrs["multipliers"]
+    if len(inputs) < 2 or len(given) != len(inputs):
+        raise GraphError(f"needs two or more operands and a multiplier for each, got {len(inputs)} and {len(given)}")
+    if bool(attrs["multipliers"]) is real or bool(attrs["real_multipliers"]) is not real:
+        raise GraphError(f"profile {attrs['rounding']} takes {'real_multipliers' if real else 'multipliers and shift'}")
+    if attrs["rounding"] in ("dyadic_double",):
+        raise GraphError("a sum has one rounding; dyadic_double rounds twice")
+    for x in inputs:
+        if x.quant is None or not x.quant.per_tensor:
+            raise GraphError("operands must be quantized per tensor")
+    return [TensorType(attrs["quant"].dtype, broadcast_shapes(*[x.shape for x in inputs]), attrs["quant"])]
+
+
+def _requantize_sum(ctx: RunContext, *xs: np.ndarray) -> np.ndarray:
+    attrs = ctx.attrs
+    if attrs["rounding"] == "float32_half_even":
+        total = np.float32(0)
+        for i, (x, m) in enumerate(zip(xs, attrs["real_multipliers"], strict=True)):
+            total = total + centred(x, _quant_of(ctx, i)).astype(np.float32) * np.float32(m)
+        return _saturate(np.rint(total).astype(np.float64).astype(np.int64), attrs)
+    whole = sum(
+        centred(x, _quant_of(ctx, i)) * np.int64(m) for i, (x, m) in enumerate(zip(xs, attrs["multipliers"], strict=True))
+    )
+    shift = np.int64(attrs["shift"])
+    # multiplier 1: the products are summed already; one shift, one rounding
+    if attrs["rounding"] == "dyadic":
+        return _saturate((whole + (np.int64(1) << (shift - 1))) >> shift, attrs)
+    return _saturate(rescale(np.asarray(whole), "shift_half_even", np.int64(1), shift), attrs)
+
+
+def _dynamic_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
+    x, w, bias = inputs
+    if attrs["granularity"] not in ("tensor", "token"):
+        raise GraphError(f"granularity is tensor or token, got {attrs['granularity']!r}")
+    if not x.dtype.is_float or w.quant is None or len(w.shape) != 2 or not same(x.shape[-1], w.shape[1]):
+        raise GraphError(f"needs real x [..., K] and quantized w [N, K], got {x}, {w}")
+    if w.quant.axis not in (None, 0) or w.quant.group_size is not None:
+        raise GraphError("weight channels must be along axis 0")
+    if bias is not None and bias.dtype is not x.dtype:
+        raise GraphError(f"bias is real ({x.dtype.name}), got {bias.dtype.name}")
+    return [TensorType(x.dtype, (*x.shape[:-1], w.shape[0]))]
+
+
+def dynamic_codes(x: np.ndarray, granularity: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(codes uint8, scale float32, zero point int64) of x, ranges taken from x itself.
+
+    `tensor`: ONNX DynamicQuantizeLinear (range includes 0, asymmetric). `token`: symmetric per row of the last
+    axis, zero point 128, scale max|x| / 127. A constant-zero range has scale 1.
+    """
+    x = x.astype(np.float32)
+    if granularity == "token":
+        peak = np.abs(x).max(-1, keepdims=True, initial=0)
+        scale = np.where(peak > 0, peak / np.float32(127), np.float32(1)).astype(np.float32)
+        zero = np.int64(128)
+    else:
+        low, high = np.float32(min(x.min(initial=0), 0)), np.float32(max(x.max(initial=0), 0))
+        scale = (high - low) / np.float32(255) if high > low else np.float32(1)
+        zero = np.clip(np.rint(-low / scale), 0, 255).astype(np.int64)
+    codes = np.clip(np.rint(x / scale).astype(np.int64) + zero, 0, 255).astype(np.uint8)
+    return codes, np.asarray(scale, np.float32), zero
+
+
+def _dynamic_linear(ctx: RunContext, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    codes, scale, zero = dynamic_codes(x, ctx.attrs["granularity"])
+    wq = _quant_of(ctx, 1)
+    centre = (codes.astype(np.int64) - zero).astype(np.float64)
+    acc = np.rint(centre @ centred(w, wq).astype(np.float64).T)
+    y = acc.astype(np.float32) * (scale * wq.scale)
+    return (y if bias is None else y + bias).astype(np.float32)
+
+
+RESCALE = (AttrSpec("quant", "quant"), AttrSpec("rounding", "str"), AttrSpec("qmin", "int", None), AttrSpec("qmax", "int", None))
+
+OPS: list[Op] = [
+    Op(
+        "quantize",
+        ("x",),
+        (AttrSpec("quant", "quant"), AttrSpec("rounding", "str", "half_even")),
+        _quantize_infer,
+        _quantize,
+        "saturate(round_half_even(x / scale) + zero_point)",
+        "quantized",
+    ),
+    Op("dequantize", ("x",), (), _dequantize_infer, _dequantize, "float32(q - zero_point) * scale", "quantized"),
+    Op(
+        "requantize",
+        ("acc", "multiplier", "shift?"),
+        RESCALE,
+        _requantize_infer,
+        _requantize,
+        "clip(rescale(acc - its zero point) + zero_point, qmin, qmax); multiplier [] or [C] along the accumulator's"
+        " channel axis, float32 for float32_half_even, else int64 with an int64 shift; fixed_point defines rounding",
+        "quantized",
+    ),
+    Op(
+        "requantize_sum",
+        ("xs*",),
+        (*RESCALE, AttrSpec("real_multipliers", "floats", ()), AttrSpec("multipliers", "ints", ()), AttrSpec("shift", "int", 0)),
+        _sum_infer,
+        _requantize_sum,
+        "clip(round(sum of m_i (x_i - z_i)) + zero_point, qmin, qmax): one shift, one rounding",
+        "quantized",
+    ),
+    Op(
+        "dynamic_linear",
+        ("x", "w", "bias?"),
+        (AttrSpec("granularity", "str", "tensor"),),
+        _dynamic_infer,
+        _dynamic_linear,
+        "x quantized to uint8 by its own range (per tensor or per token), integer product with w [N, K], real result",
+        "quantized",
+    ),
+]
