@@ -1,0 +1,86 @@
+"""The quantization plan: what a graph at level FLOAT will become, as side tables.
+
+The plan is filled in stages and read by the fake-quant executor and by the lowering pass:
+
+    assign     nodes: which nodes compute in integers, which stay real and why; which values are stored as codes
+    calibrate  activations: quantization parameters of every value that integer nodes read or write
+    round      weights: integer codes of every weight
+    correct    biases: replaced real biases
+
+Keys are the graph's own nodes and values, so a plan belongs to one graph object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from qcompiler.ir import DType, Graph, Node, QuantParams, Value
+
+STATIC, DYNAMIC, FLOAT = "static", "dynamic", "float"
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """How one node is computed.
+
+    Attributes:
+        scheme: STATIC (integer operands with calibrated ranges), DYNAMIC (dynamic_linear: range taken from the
+            operand at run time) or FLOAT.
+        reason: why the node stays FLOAT; shown in the coverage table.
+        weight_dtype: integer type of the weight operand, None without one.
+        weight_symmetric: zero point 0 for every channel.
+        activation_dtype: integer type of the other operands (uint8 or int8).
+        granularity: of DYNAMIC: "tensor" or "token".
+        rounding: rounding method asked for by the recipe for this node ("" = the recipe's default).
+        fused: the activation node (relu, clip) that becomes the limits of this node's requantize.
+    """
+
+    scheme: str
+    reason: str = ""
+    weight_dtype: DType | None = None
+    weight_symmetric: bool = True
+    activation_dtype: DType = DType.uint8
+    granularity: str = "tensor"
+    rounding: str = ""
+    fused: Node | None = None
+
+
+@dataclass(frozen=True)
+class WeightCodes:
+    """A rounded weight: codes in the weight's own shape, and their parameters."""
+
+    codes: np.ndarray
+    quant: QuantParams
+
+    def real(self) -> np.ndarray:
+        """The weight the codes stand for, float32."""
+        return self.quant.dequantize(self.codes)
+
+
+@dataclass
+class QuantPlan:
+    """See the module docstring.
+
+    Attributes:
+        graph: the graph the keys belong to.
+        nodes: a NodePlan for every node of the graph.
+        stored: values that exist as codes only, so every reader sees the rounded number. A value in
+            `activations` but not in `stored` is real, and rounded only where an integer node reads it.
+        activations: parameters per value.
+        weights: codes per node (a weight shared by two nodes may be rounded twice).
+        biases: real bias [O] per node, in place of the node's own.
+    """
+
+    graph: Graph
+    nodes: dict[Node, NodePlan] = field(default_factory=dict)
+    stored: set[Value] = field(default_factory=set)
+    activations: dict[Value, QuantParams] = field(default_factory=dict)
+    weights: dict[Node, WeightCodes] = field(default_factory=dict)
+    biases: dict[Node, np.ndarray] = field(default_factory=dict)
+
+    def is_integer(self, node: Node) -> bool:
+        """True if the node computes on codes."""
+        plan = self.nodes.get(node)
+        return plan is not None and plan.scheme != FLOAT
