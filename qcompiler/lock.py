@@ -12,9 +12,9 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -28,8 +28,6 @@ from qcompiler.validation import explain
 LOCK_NAME = "recipe.lock.yaml"
 LOCKED_PACKAGES = ("torch", "numpy", "scipy", "onnx", "onnxruntime")
 """Packages whose version can change the bytes of an artefact."""
-
-T = TypeVar("T")
 
 
 class Lock(BaseModel):
@@ -56,39 +54,12 @@ class Lock(BaseModel):
         return yaml.safe_dump(data, sort_keys=True, width=110)
 
 
-class Decisions:
-    """Measured decisions of one compile: measured once and recorded, or replayed from a lock.
+def plain(value: Any) -> Any:
+    """`value` through JSON (numbers, strings, lists, dicts), so that a decision that is replayed from a lock is of
+    the same type as a measured one, and prints and hashes the same everywhere.
 
-    Values are plain JSON (numbers, strings, lists, dicts), so that they print, diff and hash the same everywhere.
+    Raises InternalError for what JSON cannot hold.
     """
-
-    def __init__(self, recorded: Mapping[str, Any] | None = None) -> None:
-        self.replaying = recorded is not None
-        self._recorded = dict(recorded or {})
-        self._used: dict[str, Any] = {}
-
-    def decide(self, key: str, measure: Callable[[], T]) -> T:
-        """The recorded value of `key`; else what `measure()` returns, which is then recorded.
-
-        Raises UsageError when replaying and the lock lacks `key`; InternalError when `key` was already decided.
-        """
-        if key in self._used:
-            raise InternalError(f"decision {key!r} is taken twice in one compile")
-        if self.replaying:
-            if key not in self._recorded:
-                raise UsageError(f"the lock holds no decision {key!r}: compile again without the lock")
-            value = self._recorded[key]
-        else:
-            value = _plain(measure())
-        self._used[key] = value
-        return value
-
-    def to_dict(self) -> dict[str, Any]:
-        return dict(sorted(self._used.items()))
-
-
-def _plain(value: Any) -> Any:
-    """`value` through JSON, so that a replayed decision is of the same type as a measured one."""
     return json.loads(json.dumps(value, default=_from_numpy))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qcompiler.errors import InternalError, UsageError
-from qcompiler.lock import LOCK_NAME, Decisions, Lock, check_lock, current_versions, hash_arrays, read_lock
+from qcompiler.lock import LOCK_NAME, Lock, check_lock, current_versions, hash_arrays, plain, read_lock
 from qcompiler.recipe import load_recipe
 
 HASHES = {"model": "sha256:1", "calibration data": "sha256:2"}
@@ -66,32 +66,12 @@ def test_another_version_is_named():
         check(lock)
 
 
-def test_decisions_are_recorded_then_replayed_without_measuring():
-    first = Decisions()
-    assert first.decide("a", lambda: {"ms": np.float64(0.1), "k": np.array([1, 2])}) == {"ms": 0.1, "k": [1, 2]}
-    assert first.decide("b", lambda: (1, "x")) == [1, "x"]
-    second = Decisions(first.to_dict())
-
-    def measured():
-        raise AssertionError("a replay must not measure")
-
-    assert second.decide("b", measured) == [1, "x"]
-    assert second.decide("a", measured) == {"ms": 0.1, "k": [1, 2]}
-    assert second.to_dict() == first.to_dict()
-
-
-def test_a_decision_missing_from_the_lock_is_refused():
-    with pytest.raises(UsageError, match="no decision 'b'"):
-        Decisions({"a": 1}).decide("b", lambda: 2)
-
-
-def test_a_decision_is_taken_once_and_is_plain():
-    decisions = Decisions()
-    decisions.decide("a", lambda: 1)
-    with pytest.raises(InternalError, match="twice"):
-        decisions.decide("a", lambda: 1)
+def test_decisions_become_plain_json():
+    measured = {"ms": np.float64(0.1), "codes": np.array([1, 2]), "pair": (1, "x")}
+    assert plain(measured) == {"ms": 0.1, "codes": [1, 2], "pair": [1, "x"]}
+    assert plain(plain(measured)) == plain(measured)
     with pytest.raises(InternalError, match="plain JSON"):
-        decisions.decide("b", object)
+        plain({"a": object()})
 
 
 @pytest.mark.parametrize("text", ["[]", "a: [", "schema_version: 1\n", "target: x\nsead: 0\n"])
