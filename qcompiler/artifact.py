@@ -24,8 +24,8 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def check_output(out: str | Path, *, force: bool) -> Path:
     """The final path of an output folder, checked before any work is done.
 
-    Raises UsageError if it exists (without `force`), if it exists and is not an artefact folder, or if nothing
-    can be written beside it.
+    Raises UsageError if it exists (without `force`), if it exists and is not an artefact folder, or if
+    nothing can be written beside it.
     """
     path = Path(os.path.abspath(out))
     if path.is_symlink() or path.exists():

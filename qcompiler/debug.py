@@ -1,10 +1,10 @@
 """What to look at while a compile runs, by environment variables.
 
-QC_DEBUG=1  one line per pass on stderr: name, kind, whether it changed the graph, seconds, sites taken and refused
+QC_DEBUG=1  one line per pass on stderr: name, kind, whether it changed the graph, seconds, sites
 QC_DEBUG=2  and every site refused, with the reason
 QC_DEBUG=3  and every site taken
 QC_DEBUG=4  and the graph after every pass that changed it; the verifier runs after every pass
-QC_DUMP=dir the graph after every pass as `NNN_pass.txt` and `NNN_pass.safetensors`, which `load_dump` reads back
+QC_DUMP=dir the graph after every pass, `NNN_pass.txt` and `NNN_pass.safetensors`; `load_dump` reads them
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from qcompiler.errors import UsageError
+from qcompiler.graph_files import read_graph, write_graph
 
 if TYPE_CHECKING:
     from qcompiler.ir import Graph
@@ -58,7 +57,8 @@ def describe_step(graph: Graph, step: Step, level: int) -> str:
     refused = [note for note in step.notes if not note.taken]
     state = "changed" if step.changed else "unchanged"
     lines = [
-        f"[{step.kind.value}] {step.name}: {state} in {step.seconds:.3f} s, {len(taken)} taken, {len(refused)} refused"
+        f"[{step.kind.value}] {step.name}: {state} in {step.seconds:.3f} s, "
+        f"{len(taken)} taken, {len(refused)} refused"
     ]
     if level >= 2:
         lines += [f"    refused {note.site}: {note.reason}" for note in refused]
@@ -71,11 +71,9 @@ def describe_step(graph: Graph, step: Step, level: int) -> str:
 
 def write_dump(graph: Graph, path: Path) -> None:
     """Write a graph as text beside its constants. Raises UsageError where it cannot be written."""
-    text, weights = graph_to_files(graph)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        path.with_suffix(".safetensors").write_bytes(weights)
+        write_graph(graph, path, path.with_suffix(".safetensors"))
     except OSError as error:
         raise UsageError(f"cannot write dump {path}: {error.strerror or error}") from error
 
@@ -83,7 +81,4 @@ def write_dump(graph: Graph, path: Path) -> None:
 def load_dump(path: str | Path) -> Graph:
     """Read back a graph from its text file and the `.safetensors` beside it. Raises UsageError."""
     path = Path(path)
-    try:
-        return graph_from_files(path.read_text(encoding="utf-8"), path.with_suffix(".safetensors").read_bytes())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read graph {path}: {error}") from error
+    return read_graph(path, path.with_suffix(".safetensors"))

@@ -55,8 +55,9 @@ class Lock(BaseModel):
 
 
 def plain(value: Any) -> Any:
-    """`value` through JSON (numbers, strings, lists, dicts), so that a decision that is replayed from a lock is of
-    the same type as a measured one, and prints and hashes the same everywhere.
+    """The value after a trip through JSON: numbers, strings, lists and dicts only.
+
+    A decision that is replayed from a lock is then of the same type as a measured one.
 
     Raises InternalError for what JSON cannot hold.
     """
@@ -86,7 +87,9 @@ def read_lock(path: str | Path) -> Lock:
         raise UsageError(explain(error, Lock, f"lock file {path}")) from None
 
 
-def check_lock(lock: Lock, *, target: str, isa: Iterable[str], seed: int, threads: int, hashes: Mapping[str, str]) -> None:
+def check_lock(
+    lock: Lock, *, target: str, isa: Iterable[str], seed: int, threads: int, hashes: Mapping[str, str]
+) -> None:
     """Raise UsageError naming everything that differs between a lock and the compile that wants to use it."""
     here = {
         "target": target,
@@ -111,7 +114,9 @@ def check_lock(lock: Lock, *, target: str, isa: Iterable[str], seed: int, thread
     ]
     if differing:
         raise UsageError(
-            "the lock does not fit this compile:\n" + "\n".join(differing) + "\nCompile without the lock to decide anew."
+            "the lock does not fit this compile:\n"
+            + "\n".join(differing)
+            + "\nCompile without the lock to decide anew."
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -38,7 +38,7 @@ class Stages:
         self._inner: TaskID | None = None
         self.times: list[StageTime] = []
 
-    def __enter__(self) -> Stages:
+    def __enter__(self) -> Self:
         if self._show:
             self._progress = _rich_progress()
             self._progress.start()
@@ -67,7 +67,9 @@ class Stages:
     def update(self, what: str, done: int, total: int) -> None:
         """Progress inside the current stage; the signature that passes and the calibration sweep call."""
         if self._progress is not None and self._inner is not None:
-            self._progress.update(self._inner, description=f"  {what}", completed=done, total=total, visible=True)
+            self._progress.update(
+                self._inner, description=f"  {what}", completed=done, total=total, visible=True
+            )
 
 
 def peak_memory() -> int:
@@ -78,8 +80,15 @@ def peak_memory() -> int:
 
 def _rich_progress() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     return Progress(
         SpinnerColumn(),

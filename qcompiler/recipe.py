@@ -10,8 +10,8 @@ order of the steps belongs to the target. The settings at the top level apply to
       - {match: "blocks.0.*", rounding: adaround}
       - {match: "blocks.0.attn", scheme: float}
 
-`match` and `ignore` are shell patterns (`fnmatch`: `*`, `?`, `[abc]`) over the module path of the source model.
-A pattern that names a module also covers everything inside it, so `ignore: [head]` covers `head.fc`.
+`match` and `ignore` are shell patterns (`fnmatch`: `*`, `?`, `[abc]`) over the module path of the source
+model. A pattern that names a module also covers everything inside it, so `ignore: [head]` covers `head.fc`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class LayerSettings(_Model):
     """The settings in force for one layer, after all rules."""
 
     scheme: Scheme = "static"
-    """`static`: ranges fixed by calibration; `dynamic`: activation ranges found at run time; `float`: untouched."""
+    """`static`: ranges fixed by calibration; `dynamic`: ranges found at run time; `float`: left alone."""
     weight_bits: Annotated[int, Field(ge=2, le=8)] = 8
     activation_bits: Annotated[int, Field(ge=2, le=8)] = 8
     per_channel: bool = True
@@ -137,7 +137,7 @@ class Recipe(LayerSettings):
         return LayerSettings(**values)
 
     def unmatched_patterns(self, module_paths: list[str]) -> list[str]:
-        """Patterns of `ignore` and `rules` that match none of the model's modules: most often a typing error."""
+        """Patterns of `ignore` and `rules` that match no module of the model: often a typing error."""
         patterns = [*self.ignore, *(rule.match for rule in self.rules)]
         return [p for p in dict.fromkeys(patterns) if not any(matches(p, path) for path in module_paths)]
 
@@ -174,7 +174,7 @@ def recipe_names() -> list[str]:
 def load_recipe(source: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
     """A recipe from its name, the path of a YAML or JSON file, or a mapping.
 
-    Raises UsageError for an unknown name, an unreadable file or an unknown field, naming the nearest known one.
+    Raises UsageError for an unknown name, an unreadable file or an unknown field, naming the nearest.
     """
     if isinstance(source, Recipe):
         return source
@@ -187,7 +187,7 @@ def load_recipe(source: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
 def resolve(data: dict[str, Any], *, where: str, chain: tuple[Path, ...]) -> Recipe:
     """Merge `base` recipes into `data` and fill in every default.
 
-    Mappings merge key by key, `rules` are appended (so the user's own come last and win), other values replace.
+    Mappings merge key by key, `rules` are appended (the user's own come last and win), other values replace.
     `chain` holds the files already read, to refuse a recipe that is its own base.
     """
     base = data.pop("base", None)

@@ -24,7 +24,8 @@ def _line(item: Any, model: type[BaseModel], where: str) -> str:
     if item["type"] == "literal_error":
         expected = item["ctx"]["expected"]
         known = expected.replace("'", "").replace(" or ", ", ").split(", ")
-        return f"{where}: {path}: {item['input']!r} is not one of {expected}.{did_you_mean(str(item['input']), known)}"
+        hint = did_you_mean(str(item["input"]), known)
+        return f"{where}: {path}: {item['input']!r} is not one of {expected}.{hint}"
     return f"{where}: {path}: {item['msg']} (found {item['input']!r})"
 
 

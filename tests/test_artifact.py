@@ -84,7 +84,12 @@ def test_any_error_leaves_nothing_and_keeps_the_old_artefact(tmp_path, error):
 
 @pytest.mark.parametrize(
     ("code", "expected"),
-    [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "read-only"), (errno.EIO, "another")],
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "read-only"),
+        (errno.EIO, "another"),
+    ],
 )
 def test_errors_of_the_disk_are_usage_errors(tmp_path, code, expected):
     with pytest.raises(UsageError, match=expected), output_folder(tmp_path / "out") as folder:
@@ -140,7 +145,11 @@ def test_a_real_write_limit_leaves_nothing(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 
     done = subprocess.run(
-        [sys.executable, "-B", "-c", code, str(tmp_path / "out")], check=False, preexec_fn=limit, capture_output=True, text=True
+        [sys.executable, "-B", "-c", code, str(tmp_path / "out")],
+        check=False,
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     assert "the disk is full, or a file-size limit was reached" in done.stderr

@@ -45,8 +45,14 @@ def test_a_fitting_lock_is_accepted():
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"hashes": {**HASHES, "model": "sha256:9"}}, "hash of the model: sha256:1 in the lock, sha256:9 here"),
-        ({"hashes": {"model": "sha256:1"}}, "hash of the calibration data: sha256:2 in the lock, absent here"),
+        (
+            {"hashes": {**HASHES, "model": "sha256:9"}},
+            "hash of the model: sha256:1 in the lock, sha256:9 here",
+        ),
+        (
+            {"hashes": {"model": "sha256:1"}},
+            "hash of the calibration data: sha256:2 in the lock, absent here",
+        ),
         ({"target": "onnx"}, "target: onnxruntime-cpu in the lock, onnx here"),
         ({"isa": ("avx2", "avx512_vnni")}, "isa: avx2 in the lock, avx2, avx512_vnni here"),
         ({"seed": 3}, "seed: 0 in the lock, 3 here"),

@@ -42,7 +42,9 @@ def test_file_with_base_overrides_fields_and_appends_rules(tmp_path):
     parent = tmp_path / "parent.yaml"
     parent.write_text("base: w8a8\nname: parent\nrules: [{match: 'a.*', rounding: hessian}]\n")
     child = tmp_path / "child.yaml"
-    child.write_text(f"base: {parent}\nrules: [{{match: 'a.b', rounding: nearest}}]\ncalibration: {{max_samples: 7}}\n")
+    child.write_text(
+        f"base: {parent}\nrules: [{{match: 'a.b', rounding: nearest}}]\ncalibration: {{max_samples: 7}}\n"
+    )
     recipe = load_recipe(child)
     assert [rule.match for rule in recipe.rules] == ["a.*", "a.b"]
     assert recipe.calibration.max_samples == 7
@@ -94,7 +96,9 @@ def test_patterns(pattern, path, expected):
 
 
 def test_patterns_that_match_nothing_are_found():
-    recipe = load_recipe({"base": "w8a8", "ignore": ["haed"], "rules": [{"match": "body.*", "scheme": "float"}]})
+    recipe = load_recipe(
+        {"base": "w8a8", "ignore": ["haed"], "rules": [{"match": "body.*", "scheme": "float"}]}
+    )
     assert recipe.unmatched_patterns(["head.fc", "body.0"]) == ["haed"]
 
 
@@ -103,8 +107,14 @@ def test_patterns_that_match_nothing_are_found():
     [
         ({"roundin": "nearest"}, "roundin: unknown field. Did you mean 'rounding'?"),
         ({"rounding": "adaroud"}, "Did you mean 'adaround'?"),
-        ({"rules": [{"match": "a", "weight_bit": 4}]}, "rules.0.weight_bit: unknown field. Did you mean 'weight_bits'?"),
-        ({"calibration": {"max_sample": 4}}, "calibration.max_sample: unknown field. Did you mean 'max_samples'?"),
+        (
+            {"rules": [{"match": "a", "weight_bit": 4}]},
+            "rules.0.weight_bit: unknown field. Did you mean 'weight_bits'?",
+        ),
+        (
+            {"calibration": {"max_sample": 4}},
+            "calibration.max_sample: unknown field. Did you mean 'max_samples'?",
+        ),
         ({"weight_bits": 9}, "weight_bits: Input should be less than or equal to 8 (found 9)"),
         ({"rules": [{"scheme": "float"}]}, "rules.0.match: Field required"),
         ({"schema_version": 2}, "schema_version: 2 is not one of 1"),
