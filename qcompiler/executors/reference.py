@@ -6,15 +6,15 @@ integer nodes compute exact integers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import GraphError, UsageError
-from ..ir import Graph, Node, Value, get_op
-from ..ir.dims import bind, evaluate
-from ..ir.ops import RunContext
+from qcompiler.errors import GraphError, UsageError
+from qcompiler.ir import Graph, Node, Value, get_op
+from qcompiler.ir.dims import bind, evaluate
+from qcompiler.ir.ops import RunContext
 
 OnValue = Callable[[Value, np.ndarray], None]
 
@@ -66,12 +66,12 @@ def run_reference(
 
 
 def run_node(
-    node: Node, operands: Sequence[np.ndarray | None], bindings: dict[str, int], float64: bool = False
+    node: Node, operands: Sequence[np.ndarray | None], bindings: Mapping[str, int], float64: bool = False
 ) -> tuple[np.ndarray, ...]:
     """Run one node on arrays; symbolic dimensions in its attributes take their values from `bindings`."""
     spec = get_op(node.op)
-    attrs = {a.name: _resolve(a.kind, node.attrs[a.name], bindings) for a in spec.attrs}
-    result = spec.reference(RunContext(node, attrs), *operands)
+    attrs = {a.name: resolve_attribute(a.kind, node.attrs[a.name], bindings) for a in spec.attrs}
+    result = spec.reference(RunContext(node, attrs, float64), *operands)
     results = result if isinstance(result, tuple) else (result,)
     fixed = []
     for value, array in zip(node.outputs, results, strict=True):
@@ -79,9 +79,13 @@ def run_node(
         if float64 and value.dtype.is_float:
             array = _widen(array)
         elif array.dtype != value.dtype.numpy:
-            raise GraphError(f"{node.where()}: reference body gives {array.dtype}, the rule says {value.dtype.name}")
+            raise GraphError(
+                f"{node.where()}: reference body gives {array.dtype}, the rule says {value.dtype.name}"
+            )
         if len(array.shape) != len(value.shape):
-            raise GraphError(f"{node.where()}: reference body gives shape {array.shape}, the rule says {value.shape}")
+            raise GraphError(
+                f"{node.where()}: reference body gives shape {array.shape}, the rule says {value.shape}"
+            )
         fixed.append(array)
     return tuple(fixed)
 
@@ -99,7 +103,9 @@ def bind_inputs(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[str, in
     for value, shape in zip(graph.inputs, shapes, strict=True):
         if not bind(value.shape, tuple(shape), bindings):
             known = f" with {bindings}" if bindings else ""
-            raise UsageError(f"input {value.name!r} must have shape {list(value.shape)}{known}, got {list(shape)}")
+            raise UsageError(
+                f"input {value.name!r} must have shape {list(value.shape)}{known}, got {list(shape)}"
+            )
     return bindings
 
 
@@ -128,7 +134,8 @@ def _widen(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float64) if array.dtype.kind == "f" or array.dtype.name == "bfloat16" else array
 
 
-def _resolve(kind: str, value: Any, bindings: dict[str, int]) -> Any:
+def resolve_attribute(kind: str, value: Any, bindings: Mapping[str, int]) -> Any:
+    """An attribute of a kind with its symbolic dimensions replaced by integers."""
     if kind == "dim":
         return evaluate(value, bindings)
     if kind == "dims":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -90,7 +89,7 @@ class QuantParams:
         """The same parameters with the channel axis at another place (after a transpose)."""
         return QuantParams(self.dtype, self.scale, self.zero_point, axis, self.group_size)
 
-    def __eq__(self, other: Any) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, QuantParams) and (
             self.dtype is other.dtype
             and self.axis == other.axis

@@ -51,8 +51,8 @@ def _cast_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorT
 
 def _cast(ctx: RunContext, x: np.ndarray) -> np.ndarray:
     target: DType = ctx.attrs["dtype"]
-    if target is DType.float32 and x.dtype == np.float64:
-        return x  # the graph is being run in float64
+    if ctx.float64 and target.is_float and x.dtype == np.float64:
+        return x
     if target.is_integer and np.issubdtype(x.dtype, np.floating):
         x = np.trunc(x)
     return x.astype(target.numpy)
@@ -121,7 +121,8 @@ def _pow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _div(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.dtype.kind in "iu":  # integer division truncates, as in ONNX and C
-        return np.trunc(a / b).astype(a.dtype)
+        quotient = np.floor_divide(a, b)
+        return quotient + ((quotient < 0) & (quotient * b != a))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.divide(a, b)
 

@@ -132,7 +132,9 @@ def _attention(ctx: RunContext, q: np.ndarray, k: np.ndarray, v: np.ndarray, mas
         scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, lowest)
     if mask is not None:
         scores = np.where(mask, scores, lowest) if mask.dtype == np.bool_ else scores + mask
-    return softmax(scores, -1) @ v
+    # A query that may look at nothing gives 0, as in torch, not NaN.
+    blind = (scores == lowest).all(-1, keepdims=True)
+    return np.where(blind, q.dtype.type(0), softmax(scores, -1)) @ v
 
 
 def _rotary_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
@@ -176,7 +178,8 @@ OPS: list[Op] = [
         _attention_infer,
         _attention,
         "q [..., H, T, D], k [..., Hk, S, D], v [..., Hk, S, E]; softmax(q k^T * scale + mask) v; scale defaults to"
-        " 1/sqrt(D); H may be a multiple of Hk (each key head serves H/Hk queries); bool mask: true takes part",
+        " 1/sqrt(D); H may be a multiple of Hk (each key head serves H/Hk queries); bool mask: true takes part;"
+        " a query that may look at nothing gives 0",
         "attention",
     ),
     Op(

@@ -20,7 +20,8 @@ POOL_ATTRS = (
 )
 
 
-def _out_size(size: Any, i: int, rank: int, attrs: Mapping[str, Any], dilation: int = 1) -> Any:
+def out_size(size: Any, i: int, rank: int, attrs: Mapping[str, Any], dilation: int = 1) -> Any:
+    """Output size of a pool along spatial axis i of `rank`, for an input of `size`."""
     kernel, stride, pads = attrs["kernel"][i], attrs["strides"][i], attrs["pads"]
     span = size + pads[i] + pads[rank + i] - dilation * (kernel - 1) - 1
     if not attrs["ceil_mode"]:
@@ -37,7 +38,7 @@ def _infer_shape(x: Value, attrs: Mapping[str, Any]) -> tuple[Any, ...]:
     if rank < 1 or len(attrs["kernel"]) != rank or len(attrs["strides"]) != rank or len(attrs["pads"]) != 2 * rank:
         raise GraphError(f"kernel, strides, pads do not fit x {x.shape}")
     dilations = attrs.get("dilations") or (1,) * rank
-    return (*x.shape[:2], *(_out_size(x.shape[2 + i], i, rank, attrs, dilations[i]) for i in range(rank)))
+    return (*x.shape[:2], *(out_size(x.shape[2 + i], i, rank, attrs, dilations[i]) for i in range(rank)))
 
 
 def _max_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
@@ -58,7 +59,7 @@ def _windows(
     """Output size and, for each kernel tap, the slice of the padded input that the tap reads."""
     attrs, rank = ctx.attrs, x.ndim - 2
     dilations = attrs.get("dilations") or (1,) * rank
-    out = [int(_out_size(x.shape[2 + i], i, rank, attrs, dilations[i])) for i in range(rank)]
+    out = [int(out_size(x.shape[2 + i], i, rank, attrs, dilations[i])) for i in range(rank)]
     pads = attrs["pads"]
     widths = [(0, 0), (0, 0)]
     for i in range(rank):
@@ -128,7 +129,7 @@ def interpolation_matrix(size: int, out: int, mode: str, align_corners: bool) ->
     index = np.arange(out)
     matrix = np.zeros((out, size))
     if mode == "nearest":
-        matrix[index, np.minimum(np.floor(index * (size / out)).astype(int), size - 1)] = 1
+        matrix[index, index * size // out] = 1
         return matrix
     at = index * step if align_corners else (index + 0.5) * step - 0.5
     if mode == "linear":
@@ -146,8 +147,7 @@ def _resize(ctx: RunContext, x: np.ndarray) -> np.ndarray:
     for i, out in enumerate(ctx.attrs["size"]):
         axis = 2 + i
         if ctx.attrs["mode"] == "nearest":
-            source = np.floor(np.arange(out) * (x.shape[axis] / out)).astype(int)
-            x = np.take(x, np.minimum(source, x.shape[axis] - 1), axis)
+            x = np.take(x, np.arange(out) * x.shape[axis] // out, axis)
         elif out != x.shape[axis]:
             matrix = interpolation_matrix(x.shape[axis], out, ctx.attrs["mode"], ctx.attrs["align_corners"])
             x = np.moveaxis(np.moveaxis(x, axis, -1) @ matrix.T.astype(x.dtype), -1, axis)

@@ -48,10 +48,12 @@ class RunContext:
     Attributes:
         node: the node, for the quantization parameters of its inputs and outputs.
         attrs: its attributes with symbolic dimensions replaced by integers.
+        float64: the graph is being run in float64, whatever its float types say.
     """
 
     node: Node
     attrs: Mapping[str, Any]
+    float64: bool = False
 
 
 Infer = Callable[[Sequence[Any], Mapping[str, Any]], "list[TensorType]"]
