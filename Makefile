@@ -1,0 +1,62 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+# Each install step leaves a stamp in the virtual environment, so that a second run costs nothing.
+
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip --disable-pip-version-check --quiet
+PINS   := pyproject.toml setup.py constraints.txt
+OUT    ?= out/efficientnet-lite0
+ARGS   ?=
+
+.PHONY: help venv demo test bench-onnx lint clean
+
+help:
+	@echo "make demo        install, compile a pretrained network to INT8 and show it beside float"
+	@echo "make test        install the test extra and run the tests (ARGS='-k name' is passed to pytest)"
+	@echo "make lint        ruff, and mypy --strict on the graph and the pass contract"
+	@echo "make bench-onnx  the tables of the README, beside the peers (ARGS='--rows ours' for a part)"
+	@echo "make venv        only the virtual environment and qcompiler itself"
+
+venv: $(VENV)/.core
+
+# Debian ships venv as a package of its own. No stamp is left by a failed attempt, so the next one repairs it.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "qcompiler needs Python 3.11 or newer; name one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "Python cannot create environments here; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.created $(PINS)
+	@echo "installing qcompiler into $(VENV)" >&2
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+# One rule for every extra: .venv/.extra-test installs qcompiler[test].
+$(VENV)/.extra-%: $(VENV)/.created $(PINS)
+	@echo "installing qcompiler[$*] into $(VENV)" >&2
+	@$(PIP) install -c constraints.txt -e '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.extra-demo
+	@$(PY) examples/01_compile_efficientnet.py --out $(OUT)
+
+test: $(VENV)/.extra-test
+	@$(PY) -m pytest -n 2 $(ARGS)
+
+bench-onnx: $(VENV)/.extra-bench
+	@$(PY) benchmarks/bench_onnx.py $(ARGS)
+
+# mypy cannot follow the mapping of passes/, targets/ and kernels/ below qcompiler/, so it sees a tree of
+# links in which they lie where they are installed.
+TYPED := build/typecheck/qcompiler
+lint: $(VENV)/.extra-test
+	@$(PY) -m ruff check .
+	@rm -rf $(TYPED) && mkdir -p $(TYPED)
+	@ln -s $(CURDIR)/qcompiler/* $(CURDIR)/passes $(CURDIR)/targets $(CURDIR)/kernels $(TYPED)
+	@cd build/typecheck && $(abspath $(PY)) -m mypy --config-file $(CURDIR)/pyproject.toml \
+	  -p qcompiler.ir -m qcompiler.errors
+
+clean:
+	rm -rf build dist out *.egg-info

@@ -1,0 +1,19 @@
+"""Programs that a test needs and a machine may lack."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+
+def requires_tool(name: str, *alternatives: str) -> str:
+    """The path of program `name`, or of the first of `alternatives` that is installed.
+
+    Without any of them the calling test is skipped and the program named; with `QC_REQUIRE=all`, as in CI,
+    that skip is a failure (see conftest.py).
+    """
+    for candidate in (name, *alternatives):
+        if path := shutil.which(candidate):
+            return path
+    pytest.skip(f"needs {' or '.join((name, *alternatives))}; on Debian: apt-get install {name}")
