@@ -31,7 +31,7 @@ def _pytest(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess
     environment = {k: v for k, v in os.environ.items() if k != "QC_REQUIRE" and not k.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-q", "-rsf", "-p", "no:cacheprovider", "-c", os.devnull]
     return subprocess.run(
-        [*command, f"--rootdir={folder}", "-o", f"pythonpath={here}", "--import-mode=importlib", *args],
+        [*command, f"--rootdir={folder}", "-o", f"pythonpath={here}", *args],
         cwd=folder, env=environment | env, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

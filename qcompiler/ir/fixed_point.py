@@ -50,7 +50,7 @@ def rescale_dyadic(acc: np.ndarray, m: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def saturating_rounding_doubling_high_mul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """gemmlowp SRDHM: high 32 bits of 2ab, rounded with ties towards plus infinity; (MIN, MIN) saturates."""
+    """Gemmlowp SRDHM: high 32 bits of 2ab, rounded with ties towards plus infinity; (MIN, MIN) saturates."""
     a, b = np.asarray(a, np.int64), np.asarray(b, np.int64)
     product = a * b
     nudge = np.where(product >= 0, np.int64(1) << 30, 1 - (np.int64(1) << 30))
@@ -60,7 +60,7 @@ def saturating_rounding_doubling_high_mul(a: np.ndarray, b: np.ndarray) -> np.nd
 
 
 def rounding_divide_by_power_of_two(x: np.ndarray, exponent: np.ndarray) -> np.ndarray:
-    """gemmlowp RDBPOT: x / 2^exponent, ties away from zero; 0 <= exponent <= 31."""
+    """Gemmlowp RDBPOT: x / 2^exponent, ties away from zero; 0 <= exponent <= 31."""
     x, exponent = np.asarray(x, np.int64), np.asarray(exponent, np.int64)
     mask = (np.int64(1) << exponent) - 1
     threshold = (mask >> 1) + (x < 0)
@@ -79,7 +79,7 @@ def rescale_dyadic_double(acc: np.ndarray, m: np.ndarray, s: np.ndarray) -> np.n
 
 
 def rescale_shift_half_even(acc: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """acc / 2^s, ties to even; a negative s shifts left. |s| <= 62 and the result fits int64."""
+    """Acc / 2^s, ties to even; a negative s shifts left. |s| <= 62 and the result fits int64."""
     acc, s = acc.astype(np.int64), np.asarray(s, np.int64)
     right, left = np.maximum(s, 0), np.maximum(-s, 0)
     floor = acc >> right

@@ -65,7 +65,8 @@ class Accuracy(_Row):
 
 class Latency(_Row):
     """Time of one inference. `noise` is the relative spread of the repetitions; `noisy` says that the
-    spread is too large to trust the ratio."""
+    spread is too large to trust the ratio.
+    """
 
     quantized_ms: NonNegativeFloat
     float_ms: NonNegativeFloat | None = None
