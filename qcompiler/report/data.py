@@ -64,8 +64,9 @@ class Accuracy(_Row):
 
 
 class Latency(_Row):
-    """Time of one inference. `noise` is the relative spread of the repetitions; `noisy` says that the
-    spread is too large to trust the ratio.
+    """Time of one inference.
+
+    `noise` is the relative spread of the repetitions; `noisy` says that it is too large to trust the ratio.
     """
 
     quantized_ms: NonNegativeFloat
