@@ -75,21 +75,25 @@ def size(value: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """One decimal; only exactly 1 is `100 %` and only exactly 0 is `0 %`."""
+    """One decimal. Only exactly 1 is `100 %` and only exactly 0 is `0 %`: a rest is never rounded away."""
     if share is None:
         return MISSING
-    if share in (0, 1):
-        return f"{share:.0%}".replace("%", f"{_NBSP}%")
     if not math.isfinite(share):
         return number(share)
-    if 0 < share < 1:
-        share = min(max(share, 0.001), 0.999)
-    return f"{share * 100:.1f}{_NBSP}%".replace("-", _MINUS)
+    if share in (0, 1):
+        text = f"{share:.0%}"[:-1]
+    elif 0 < share < 0.001:
+        text = number(share * 100, 1)
+    elif 0.999 < share < 1:
+        text = ">99.9"
+    else:
+        text = f"{share * 100:.1f}".replace("-", _MINUS)
+    return f"{text}{_NBSP}%"
 
 
 def times(value: float | None) -> str:
     """`0.43×`."""
-    return MISSING if value is None else f"{number(value, 2 if value >= 1 else 3)}{_TIMES}"
+    return MISSING if value is None else f"{number(value)}{_TIMES}"
 
 
 def faster(ratio: float | None) -> str:
@@ -109,4 +113,4 @@ def _compare(ratio: float | None, better: str, worse: str, same: str) -> str:
         return same
     if ratio == 0:
         return f"∞{_TIMES} {better}"
-    return f"{1 / ratio:.2g}{_TIMES} {better}" if ratio < 1 else f"{ratio:.3g}{_TIMES} {worse}"
+    return f"{number(1 / ratio, 2)}{_TIMES} {better}" if ratio < 1 else f"{number(ratio)}{_TIMES} {worse}"

@@ -151,7 +151,13 @@ def _inline(svg: str, rows: Sequence[LayerErrorRow]) -> str:
     svg = svg.replace("xlink:href", "href")
     for placeholder, variable in _COLOURS.items():
         svg = svg.replace(placeholder, variable)
-    return re.sub(r'<a href="#layer-(\d+)">', lambda match: match[0] + _tooltip(rows[int(match[1])]), svg)
+    point = r'<a href="#layer-(\d+)"[^>]*>'  # matplotlib asks for a new tab; these stay on the page
+    return re.sub(point, lambda match: _link(int(match[1]), rows), svg)
+
+
+def _link(index: int, rows: Sequence[LayerErrorRow]) -> str:
+    """The start of a dot's link. Out of the tab order: the table has the same rows for the keyboard."""
+    return f'<a href="#layer-{index}" tabindex="-1">{_tooltip(rows[index])}'
 
 
 def _tooltip(row: LayerErrorRow) -> str:

@@ -104,11 +104,5 @@
   }
 
   addEventListener("hashchange", load);
-  let closed = [];
-  addEventListener("beforeprint", () => {
-    closed = [...document.querySelectorAll("details:not([open])")];
-    closed.forEach((one) => { one.open = true; });
-  });
-  addEventListener("afterprint", () => closed.forEach((one) => { one.open = false; }));
   load();
 })();

@@ -158,7 +158,7 @@ def worst_layers(rows: Iterable[LayerErrorRow], count: int = 5) -> tuple[int, ..
 def _accuracy(data: ReportData) -> Card:
     accuracy = data.accuracy
     if accuracy is None:
-        return Card("Accuracy", "not measured", "no evaluation or calibration data", "warn")
+        return Card("Accuracy", "not measured", "", "warn")
     where = f"{_count(accuracy.samples, 'sample')}, {data_name(data)}"
     sqnr = "" if accuracy.sqnr_db is None else f"SQNR {fmt.decibels(accuracy.sqnr_db)}; "
     if accuracy.metrics:
@@ -178,7 +178,7 @@ def _accuracy(data: ReportData) -> Card:
 def _speed(data: ReportData) -> Card:
     latency = data.latency
     if latency is None:
-        return Card("Speed", "not measured", "this target has no latency measurement", "warn")
+        return Card("Speed", "not measured", "", "warn")
     how = f"{latency.kind}, {_count(latency.threads, 'thread')}"
     if latency.ratio is None:
         return Card("Speed", fmt.milliseconds(latency.quantized_ms), f"no float baseline; {how}")

@@ -36,14 +36,14 @@ def module_names(layers: int) -> list[tuple[str, str]]:
     return [*names, ("global_pool", "global_average_pool"), ("classifier", "linear")]
 
 
-def sample_report(layers: int = 60, seed: int = 0, **changes) -> ReportData:
+def sample_report(count: int = 60, /, seed: int = 0, **changes) -> ReportData:
     """A full report; `changes` replace whole fields."""
     rng = np.random.default_rng(seed)
-    names = module_names(layers)
+    names = module_names(count)
     local = (
         42
-        - 4 * rng.random(layers)
-        - np.where([op.startswith("depth") for _, op in names], 9 * rng.random(layers), 0)
+        - 4 * rng.random(count)
+        - np.where([op.startswith("depth") for _, op in names], 9 * rng.random(count), 0)
     )
     own = np.concatenate([[0.0], np.cumsum(10 ** (-local[1:] / 10))]) * 0.35
     run = -10 * np.log10(own + 10 ** (-local / 10))
