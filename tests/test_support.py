@@ -12,6 +12,8 @@ import torch
 from support.tools import requires_tool
 from support.vision import create_timm_model
 
+from qcompiler.frontend.torchvision_schemas import declare_torchvision_schemas
+
 SKIPS = """
 import pytest
 from support.tools import requires_tool
@@ -74,3 +76,10 @@ def test_timm_works_beside_a_cpu_torch() -> None:
     with torch.no_grad():
         assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
     assert torch.equal(model.conv1.weight, create_timm_model("resnet18", num_classes=3).conv1.weight)
+
+
+def test_transformers_import_beside_a_cpu_torch() -> None:
+    declare_torchvision_schemas()
+    from transformers import ViTModel
+
+    assert issubclass(ViTModel, torch.nn.Module)

@@ -1,0 +1,1 @@
+"""Capture: torch.export programs, modules, files and ONNX models become a FLOAT graph."""
