@@ -1,1 +1,56 @@
 """Compilation targets, one family per folder. Import as `qcompiler.targets`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qcompiler.errors import UsageError, did_you_mean
+
+from .base import Emission, Kernel, KernelChoice, Measurement, Session, Target
+
+__all__ = [
+    "Emission",
+    "Kernel",
+    "KernelChoice",
+    "Measurement",
+    "Session",
+    "Target",
+    "get_target",
+    "known_targets",
+]
+
+
+def _onnx(option: str) -> Target:
+    from .onnx.target import onnx_target
+
+    return onnx_target(option)
+
+
+def _onnxruntime_cpu(option: str) -> Target:
+    from .onnx.target import onnxruntime_cpu_target
+
+    return onnxruntime_cpu_target(option)
+
+
+# name -> (factory taking what stands after the colon, one line of description)
+_TARGETS: dict[str, tuple[Callable[[str], Target], str]] = {
+    "onnx": (_onnx, "portable model.onnx, standard-domain ops in Q/DQ form, opset 21"),
+    "onnxruntime-cpu": (_onnxruntime_cpu, "model.onnx with ONNX Runtime's own CPU kernels; `:ISA` for another machine"),
+}
+
+
+def known_targets() -> dict[str, str]:
+    """Names and one-line descriptions."""
+    return {name: description for name, (_, description) in _TARGETS.items()}
+
+
+def get_target(name: str) -> Target:
+    """The description of a target, `NAME` or `NAME:OPTION`.
+
+    Raises:
+        UsageError: unknown name or option, with what is known.
+    """
+    base, _, option = name.partition(":")
+    if base not in _TARGETS:
+        raise UsageError(f"unknown target {name!r}; known: {', '.join(_TARGETS)}.{did_you_mean(base, _TARGETS)}")
+    return _TARGETS[base][0](option)

@@ -1,0 +1,173 @@
+"""What a target is: legal kernels and precisions, capabilities, and the hooks that emit, run and measure.
+
+Passes ask a target for capabilities, never for its name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from qcompiler.errors import InternalError
+from qcompiler.ir import DType, Graph
+from qcompiler.ir.fixed_point import PROFILES
+from qcompiler.ir.ops import get_op
+
+# Everything a pass may ask for by `Target.can`.
+CAPABILITIES: dict[str, str] = {
+    "float_islands": "ops may stay in float32 between quantized ones",
+    "dynamic_linear": "has kernels for dynamic_linear",
+    "accumulator_to_float": "a linear whose accumulators are dequantized is one kernel",
+    "int16_pair_products": "u8 x s8 products are added in pairs in int16; weights must be pair-safe to be fast",
+    "measurable": "latency can be measured on this machine",
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A quantized kernel: one legal tuple of precisions for an op.
+
+    Attributes:
+        name: as the coverage table shows it.
+        activation: type of the first operand's codes; None for ops that take any.
+        weight: type of the second operand's codes; None where there is none.
+        note: restriction, in words.
+    """
+
+    name: str
+    activation: DType | None = None
+    weight: DType | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class KernelChoice:
+    """Which kernel one node of the graph became.
+
+    Attributes:
+        module: path in the user's model.
+        op: of the graph.
+        dtype: what it computes on (`uint8 x int8`, `float32`).
+        kernel: name.
+        why: what the choice depended on, "" where there was none.
+    """
+
+    module: str
+    op: str
+    dtype: str
+    kernel: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Emission:
+    """Result of emitting: files written and the kernel of every node."""
+
+    files: tuple[Path, ...]
+    kernels: tuple[KernelChoice, ...]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Latency beside a baseline, taken in one run, alternating.
+
+    Attributes:
+        latency_ms: median of the artefact.
+        baseline_ms: median of the float baseline.
+        ratio: median of the ratios of neighbouring runs.
+        spread: interquartile range of these ratios divided by their median.
+        noisy: the spread is too wide for differences below 10 % to mean anything.
+        rounds: pairs of runs.
+        threads: used by both.
+        kind: `measured`.
+    """
+
+    latency_ms: float
+    baseline_ms: float
+    ratio: float
+    spread: float
+    noisy: bool
+    rounds: int
+    threads: int
+    kind: str = "measured"
+
+
+class Session(Protocol):
+    """A loaded artefact."""
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs for one set of inputs, in the order of the graph."""
+        ...
+
+
+@dataclass(frozen=True)
+class Target(ABC):
+    """A target, validated when it is made.
+
+    Attributes:
+        name: canonical, with what was chosen for this machine (`onnxruntime-cpu:avx2`).
+        family: folder under `targets/`.
+        artefact: file name of the main file in the artefact folder.
+        kernels: op -> quantized kernels, best first. Ops that are absent stay in float.
+        roundings: requantize profiles, the default first.
+        capabilities: names from `CAPABILITIES`.
+        isa: instruction set the choices are made for, None if portable.
+    """
+
+    name: str
+    family: str
+    artefact: str
+    kernels: Mapping[str, tuple[Kernel, ...]]
+    roundings: tuple[str, ...]
+    capabilities: frozenset[str] = field(default_factory=frozenset)
+    isa: str | None = None
+
+    def __post_init__(self) -> None:
+        for op in self.kernels:
+            get_op(op)
+        unknown = self.capabilities - CAPABILITIES.keys()
+        if unknown or not set(self.roundings) <= set(PROFILES) or not self.roundings:
+            raise InternalError(f"target {self.name}: capabilities {sorted(unknown)} or roundings {self.roundings} unknown")
+
+    def can(self, capability: str) -> bool:
+        """True if the target has a capability.
+
+        Raises:
+            InternalError: for a name that is none.
+        """
+        if capability not in CAPABILITIES:
+            raise InternalError(f"no capability {capability!r}; known: {', '.join(CAPABILITIES)}")
+        return capability in self.capabilities
+
+    def quantizes(self, op: str) -> bool:
+        """True if the op has a quantized kernel."""
+        return op in self.kernels
+
+    @abstractmethod
+    def pipeline(self, configs: Mapping[str, Any]) -> list[Any]:
+        """The ordered passes for this target; `configs` maps a step's name to its configuration, None switches it off."""
+
+    @abstractmethod
+    def emit(self, graph: Graph, folder: Path, metadata: Mapping[str, str] | None = None) -> Emission:
+        """Write the artefact of a graph into an existing folder."""
+
+    @abstractmethod
+    def open(self, folder: Path, threads: int = 1, optimize: bool = True) -> Session:
+        """Load the artefact of a folder."""
+
+    @abstractmethod
+    def measure(
+        self, folder: Path, baseline: Graph, arrays: Sequence[np.ndarray], threads: int = 1, seconds: float = 3.0
+    ) -> Measurement:
+        """Time the artefact beside the FLOAT graph `baseline`."""
+
+    @abstractmethod
+    def verify(
+        self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], threads: int = 1
+    ) -> Any:
+        """Compare the artefact with the reference interpreter running `graph`."""

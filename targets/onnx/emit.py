@@ -1,0 +1,170 @@
+"""Graph -> ONNX ModelProto: one rule per op, chosen by the target's style. Never by way of torch.onnx.
+
+Opset 21 and IR version 10 are always written: newer defaults of the onnx package are refused by runtimes. The
+same graph gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from qcompiler.errors import UnsupportedError
+from qcompiler.ir import Graph, Node, Value
+from qcompiler.ir.dims import is_symbolic
+
+from ..base import KernelChoice
+from . import emit_elementwise, emit_integer, emit_kernels, emit_linear, emit_movement, emit_norm, emit_qdq
+from .emit_elementwise import Rule
+from .emitter import MS_DOMAIN, Emitter, Style, tensor_type
+from .quantized_common import plan_fusions
+
+OPSET, MS_OPSET, IR_VERSION = 21, 1, 10
+# Protobuf messages end at 2 GiB; larger weights go to a file beside the model.
+EXTERNAL_DATA_BYTES = 1_500_000_000
+
+FLOAT_RULES: dict[str, Rule] = {
+    **emit_elementwise.RULES,
+    **emit_movement.RULES,
+    **emit_linear.RULES,
+    **emit_norm.RULES,
+}
+
+
+@dataclass(frozen=True)
+class EmittedModel:
+    """An ONNX model and how each node of the graph became part of it.
+
+    Attributes:
+        proto: the model, weights inside.
+        rows: kernel of every node.
+        tensors: tensor name of every value that exists in the model.
+    """
+
+    proto: onnx.ModelProto
+    rows: tuple[KernelChoice, ...]
+    tensors: Mapping[Value, str]
+
+
+def emit_model(graph: Graph, style: Style, metadata: Mapping[str, str] | None = None) -> EmittedModel:
+    """Emit a FLOAT or QUANTIZED graph.
+
+    Args:
+        graph: verified.
+        style: forms to choose.
+        metadata: entries of `metadata_props`; keys get the prefix `qcompiler.`.
+
+    Raises:
+        UnsupportedError: an op or dtype without an ONNX form, with its module path.
+    """
+    emitter = Emitter(graph, style)
+    fused = emit_kernels.FUSED if style.runtime_kernels else emit_qdq.FUSED
+    quantized = emit_kernels.RULES if style.runtime_kernels else emit_qdq.RULES
+    plan = plan_fusions(graph)
+    for node in graph.nodes:
+        emitter.current = node
+        fusion = plan.get(node)
+        if fusion is not None and node is fusion.head:
+            continue  # emitted with its tail
+        if fusion is not None:
+            results: str | tuple[str, ...] = fused[fusion.head.op](emitter, fusion)
+        else:
+            results = _emit_node(emitter, node, quantized)
+        names = (results,) if isinstance(results, str) else tuple(results)
+        for value, name in zip(node.outputs, names, strict=True):
+            emitter.names[value] = name
+    emitter.current = None
+    outputs = _name_outputs(emitter)
+    return EmittedModel(_model(emitter, outputs, metadata or {}), tuple(emitter.rows), dict(emitter.names))
+
+
+def _emit_node(e: Emitter, node: Node, quantized: Mapping[str, Rule]) -> str | tuple[str, ...]:
+    on_codes = any(v.quant is not None for v in (*node.operands, *node.outputs))
+    if node.op in quantized and (on_codes or node.op not in FLOAT_RULES):
+        return quantized[node.op](e, node)
+    rule = FLOAT_RULES.get(node.op)
+    if rule is None:
+        raise UnsupportedError(f"{node.where()}: no ONNX form; ops with one: {', '.join(sorted(FLOAT_RULES))}")
+    before = len(e.nodes)
+    result = rule(e, node)
+    kernels = dict.fromkeys(n.op_type for n in e.nodes[before:] if n.op_type not in ("Shape", "Squeeze"))
+    e.row(node, "+".join(kernels) or "constant")
+    return result
+
+
+def _name_outputs(e: Emitter) -> list[str]:
+    """Give the tensors that are returned the user's names; Identity where a tensor cannot be renamed."""
+    produced = {name for node in e.nodes for name in node.output}
+    renamed: dict[str, str] = {}
+    for value, wanted in zip(e.graph.outputs, e.graph.output_names, strict=True):
+        if wanted in {v.name for v in e.graph.inputs}:
+            raise UnsupportedError(f"output {wanted!r} has the name of an input; ONNX needs different names")
+        name = e.name(value)
+        if name in produced and name not in renamed:
+            renamed[name] = wanted
+        else:
+            e.nodes.append(helper.make_node("Identity", [name], [wanted], name=f"{wanted}/Identity"))
+    for node in e.nodes:
+        for field in (node.input, node.output):
+            for index, name in enumerate(field):
+                field[index] = renamed.get(name, name)
+    for value, name in e.names.items():
+        e.names[value] = renamed.get(name, name)
+    return list(e.graph.output_names)
+
+
+def _value_info(name: str, value: Value) -> onnx.ValueInfoProto:
+    shape = [str(d) if is_symbolic(d) else int(d) for d in value.shape]
+    return helper.make_tensor_value_info(name, tensor_type(value.dtype), shape)
+
+
+def _tensor(name: str, array: np.ndarray) -> onnx.TensorProto:
+    if array.dtype.name == "bfloat16":
+        raw = np.ascontiguousarray(array).view(np.uint16).tobytes()
+        return helper.make_tensor(name, TensorProto.BFLOAT16, array.shape, raw, raw=True)
+    return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+
+
+def _model(e: Emitter, outputs: list[str], metadata: Mapping[str, str]) -> onnx.ModelProto:
+    used = {name for node in e.nodes for name in node.input}
+    proto = helper.make_graph(
+        e.nodes,
+        e.graph.name or "graph",
+        [_value_info(v.name, v) for v in e.graph.inputs],
+        [_value_info(n, v) for n, v in zip(outputs, e.graph.outputs, strict=True)],
+        [_tensor(name, array) for name, array in e.initializers.items() if name in used],
+    )
+    opsets = [helper.make_opsetid("", OPSET)]
+    if any(node.domain == MS_DOMAIN for node in e.nodes):
+        opsets.append(helper.make_opsetid(MS_DOMAIN, MS_OPSET))
+    model = helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSION, producer_name="qcompiler")
+    helper.set_model_props(model, {f"qcompiler.{k}": str(v) for k, v in sorted(metadata.items())})
+    return model
+
+
+def save_model(model: onnx.ModelProto, path: Path) -> list[Path]:
+    """Write the model, weights beside it in `NAME.data` beyond 1.5 GB; returns the files written.
+
+    Raises:
+        OSError: disk full, read-only.
+    """
+    # strip=... counting by tensor: ByteSize() overflows beyond 2 GiB
+    size = sum(len(t.raw_data) for t in model.graph.initializer)
+    if size <= EXTERNAL_DATA_BYTES:
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        return [path]
+    data = path.with_name(path.name + ".data")
+    data.unlink(missing_ok=True)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    onnx.save_model(copy, os.fspath(path), save_as_external_data=True, location=data.name, size_threshold=1024)
+    return [path, data]
+
+
+__all__ = ["EXTERNAL_DATA_BYTES", "EmittedModel", "FLOAT_RULES", "emit_integer", "emit_model", "save_model"]

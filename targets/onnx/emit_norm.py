@@ -1,0 +1,163 @@
+"""ONNX forms of normalizations, softmax, attention and rotary embedding."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qcompiler.ir import DType, Node, Value
+from qcompiler.ir.dims import is_symbolic
+
+from .emit_elementwise import Rule
+from .emit_movement import reshape
+from .emitter import Emitter
+
+
+def _ones_like(e: Emitter, x: Value, count: int) -> str:
+    sizes = [d for d in x.shape[-count:]]
+    if any(is_symbolic(d) for d in sizes):
+        one = e.const(np.ones(1, x.dtype.numpy))
+        return str(e.op("Expand", one, e.shape(tuple(sizes))))
+    return e.const(np.ones(sizes, x.dtype.numpy))
+
+
+def _layer_norm(e: Emitter, node: Node) -> str:
+    x, weight, bias = node.inputs
+    assert x is not None
+    count = node.attrs["axes"]
+    scale = weight if weight is not None else _ones_like(e, x, count)
+    return str(e.op("LayerNormalization", x, scale, bias, axis=-count, epsilon=node.attrs["eps"]))
+
+
+def _rms_norm(e: Emitter, node: Node) -> str:
+    x, weight = node.inputs
+    assert x is not None
+    count = node.attrs["axes"]
+    if e.style.runtime_kernels and not e.style.plain and x.dtype is DType.float32:
+        scale = weight if weight is not None else _ones_like(e, x, count)
+        return str(e.op("SimplifiedLayerNormalization", x, scale, axis=-count, epsilon=node.attrs["eps"]))
+    square = e.op("ReduceMean", e.op("Mul", x, x), e.ints(range(-count, 0)), keepdims=1)
+    y = e.op("Div", x, e.op("Sqrt", e.op("Add", square, e.scalar(node.attrs["eps"], x.dtype))))
+    return str(y if weight is None else e.op("Mul", y, weight))
+
+
+def _batch_norm(e: Emitter, node: Node) -> str:
+    x, mean, var, weight, bias = node.inputs
+    assert x is not None
+    channels = x.shape[1]
+    scale = weight if weight is not None else e.const(np.ones(channels, x.dtype.numpy))
+    shift = bias if bias is not None else e.const(np.zeros(channels, x.dtype.numpy))
+    return str(e.op("BatchNormalization", x, scale, shift, mean, var, epsilon=node.attrs["eps"]))
+
+
+def _per_channel(e: Emitter, value: Value, rank: int) -> str:
+    """[C] as [C, 1, ...] so that it broadcasts against x [N, C, ...]."""
+    if rank == 2:
+        return e.name(value)
+    return str(e.op("Unsqueeze", value, e.ints(range(1, rank - 1))))
+
+
+def _group_norm(e: Emitter, node: Node) -> str:
+    """Instance normalization of x seen as [N, groups, everything else]."""
+    x, weight, bias = node.inputs
+    assert x is not None
+    groups, kind = node.attrs["groups"], x.dtype.numpy
+    flat = e.op("Reshape", x, e.ints([0, groups, -1]))
+    y = e.op(
+        "InstanceNormalization", flat, e.const(np.ones(groups, kind)), e.const(np.zeros(groups, kind)),
+        epsilon=node.attrs["eps"],
+    )  # fmt: skip
+    y = e.op("Reshape", y, e.shape(x.shape))
+    if weight is not None:
+        y = e.op("Mul", y, _per_channel(e, weight, len(x.shape)))
+    return str(y if bias is None else e.op("Add", y, _per_channel(e, bias, len(x.shape))))
+
+
+def additive_mask(e: Emitter, mask: Value, dtype: DType) -> str:
+    """A mask to add to the scores; a bool mask (true takes part) is converted once for all its readers."""
+    if mask.dtype is not DType.bool:
+        return e.name(mask)
+    key = (mask, "additive", dtype)
+    if key not in e.cache:
+        e.cache[key] = e.op("Where", mask, e.scalar(0, dtype), e.scalar(-math.inf, dtype))
+    return e.cache[key]
+
+
+def _causal_mask(e: Emitter, rows: object, columns: object, dtype: DType) -> str:
+    """[T, S]: 0 where column <= row, -inf elsewhere."""
+    key = ("causal", str(rows), str(columns), dtype)
+    if key not in e.cache:
+        if not is_symbolic(rows) and not is_symbolic(columns):
+            allowed = np.tri(int(rows), int(columns), dtype=bool)  # type: ignore[call-overload]
+            e.cache[key] = e.const(np.where(allowed, 0, -np.inf).astype(dtype.numpy))
+        else:
+            first, step = e.const(np.int64(0)), e.const(np.int64(1))
+            row = e.op("Unsqueeze", e.op("Range", first, e.dims.scalar(rows), step), e.ints([1]))
+            column = e.op("Range", first, e.dims.scalar(columns), step)
+            allowed = e.op("GreaterOrEqual", row, column)
+            e.cache[key] = e.op("Where", allowed, e.scalar(0, dtype), e.scalar(-math.inf, dtype))
+    return e.cache[key]
+
+
+def _repeat_heads(e: Emitter, x: Value, repeat: int) -> str:
+    """[..., Hk, S, D] -> [..., Hk * repeat, S, D], each head `repeat` times in a row."""
+    if repeat == 1:
+        return e.name(x)
+    *outer, heads, length, depth = x.shape
+    wide = e.op("Unsqueeze", x, e.ints([len(outer) + 1]))
+    wide = e.op("Expand", wide, e.shape((*outer, heads, repeat, length, depth)))
+    return reshape(e, wide, (*outer, heads, repeat, length, depth), (*outer, heads * repeat, length, depth))
+
+
+def _attention(e: Emitter, node: Node) -> str:
+    q, k, v, mask = node.inputs
+    assert q is not None and k is not None and v is not None
+    scale = node.attrs["scale"]
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    repeat = int(q.shape[-3] // k.shape[-3])
+    rank = len(k.shape)
+    swapped = [*range(rank - 2), rank - 1, rank - 2]
+    keys = e.op("Transpose", _repeat_heads(e, k, repeat), perm=swapped)
+    scores = e.op("MatMul", q, keys)
+    scores = e.op("Mul", scores, e.scalar(scale, q.dtype))
+    if node.attrs["causal"]:
+        scores = e.op("Add", scores, _causal_mask(e, q.shape[-2], k.shape[-2], q.dtype))
+    if mask is not None:
+        scores = e.op("Add", scores, additive_mask(e, mask, q.dtype))
+    return str(e.op("MatMul", e.op("Softmax", scores, axis=-1), _repeat_heads(e, v, repeat)))
+
+
+def _rotary(e: Emitter, node: Node) -> str:
+    x, cos, sin = node.operands
+    width, depth, rank = int(cos.shape[-1]), int(x.shape[-1]), len(x.shape)
+    axis = e.ints([rank - 1])
+
+    def part(source: str | Value, start: int, stop: int, step: int = 1) -> str:
+        steps = None if step == 1 else e.ints([step])
+        return str(e.op("Slice", source, e.ints([start]), e.ints([stop]), axis, steps))
+
+    head = e.name(x) if width == depth else part(x, 0, width)
+    if node.attrs["interleaved"]:
+        odd = e.op("Unsqueeze", e.op("Neg", part(head, 1, width, 2)), e.ints([rank]))
+        even = e.op("Unsqueeze", part(head, 0, width, 2), e.ints([rank]))
+        pairs = e.op("Concat", odd, even, axis=-1)
+        rotated = (*x.shape[:-1], width)
+        turned = reshape(e, pairs, (*x.shape[:-1], width // 2, 2), rotated)
+    else:
+        half = width // 2
+        turned = e.op("Concat", e.op("Neg", part(head, half, width)), part(head, 0, half), axis=-1)
+    y = e.op("Add", e.op("Mul", head, cos), e.op("Mul", turned, sin))
+    return str(y if width == depth else e.op("Concat", y, part(x, width, depth), axis=-1))
+
+
+RULES: dict[str, Rule] = {
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "batch_norm": _batch_norm,
+    "group_norm": _group_norm,
+    "softmax": lambda e, node: e.op("Softmax", *node.operands, axis=node.attrs["axis"]),
+    "log_softmax": lambda e, node: e.op("LogSoftmax", *node.operands, axis=node.attrs["axis"]),
+    "attention": _attention,
+    "rotary": _rotary,
+}

@@ -1,0 +1,93 @@
+"""Running and timing ONNX models in ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from qcompiler.errors import UsageError
+
+from ..base import Measurement
+
+# Interquartile range / median of the paired ratios beyond which a measurement is called noisy.
+NOISY_SPREAD = 0.15
+
+
+class OnnxSession:
+    """A model in ONNX Runtime's CPU provider."""
+
+    def __init__(
+        self, model: Path | bytes, threads: int = 1, optimize: bool = True, optimized_path: Path | None = None
+    ) -> None:
+        """Load a model.
+
+        Args:
+            model: file (needed where weights lie beside it) or serialized model.
+            threads: of one op; ops run one after the other.
+            optimize: graph optimizations, all or none.
+            optimized_path: where to write the optimized graph.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+        if optimized_path is not None:
+            options.optimized_model_filepath = str(optimized_path)
+        source = str(model) if isinstance(model, Path) else model
+        self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self.input_names = [i.name for i in self._session.get_inputs()]
+        self.output_names = [o.name for o in self._session.get_outputs()]
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs in the model's order.
+
+        Raises:
+            UsageError: wrong number of inputs.
+        """
+        if len(arrays) != len(self.input_names):
+            raise UsageError(f"the model takes {len(self.input_names)} inputs ({', '.join(self.input_names)}), got {len(arrays)}")
+        return list(self._session.run(None, dict(zip(self.input_names, arrays, strict=True))))
+
+
+def measure_pair(
+    subject: Callable[[], object],
+    baseline: Callable[[], object],
+    seconds: float = 3.0,
+    threads: int = 1,
+    most_rounds: int = 400,
+) -> Measurement:
+    """Time two callables alternately for about `seconds`, after warming both up.
+
+    The order within a round alternates, so that neither always runs in the other's wake. At least 5 rounds.
+    """
+    for call in (subject, baseline, subject, baseline):
+        call()
+    times: tuple[list[float], list[float]] = ([], [])
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < 5 or (time.perf_counter() < end and rounds < most_rounds):
+        for which in (0, 1) if rounds % 2 == 0 else (1, 0):
+            start = time.perf_counter()
+            (subject, baseline)[which]()
+            times[which].append(time.perf_counter() - start)
+        rounds += 1
+    mine, other = (np.asarray(t) * 1e3 for t in times)
+    ratios = mine / other
+    low, middle, high = np.percentile(ratios, [25, 50, 75])
+    spread = float((high - low) / middle)
+    return Measurement(
+        float(np.median(mine)), float(np.median(other)), float(middle), spread, spread > NOISY_SPREAD, rounds, threads
+    )
+
+
+def measure_sessions(
+    subject: OnnxSession, baseline: OnnxSession, arrays: Sequence[np.ndarray], seconds: float = 3.0, threads: int = 1
+) -> Measurement:
+    """`measure_pair` of two loaded models on the same inputs."""
+    return measure_pair(lambda: subject.run(arrays), lambda: baseline.run(arrays), seconds, threads)

@@ -1,0 +1,63 @@
+"""When u8 x s8 products are exact on machines that add them in pairs of 16 bits.
+
+AVX2, and AVX512 without VNNI, multiply unsigned by signed bytes with `vpmaddubsw`: two neighbouring products are
+added in int16 with saturation. A sum beyond [-32768, 32767] is silently cut. Activations reach 255, so a pair is
+exact for every activation if its positive weights sum to at most 128 and its negative ones to at least -128:
+255 * 128 = 32640.
+
+ONNX Runtime pairs flat positions (2j, 2j + 1) of the reduction: the K axis of a matrix product, and (kernel
+position, input channel within the group), channel fastest, of a convolution. Depthwise convolutions widen each
+product and never saturate. Measured on Zen 3 with ONNX Runtime 1.31.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Largest magnitude of the same-sign sum of two neighbouring weights.
+PAIR_LIMIT = 128
+
+
+def reduction_rows(weight: np.ndarray) -> np.ndarray:
+    """Weights as [out channels, K] in the order of the reduction; w is [N, K] or [O, I/groups, kernel...]."""
+    if weight.ndim > 2:
+        weight = np.moveaxis(weight, 1, -1)
+    return weight.reshape(weight.shape[0], -1)
+
+
+def pair_peak(weight: np.ndarray) -> np.ndarray:
+    """Largest same-sign sum of two neighbours per output channel, [N]; real weights or codes (zero point 0)."""
+    rows = reduction_rows(weight)
+    if rows.shape[1] % 2:
+        rows = np.concatenate([rows, np.zeros_like(rows[:, :1])], 1)
+    wide = rows.astype(np.float64 if rows.dtype.kind == "f" else np.int64)
+    pairs = wide.reshape(rows.shape[0], -1, 2)
+    if pairs.shape[1] == 0:
+        return np.zeros(rows.shape[0], wide.dtype)
+    positive = np.maximum(pairs, 0).sum(-1).max(1)
+    negative = -np.minimum(pairs, 0).sum(-1).min(1)
+    return np.asarray(np.maximum(positive, negative))
+
+
+def is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
+    """True for a convolution whose groups have one input and one output channel."""
+    return len(weight_shape) > 2 and weight_shape[1] == 1 and weight_shape[0] == groups
+
+
+def is_pair_safe(codes: np.ndarray, groups: int = 1) -> bool:
+    """True if no activation can saturate a pair; codes int8 with zero point 0."""
+    return is_depthwise(codes.shape, groups) or bool((pair_peak(codes) <= PAIR_LIMIT).all())
+
+
+def pair_safe_scale(weight: np.ndarray, groups: int = 1, qmax: int = 127) -> np.ndarray:
+    """Smallest symmetric scale per output channel, float64 [N], whose codes are pair-safe however they are rounded.
+
+    max(max|w| / qmax, pair peak / 127): two values whose exact sum is at most 127 round (up or down, each by less
+    than 1) to codes that sum to at most 128. Costs 1.4 dB of weight SQNR on MiniLM, where 7-bit weights cost 5.6.
+    Channels of zeros get scale 0: the caller guards it.
+    """
+    rows = np.abs(reduction_rows(weight).astype(np.float64))
+    scale = rows.max(1, initial=0) / qmax
+    if is_depthwise(weight.shape, groups):
+        return np.asarray(scale)
+    return np.maximum(scale, pair_peak(weight) / (PAIR_LIMIT - 1))
