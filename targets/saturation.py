@@ -22,7 +22,7 @@ def reduction_rows(weight: np.ndarray) -> np.ndarray:
     """Weights as [out channels, K] in the order of the reduction; w is [N, K] or [O, I/groups, kernel...]."""
     if weight.ndim > 2:
         weight = np.moveaxis(weight, 1, -1)
-    return weight.reshape(weight.shape[0], -1)
+    return weight.reshape(weight.shape[0], int(np.prod(weight.shape[1:])))
 
 
 def pair_peak(weight: np.ndarray) -> np.ndarray:
@@ -31,11 +31,9 @@ def pair_peak(weight: np.ndarray) -> np.ndarray:
     if rows.shape[1] % 2:
         rows = np.concatenate([rows, np.zeros_like(rows[:, :1])], 1)
     wide = rows.astype(np.float64 if rows.dtype.kind == "f" else np.int64)
-    pairs = wide.reshape(rows.shape[0], -1, 2)
-    if pairs.shape[1] == 0:
-        return np.zeros(rows.shape[0], wide.dtype)
-    positive = np.maximum(pairs, 0).sum(-1).max(1)
-    negative = -np.minimum(pairs, 0).sum(-1).min(1)
+    pairs = wide.reshape(rows.shape[0], rows.shape[1] // 2, 2)
+    positive = np.maximum(pairs, 0).sum(-1).max(1, initial=0)
+    negative = -np.minimum(pairs, 0).sum(-1).min(1, initial=0)
     return np.asarray(np.maximum(positive, negative))
 
 

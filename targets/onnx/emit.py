@@ -20,7 +20,7 @@ from qcompiler.ir import Graph, Node, Value
 from qcompiler.ir.dims import is_symbolic
 
 from ..base import KernelChoice
-from . import emit_elementwise, emit_integer, emit_kernels, emit_linear, emit_movement, emit_norm, emit_qdq
+from . import emit_elementwise, emit_kernels, emit_linear, emit_movement, emit_norm, emit_qdq
 from .emit_elementwise import Rule
 from .emitter import MS_DOMAIN, Emitter, Style, tensor_type
 from .quantized_common import plan_fusions
@@ -166,5 +166,3 @@ def save_model(model: onnx.ModelProto, path: Path) -> list[Path]:
     onnx.save_model(copy, os.fspath(path), save_as_external_data=True, location=data.name, size_threshold=1024)
     return [path, data]
 
-
-__all__ = ["EXTERNAL_DATA_BYTES", "EmittedModel", "FLOAT_RULES", "emit_integer", "emit_model", "save_model"]

@@ -163,11 +163,14 @@ def _gelu(e: Emitter, node: Node) -> str:
 
 
 def _softplus(e: Emitter, node: Node) -> str:
-    """Beyond the threshold log(1 + e^y) equals y to float32 precision (threshold 20: 2e-9), as in the op's table."""
-    x, beta = _x(node), node.attrs["beta"]
-    if beta == 1.0:
-        return str(e.op("Softplus", x))
-    return str(e.op("Div", e.op("Softplus", e.op("Mul", x, e.scalar(beta, x.dtype))), e.scalar(beta, x.dtype)))
+    """A threshold of 20 or more changes nothing in float32: log(1 + e^20) - 20 = 2e-9."""
+    x, beta, threshold = _x(node), node.attrs["beta"], node.attrs["threshold"]
+    scaled = e.name(x) if beta == 1.0 else e.op("Mul", x, e.scalar(beta, x.dtype))
+    y = e.op("Softplus", scaled)
+    y = y if beta == 1.0 else e.op("Div", y, e.scalar(beta, x.dtype))
+    if threshold >= 20:
+        return str(y)
+    return str(e.op("Where", e.op("Greater", scaled, e.scalar(threshold, x.dtype)), x, y))
 
 
 def _prelu(e: Emitter, node: Node) -> str:

@@ -25,16 +25,16 @@ def _reshape_target(e: Emitter, x: Shape, target: Shape) -> str:
             entries.append(0 if axis < len(x) and same(dim, x[axis]) else None)
         else:
             entries.append(int(dim))
-    unknown = entries.count(None)
-    ambiguous = any(not is_symbolic(d) and int(d) == 0 for d in target)
-    if unknown <= 1 and not ambiguous:
+    empty = any(not is_symbolic(d) and int(d) == 0 for d in target)
+    if entries.count(None) <= 1 and not empty:
         return e.ints([-1 if n is None else n for n in entries])
     return e.shape(target)
 
 
 def reshape(e: Emitter, x: str | Value, before: Shape, after: Shape) -> str:
     """`Reshape` of a tensor of a (possibly symbolic) shape to another."""
-    return str(e.op("Reshape", x, _reshape_target(e, before, after)))
+    empty = any(not is_symbolic(d) and int(d) == 0 for d in after)
+    return str(e.op("Reshape", x, _reshape_target(e, before, after), allowzero=1 if empty else None))
 
 
 def _reshape(e: Emitter, node: Node) -> str:

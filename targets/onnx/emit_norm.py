@@ -74,29 +74,63 @@ def _group_norm(e: Emitter, node: Node) -> str:
     return str(y if bias is None else e.op("Add", y, _per_channel(e, bias, len(x.shape))))
 
 
-def additive_mask(e: Emitter, mask: Value, dtype: DType) -> str:
-    """A mask to add to the scores; a bool mask (true takes part) is converted once for all its readers."""
-    if mask.dtype is not DType.bool:
-        return e.name(mask)
-    key = (mask, "additive", dtype)
-    if key not in e.cache:
-        e.cache[key] = e.op("Where", mask, e.scalar(0, dtype), e.scalar(-math.inf, dtype))
-    return e.cache[key]
+# Added where a mask excludes: finite, so that a row without any key gives numbers and not NaN.
+EXCLUDED = {DType.float16: -6e4}
 
 
-def _causal_mask(e: Emitter, rows: object, columns: object, dtype: DType) -> str:
-    """[T, S]: 0 where column <= row, -inf elsewhere."""
-    key = ("causal", str(rows), str(columns), dtype)
+def _excluded(dtype: DType) -> float:
+    return EXCLUDED.get(dtype, -1e30)
+
+
+def _masks(e: Emitter, node: Node) -> tuple[str | None, str | None]:
+    """(what to add to the scores, row factor) of an attention node; each made once for all its readers.
+
+    The row factor [..., T or 1, 1] is 0 where a query may see no key: its result is 0 then. None where no row
+    can be blind.
+    """
+    q, k, _, mask = node.inputs
+    assert q is not None and k is not None
+    key = (mask, node.attrs["causal"], str(q.shape[-2]), str(k.shape[-2]), q.dtype)
+    if key not in e.mask_cache:
+        causal = _causal_allowed(e, q.shape[-2], k.shape[-2]) if node.attrs["causal"] else None
+        if mask is None:
+            e.mask_cache[key] = (None if causal is None else _additive(e, causal, q.dtype, -math.inf), None)
+        elif mask.dtype is DType.bool:
+            e.mask_cache[key] = _bool_mask(e, mask, causal, q.dtype)
+        else:
+            e.mask_cache[key] = _real_mask(e, mask, causal)
+    return e.mask_cache[key]
+
+
+def _additive(e: Emitter, allowed: str, dtype: DType, low: float) -> str:
+    return str(e.op("Where", allowed, e.scalar(0, dtype), e.scalar(low, dtype)))
+
+
+def _bool_mask(e: Emitter, mask: Value, causal: str | None, dtype: DType) -> tuple[str, str]:
+    allowed = e.name(mask) if causal is None else e.op("And", mask, causal)
+    seen = e.op("ReduceMax", e.cast(allowed, DType.int32), e.ints([-1]), keepdims=1)
+    return _additive(e, allowed, dtype, _excluded(dtype)), e.cast(seen, dtype)
+
+
+def _real_mask(e: Emitter, mask: Value, causal: str | None) -> tuple[str, str | None]:
+    if mask.data is not None and causal is None and not np.isneginf(mask.data).all(-1).any():
+        return e.name(mask), None
+    added = e.name(mask) if causal is None else e.op("Add", mask, _additive(e, causal, mask.dtype, -math.inf))
+    best = e.op("ReduceMax", added, e.ints([-1]), keepdims=1)
+    rows = e.cast(e.op("Greater", best, e.scalar(-math.inf, mask.dtype)), mask.dtype)
+    return e.op("Max", added, e.scalar(_excluded(mask.dtype), mask.dtype)), rows
+
+
+def _causal_allowed(e: Emitter, rows: object, columns: object) -> str:
+    """bool [T, S]: column <= row."""
+    key = ("causal", str(rows), str(columns))
     if key not in e.cache:
         if not is_symbolic(rows) and not is_symbolic(columns):
-            allowed = np.tri(int(rows), int(columns), dtype=bool)  # type: ignore[call-overload]
-            e.cache[key] = e.const(np.where(allowed, 0, -np.inf).astype(dtype.numpy))
+            e.cache[key] = e.const(np.tri(int(rows), int(columns), dtype=bool))  # type: ignore[call-overload]
         else:
             first, step = e.const(np.int64(0)), e.const(np.int64(1))
             row = e.op("Unsqueeze", e.op("Range", first, e.dims.scalar(rows), step), e.ints([1]))
-            column = e.op("Range", first, e.dims.scalar(columns), step)
-            allowed = e.op("GreaterOrEqual", row, column)
-            e.cache[key] = e.op("Where", allowed, e.scalar(0, dtype), e.scalar(-math.inf, dtype))
+            e.cache[key] = e.op("GreaterOrEqual", row, e.op("Range", first, e.dims.scalar(columns), step))
     return e.cache[key]
 
 
@@ -111,7 +145,7 @@ def _repeat_heads(e: Emitter, x: Value, repeat: int) -> str:
 
 
 def _attention(e: Emitter, node: Node) -> str:
-    q, k, v, mask = node.inputs
+    q, k, v, _ = node.inputs
     assert q is not None and k is not None and v is not None
     scale = node.attrs["scale"]
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
@@ -121,11 +155,11 @@ def _attention(e: Emitter, node: Node) -> str:
     keys = e.op("Transpose", _repeat_heads(e, k, repeat), perm=swapped)
     scores = e.op("MatMul", q, keys)
     scores = e.op("Mul", scores, e.scalar(scale, q.dtype))
-    if node.attrs["causal"]:
-        scores = e.op("Add", scores, _causal_mask(e, q.shape[-2], k.shape[-2], q.dtype))
-    if mask is not None:
-        scores = e.op("Add", scores, additive_mask(e, mask, q.dtype))
-    return str(e.op("MatMul", e.op("Softmax", scores, axis=-1), _repeat_heads(e, v, repeat)))
+    added, rows = _masks(e, node)
+    if added is not None:
+        scores = e.op("Add", scores, added)
+    y = e.op("MatMul", e.op("Softmax", scores, axis=-1), _repeat_heads(e, v, repeat))
+    return str(y if rows is None else e.op("Mul", y, rows))
 
 
 def _rotary(e: Emitter, node: Node) -> str:

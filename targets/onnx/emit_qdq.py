@@ -15,7 +15,7 @@ from .emit_elementwise import Rule
 from .emit_integer import RULES as INTEGER
 from .emit_linear import conv_attrs
 from .emitter import Emitter
-from .quantized_common import Fusion, dequantize, quant_of, quantize, scale_name, weight_scale
+from .quantized_common import Fusion, dequantize, quant_of, quantize, scale_name, weight_format, weight_scale
 
 FusedRule = Callable[[Emitter, Fusion], str]
 
@@ -29,15 +29,22 @@ def real(e: Emitter, value: Value) -> str:
 
 
 def _real_weight(e: Emitter, fusion: Fusion) -> str:
-    """Dequantized weight; linear weights [N, K] are stored as [K, N]."""
-    w = fusion.head.inputs[1]
-    assert w is not None
+    """Dequantized weight; linear weights [N, K] are stored as [K, N].
+
+    The codes are those an integer kernel would get: a runtime that fuses the pattern must not saturate either.
+    """
+    head = fusion.head
+    x, w = head.inputs[0], head.inputs[1]
+    assert x is not None and w is not None
+    if w.data is None:
+        return real(e, w)
     quant = quant_of(w)
-    quant = QuantParams(quant.dtype, weight_scale(fusion), quant.zero_point, quant.axis, quant.group_size)
-    if w.data is None or fusion.head.op != "linear":
-        return dequantize(e, w, quant)
-    turned = quant if quant.axis is None else quant.with_axis(1 - quant.axis)
-    return dequantize(e, e.weight(w, "transposed", w.data.T), turned)
+    axis = quant.axis
+    if head.op == "linear" and axis is not None:
+        axis = 1 - axis
+    weight = weight_format(e, w, x, head.attrs.get("groups", 1), transposed=head.op == "linear")
+    scale = scale_name(e, weight_scale(fusion))
+    return str(e.op("DequantizeLinear", weight.codes, scale, weight.zero_point, axis=axis))
 
 
 def _real_bias(e: Emitter, fusion: Fusion, bias: Value) -> str:

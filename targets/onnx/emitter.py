@@ -69,7 +69,8 @@ class Emitter:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, np.ndarray] = {}
         self.rows: list[KernelChoice] = []
-        self.cache: dict[Any, str] = {}  # what rules share: additive masks, dequantized values, ...
+        self.cache: dict[Any, str] = {}  # what rules share: transposed weights, dequantized values, ...
+        self.mask_cache: dict[Any, tuple[str | None, str | None]] = {}
         self.names: dict[Value, str] = {v: v.name for v in graph.inputs}
         self.current: Node | None = None
         self._taken = {*self.names.values(), *graph.output_names}

@@ -133,12 +133,14 @@ def weight_format(e: Emitter, w: Value, x: Value, groups: int = 1, transposed: b
     """
     quant = quant_of(w)
     name = "transposed" if transposed else "codes"
+    saturates = e.style.int16_pair_products and x.dtype.numpy == np.uint8 and w.dtype.numpy == np.int8
     if w.data is None:
         codes = e.op("Transpose", w, perm=[1, 0]) if transposed else e.name(w)
+        if saturates:
+            return _offset_activation(e, codes, quant)
         return WeightFormat(codes, e.const(quant.zero_point, quant.dtype.numpy, "zero_point"), quant.dtype.name, "")
     data = w.data.T if transposed else w.data
     zeros = np.broadcast_to(quant.zero_point, quant.scale.shape)
-    saturates = e.style.int16_pair_products and x.dtype.numpy == np.uint8 and data.dtype == np.int8
     if saturates and not is_pair_safe(w.data, groups):
         offset = (data.astype(np.int16) + 128).astype(np.uint8)
         codes = e.weight(w, name + ".u8", offset)
@@ -147,3 +149,12 @@ def weight_format(e: Emitter, w: Value, x: Value, groups: int = 1, transposed: b
     codes = e.weight(w, name, data) if transposed else e.name(w)
     why = "pair sums proven <= 128" if saturates else ""
     return WeightFormat(codes, e.const(zeros, data.dtype, "zero_point"), w.dtype.name, why)
+
+
+def _offset_activation(e: Emitter, codes: str, quant: QuantParams) -> WeightFormat:
+    """int8 codes that are known at run time only as uint8, 128 higher: their products could saturate."""
+    one = e.scalar(1)
+    centred = e.op("DequantizeLinear", codes, one, e.const(0, np.int8, "zero_point"))
+    moved = e.op("QuantizeLinear", centred, one, e.const(128, np.uint8, "zero_point"))
+    zero = e.const(quant.zero_point + 128, np.uint8, "zero_point")
+    return WeightFormat(moved, zero, "uint8", "int8 codes of an activation could saturate on this ISA; offset by 128")

@@ -1,0 +1,122 @@
+"""Quantized networks: fused into the kernels wanted, exact where they promise to be, near the reference elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx_models import quantized_models as models
+from onnx_models import run_model
+
+from qcompiler.errors import UnsupportedError, VerificationError
+from qcompiler.executors.reference import run_reference
+from qcompiler.ir import DType, GraphBuilder, Level, QuantParams, verify_graph
+from qcompiler.targets import get_target
+from qcompiler.targets.onnx.emit import emit_model
+from qcompiler.targets.onnx.emitter import Style
+from qcompiler.targets.saturation import is_pair_safe
+
+TARGETS = ["onnx", "onnxruntime-cpu:avx2", "onnxruntime-cpu:avx512_vnni"]
+
+
+def kinds(model) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_op_agrees_with_reference(name: str, target: str, tmp_path: Path) -> None:
+    graph, arrays = models.MODELS[name]()
+    verify_graph(graph)
+    # Without VNNI, weights for VNNI machines may saturate: that is what the ISA is for.
+    target_ = get_target(target if target != "onnxruntime-cpu:avx512_vnni" or not models.saturates_here() else "onnx")
+    target_.emit(graph, tmp_path)
+    result = target_.verify(graph, tmp_path, [arrays])
+    result.check()
+    assert result.sqnr_db > 30
+    assert {setting: len(checks) for setting, checks in result.ops.items()} == {
+        setting: models.SITES[name] for setting in ("off", "on")
+    }
+
+
+def test_kernels_of_a_convolution_network() -> None:
+    graph, _ = models.cnn()
+    model = emit_model(graph, Style(runtime_kernels=True))
+    assert kinds(model.proto) == [
+        "QuantizeLinear", "QLinearConv", "QLinearConv", "Clip", "QLinearConv", "QLinearAdd",
+        "QLinearGlobalAveragePool", "Reshape", "MatMulIntegerToFloat",
+    ]  # fmt: skip
+    portable = emit_model(graph, Style()).proto
+    assert {node.domain for node in portable.graph.node} == {""}
+    assert {o.domain for o in portable.opset_import} == {""}
+
+
+def test_kernels_of_a_transformer_block() -> None:
+    graph, _ = models.mlp()
+    names = kinds(emit_model(graph, Style(runtime_kernels=True)).proto)
+    assert names == [
+        "QuantizeLinear", "MatMulIntegerToFloat", "Gelu", "QuantizeLinear", "MatMulIntegerToFloat", "Sum",
+        "LayerNormalization",
+    ]  # fmt: skip
+
+
+def test_weights_that_could_saturate_are_stored_unsigned() -> None:
+    codes = np.full((4, 6), 100, np.int8)
+    graph, arrays = models.one_linear(codes)
+    assert not is_pair_safe(codes)
+    for style, kind in ((Style(True, False, True), np.uint8), (Style(True), np.int8)):
+        emitted = emit_model(graph, style)
+        weight = next(t for t in emitted.proto.graph.initializer if "transposed" in t.name)
+        assert {2: np.uint8, 3: np.int8}[weight.data_type] is kind
+    emitted = emit_model(graph, Style(True, False, True))
+    assert "could saturate" in emitted.rows[1].why
+    (got,), (expected,) = run_model(emitted.proto, arrays), run_reference(graph, arrays)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_multipliers_of_passes_survive() -> None:
+    """A multiplier that is not sx * sw / sy is what the kernel computes with."""
+    graph, arrays = models.one_conv(multiplier=0.75)
+    (expected,) = run_reference(graph, arrays)
+    for style in (Style(), Style(runtime_kernels=True)):
+        (got,) = run_model(emit_model(graph, style).proto, arrays)
+        assert np.abs(got.astype(int) - expected.astype(int)).max() <= 1
+        assert expected.std() > 10
+
+
+def test_verification_finds_a_wrong_artefact(tmp_path: Path) -> None:
+    graph, arrays = models.cnn()
+    target = get_target("onnxruntime-cpu:avx2")
+    other, _ = models.cnn(seed=1)
+    target.emit(other, tmp_path)
+    result = target.verify(graph, tmp_path, [arrays])
+    assert result.sqnr_db < 20 and result.differing > 0
+
+
+def test_verification_names_the_op_that_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qcompiler.targets.onnx import emit_kernels, verify
+
+    graph, arrays = models.cnn()
+    real = emit_kernels.weight_scale
+    monkeypatch.setattr(emit_kernels, "weight_scale", lambda fusion: real(fusion) * np.float32(1.1))
+    checks = verify.check_ops(graph, Style(runtime_kernels=True, int16_pair_products=True), arrays)
+    failed = [c.where for c in checks["on"] if not c.passed]
+    assert failed == [c.where for c in checks["off"] if not c.passed]
+    assert failed[0].startswith("conv at stem")
+
+
+def test_failures_raise() -> None:
+    from qcompiler.targets.onnx.verify import Verification
+
+    with pytest.raises(VerificationError, match="conv at stem"):
+        Verification("quantized", 1, {}, 1.0, 1, None, ("conv at stem: wrong",)).check()
+
+
+def test_channel_zero_points_without_integer_kernel_are_refused() -> None:
+    b = GraphBuilder("m", Level.QUANTIZED)
+    x = b.input("x", DType.uint8, (2, 4), QuantParams(DType.uint8, 0.1, 3))
+    quant = QuantParams(DType.int8, np.ones(2), np.array([0, 1]), axis=0)
+    acc = b.op("linear", x, b.const(np.ones((2, 4), np.int8), quant=quant))
+    with pytest.raises(UnsupportedError, match="zero points that differ"):
+        emit_model(b.build([acc]), Style())
