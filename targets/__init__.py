@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qcompiler.errors import UsageError, did_you_mean
+from qcompiler.targets.base import Emission, Kernel, KernelChoice, Measurement, Session, Target
 
-from .base import Emission, Kernel, KernelChoice, Measurement, Session, Target
+from qcompiler.errors import UsageError, did_you_mean
 
 __all__ = [
     "Emission",
@@ -21,13 +21,13 @@ __all__ = [
 
 
 def _onnx(option: str) -> Target:
-    from .onnx.target import onnx_target
+    from qcompiler.targets.onnx.target import onnx_target
 
     return onnx_target(option)
 
 
 def _onnxruntime_cpu(option: str) -> Target:
-    from .onnx.target import onnxruntime_cpu_target
+    from qcompiler.targets.onnx.target import onnxruntime_cpu_target
 
     return onnxruntime_cpu_target(option)
 

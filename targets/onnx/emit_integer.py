@@ -14,7 +14,15 @@ from .emit_elementwise import Rule
 from .emit_linear import conv_attrs
 from .emit_movement import RULES as MOVEMENT
 from .emitter import Emitter
-from .quantized_common import dequantize, narrowed, output_limits, quant_of, quantize, scale_name, weight_format
+from .quantized_common import (
+    dequantize,
+    narrowed,
+    output_limits,
+    quant_of,
+    quantize,
+    scale_name,
+    weight_format,
+)
 
 
 def _operand(node: Node, index: int) -> Value:

@@ -14,12 +14,20 @@ from .emit_elementwise import Rule
 from .emit_integer import RULES as INTEGER
 from .emit_integer import dynamic_codes_of, token_codes
 from .emit_linear import conv_attrs
+from .emit_qdq import FUSED as QDQ_FUSED
 from .emit_qdq import RULES as QDQ_RULES
 from .emit_qdq import FusedRule, is_global_pool, plain_sum, real_bias
-from .emit_qdq import FUSED as QDQ_FUSED
 from .emitter import Emitter
 from .quantized_common import (
-    Fusion, WeightFormat, narrowed, output_limits, quant_of, scale_name, weight_format, weight_scale, zero_name,
+    Fusion,
+    WeightFormat,
+    narrowed,
+    output_limits,
+    quant_of,
+    scale_name,
+    weight_format,
+    weight_scale,
+    zero_name,
 )  # fmt: skip
 
 

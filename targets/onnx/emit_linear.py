@@ -17,7 +17,7 @@ from .emitter import Emitter
 
 
 def transposed_weight(e: Emitter, w: Value) -> str:
-    """w [N, K] as [K, N]. A constant is stored transposed, unless others read it as it is (tied embeddings)."""
+    """W [N, K] as [K, N]. A constant is stored transposed, unless others read it as it is (tied embeddings)."""
     tied = any(user.op != "linear" for user, _ in e.graph.uses(w)) or e.graph.is_output(w)
     if w.data is None or tied:
         key = (w, "transposed")

@@ -139,7 +139,7 @@ def _reduce(op_type: str, native: tuple[DType, ...]) -> Rule:
 
 
 def _reduce_bool(op_type: str) -> Rule:
-    """any = max, all = min, over 0 and 1."""
+    """Any = max, all = min, over 0 and 1."""
 
     def rule(e: Emitter, node: Node) -> str:
         (x,) = node.operands

@@ -122,7 +122,7 @@ def _real_mask(e: Emitter, mask: Value, causal: str | None) -> tuple[str, str | 
 
 
 def _causal_allowed(e: Emitter, rows: object, columns: object) -> str:
-    """bool [T, S]: column <= row."""
+    """Bool [T, S]: column <= row."""
     key = ("causal", str(rows), str(columns))
     if key not in e.cache:
         if not is_symbolic(rows) and not is_symbolic(columns):

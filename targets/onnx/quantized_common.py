@@ -88,7 +88,7 @@ def narrowed(e: Emitter, codes: str, quant: QuantParams, low: int | None = None,
 
 
 def output_limits(tail: Node) -> tuple[int | None, int | None]:
-    """qmin and qmax of a requantize node; None where the type itself limits."""
+    """Qmin and qmax of a requantize node; None where the type itself limits."""
     return tail.attrs["qmin"], tail.attrs["qmax"]
 
 
