@@ -15,8 +15,8 @@ from qcompiler.lock import LOCK_NAME
 
 GRAPH_NAME = "graph.txt"
 WEIGHTS_NAME = "weights.safetensors"
-REPORT_PAGE = "report.html"
-REPORT_DATA = "report.json"
+FLOAT_FOLDER = "float"
+"""Holds the float program, in the same two files."""
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

@@ -1,0 +1,341 @@
+"""One compile from model to a verified, measured artefact: the stages and what passes between them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qcompiler.debug import after_pass, debug_level
+from qcompiler.errors import UnsupportedError, UsageError
+from qcompiler.evaluation import Evaluation, Metric, Outputs, check_metric, evaluate
+from qcompiler.lock import Lock, check_lock, current_versions, hash_arrays, plain, read_lock
+from qcompiler.progress import StageTime, Stages
+from qcompiler.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from qcompiler.calibration import Samples
+    from qcompiler.ir import Graph
+    from qcompiler.passes.base import Pass, Step
+    from qcompiler.targets import Emission, Measurement, Target
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("capture", "canonicalize", "quantize", "emit", "verify", "measure", "evaluate")
+VERIFIED_SAMPLES = 2
+"""Samples whose outputs are compared with the reference interpreter, which computes exactly, not fast."""
+MEASURE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; see `qcompiler.api.compile`."""
+
+    model: Any
+    example_inputs: Any = None
+    target: str = "onnxruntime-cpu"
+    recipe: Any = "w8a8"
+    calibration: Any = None
+    evaluation: Any = None
+    metric: str | Metric | None = None
+    dynamic_shapes: Any = None
+    seed: int = 0
+    threads: int = 1
+    lock: Any = None
+    allow_slow: bool = False
+    allow_random_calibration: bool = False
+
+
+@dataclass
+class Compilation:
+    """Everything known at the end of a compile.
+
+    Attributes:
+        float_graph: the captured graph after canonicalization; the baseline of all comparisons.
+        graph: the last target-neutral graph, which `reference()` runs.
+        folder: private folder that holds the artefact's files until they are saved.
+        steps: every executed pass with its notes.
+        latency: beside float; None where the target cannot be measured on this machine.
+    """
+
+    request: Request
+    recipe: Recipe
+    target: Target
+    float_graph: Graph
+    graph: Graph
+    folder: tempfile.TemporaryDirectory[str]
+    calibration: Samples | None
+    evaluation: Samples
+    held_back: bool
+    data_note: str
+    steps: list[Step]
+    emission: Emission
+    verification: Any
+    latency: Measurement | None
+    accuracy: Evaluation
+    lock: Lock
+    times: list[StageTime] = field(default_factory=list)
+
+
+def run_compilation(request: Request, *, show: bool | None = None) -> Compilation:
+    """Run all stages. `show` is that of `Stages`."""
+    from qcompiler.targets import get_target
+
+    check_metric(request.metric)
+    debug_level()
+    lock = _given_lock(request.lock)
+    recipe = lock.recipe if lock is not None else load_recipe(request.recipe)
+    target = get_target(lock.target if lock is not None else request.target)
+    with Stages(STAGES, show=show) as stages:
+        result = _stages(request, recipe, target, lock, stages)
+    result.times = stages.times
+    return result
+
+
+def _given_lock(given: Any) -> Lock | None:
+    return given if given is None or isinstance(given, Lock) else read_lock(given)
+
+
+def _stages(
+    request: Request, recipe: Recipe, target: Target, lock: Lock | None, stages: Stages
+) -> Compilation:
+    from qcompiler.passes.base import Context, check_order, run_passes
+
+    passes = build_passes(recipe, target)
+    check_order(passes)
+    with stages.stage("capture"):
+        captured = capture_model(request)
+        data = Data.load(request, recipe, captured)
+        hashes = {"model": hash_graph(captured), **data.hashes()}
+        threads = request.threads
+        if lock is not None:
+            isa = [target.isa] if target.isa else []
+            check_lock(lock, target=target.name, isa=isa, seed=request.seed, threads=threads, hashes=hashes)
+    context = Context(
+        target=target,
+        samples=data.calibration,
+        seed=request.seed,
+        locked=None if lock is None else lock.decisions,
+        progress=stages.update,
+    )
+    after = after_pass()
+    each = debug_level() >= 4
+    head, tail = split_passes(passes)
+    with stages.stage("canonicalize"):
+        float_graph, first = run_passes(captured, head, context, after, each)
+        warn_unmatched(recipe, float_graph)
+    with stages.stage("quantize"):
+        graph, rest = run_passes(float_graph, tail, context, after, each)
+        check_left_in_float(recipe, target, context)
+    folder = tempfile.TemporaryDirectory(prefix="qcompiler-")
+    path = Path(folder.name)
+    with stages.stage("emit"):
+        emission = target.emit(graph, path, _metadata(recipe, hashes, data))
+    with stages.stage("verify"):
+        count = min(VERIFIED_SAMPLES, len(data.evaluation))
+        verification = target.verify(graph, path, [data.evaluation[i] for i in range(count)], threads)
+        verification.check()
+    with stages.stage("measure"):
+        latency = _measure(target, path, float_graph, data.evaluation[0], threads, context)
+    with stages.stage("evaluate"):
+        pairs = output_pairs(target.open(path, threads), float_graph, data.evaluation, stages)
+        accuracy = evaluate(pairs, request.metric)
+    made = Lock(
+        target=target.name,
+        isa=(target.isa,) if target.isa else (),
+        seed=request.seed,
+        threads=threads,
+        recipe=recipe,
+        random_calibration=data.random,
+        hashes=hashes,
+        versions=current_versions(),
+        decisions=dict(sorted(plain(context.decisions).items())),
+    )
+    return Compilation(
+        request, recipe, target, float_graph, graph, folder, data.calibration, data.evaluation, data.held_back,
+        data.note, [*first, *rest], emission, verification, latency, accuracy, made,
+    )  # fmt: skip
+
+
+def capture_model(request: Request) -> Graph:
+    """The FLOAT graph of the user's model, whatever form it came in."""
+    from qcompiler.frontend import capture
+
+    return capture(request.model, request.example_inputs, dynamic_shapes=request.dynamic_shapes)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Calibration and evaluation samples. `note` says where the evaluation samples come from."""
+
+    calibration: Samples | None
+    evaluation: Samples
+    held_back: bool
+    note: str
+    random: bool
+
+    @staticmethod
+    def load(request: Request, recipe: Recipe, graph: Graph) -> Data:
+        """Load both, holding back a part of the calibration data where no evaluation data was given.
+
+        Raises UsageError where static ranges are asked for and there is no data, or only random data that was
+        not allowed.
+        """
+        from qcompiler.calibration import RandomData, load_samples
+
+        given = request.calibration
+        random = request.allow_random_calibration
+        if given is None and random:
+            given = RandomData(seed=request.seed)
+        if given is None and needs_calibration(recipe):
+            raise UsageError(
+                f"recipe {recipe.name!r} has static ranges and needs calibration data: pass some (32 to 256 samples "
+                "are usual), or choose w8a8-dynamic; random numbers only with allow_random_calibration"
+            )
+        limit = recipe.calibration.max_samples
+        samples = None
+        if given is not None:
+            samples = load_samples(given, graph, allow_random=random, limit=limit)
+        if request.evaluation is not None:
+            evaluation = load_samples(request.evaluation, graph)
+            return Data(samples, evaluation, False, f"evaluation data: {evaluation.source}", _random(samples))
+        if samples is not None:
+            split = samples.split(recipe.calibration.held_back or 0.25)
+            return Data(split.calibration, split.evaluation, True, split.note, _random(samples))
+        if request.example_inputs is None:
+            raise UsageError("there is no data to verify the artefact with: pass calibration or evaluation data")
+        note = "no data given: verified and evaluated on the example inputs only"
+        logger.warning(note)
+        return Data(None, load_samples([request.example_inputs], graph), False, note, False)
+
+    def hashes(self) -> dict[str, str]:
+        """Content hash per data set, by the name that lock errors show."""
+        if self.calibration is None:
+            return {"evaluation data": f"sha256:{self.evaluation.content_hash}"}
+        return {
+            "calibration data": f"sha256:{self.calibration.content_hash}",
+            "evaluation data": f"sha256:{self.evaluation.content_hash}",
+        }
+
+
+def _random(samples: Samples | None) -> bool:
+    return samples is not None and samples.random
+
+
+def needs_calibration(recipe: Recipe) -> bool:
+    """True if some layer may have static ranges."""
+    return recipe.scheme == "static" or any(rule.scheme == "static" for rule in recipe.rules)
+
+
+def build_passes(recipe: Recipe, target: Target) -> list[Pass]:
+    """The target's pipeline, configured by the recipe's fields and then by its `passes` section."""
+    from qcompiler.pipeline_config import pass_configs
+
+    return target.pipeline(pass_configs(recipe, target))
+
+
+def split_passes(passes: Sequence[Pass]) -> tuple[list[Pass], list[Pass]]:
+    """The canonicalization at the front of a pipeline, and what follows."""
+    count = 0
+    for step in passes:
+        if not type(step).__module__.startswith("qcompiler.passes.canonicalize"):
+            break
+        count += 1
+    return list(passes[:count]), list(passes[count:])
+
+
+def warn_unmatched(recipe: Recipe, graph: Graph) -> None:
+    """Refuse patterns of `ignore` and `rules` that match no module.
+
+    Raises UsageError naming the nearest module path: a pattern that silently does nothing is most often a
+    typing error.
+    """
+    from qcompiler.errors import did_you_mean
+
+    paths = sorted({node.origin.module for node in graph.nodes})
+    for pattern in recipe.unmatched_patterns(paths):
+        raise UsageError(f"recipe pattern {pattern!r} matches no module of the model.{did_you_mean(pattern, paths)}")
+
+
+def check_left_in_float(recipe: Recipe, target: Target, context: Any) -> None:
+    """No silent fallback: an op left in float must be named by `allow`, by `ignore` or by a rule.
+
+    `allow` takes names of ops and categories of the op table. Raises UnsupportedError listing the others.
+    """
+    from qcompiler.ir import get_op
+    from qcompiler.passes.quantize.plan import FLOAT
+
+    plan = context.tables.get("plan")
+    if plan is None:
+        return
+    allowed = set(recipe.allow)
+    silent = []
+    for node, decided in plan.nodes.items():
+        if decided.scheme != FLOAT or node.op in allowed or get_op(node.op).category in allowed:
+            continue
+        if recipe.settings_for(node.origin.module, node.op).scheme != "float":
+            silent.append(f"  {node.where()}: {decided.reason}")
+    if silent:
+        raise UnsupportedError(
+            f"{len(silent)} ops would stay in float and recipe {recipe.name!r} does not allow it:\n"
+            + "\n".join(silent[:20])
+            + "\nName the op in `allow`, or the module in `ignore`."
+        )
+
+
+def _metadata(recipe: Recipe, hashes: Mapping[str, str], data: Data) -> dict[str, str]:
+    from qcompiler import __version__
+
+    recipe_hash = hashlib.sha256(recipe.to_json().encode()).hexdigest()
+    found = {"version": __version__, "recipe": recipe.name, "recipe_hash": f"sha256:{recipe_hash}"}
+    found |= {name.replace(" ", "_") + "_hash": value for name, value in hashes.items()}
+    return {**found, "random_calibration": "true"} if data.random else found
+
+
+def _measure(
+    target: Target, folder: Path, baseline: Graph, arrays: Sequence[np.ndarray], threads: int, context: Any
+) -> Measurement | None:
+    """Latency of the shipped artefact beside float; from a lock, the figures recorded in it."""
+    from qcompiler.targets import Measurement
+
+    if not target.can("measurable"):
+        return None
+    if context.locked is not None:
+        recorded = context.locked.get("latency")
+        if recorded is None:
+            return None
+        context.decisions["latency"] = recorded
+        return Measurement(**recorded)
+    measured = target.measure(folder, baseline, arrays, threads, MEASURE_SECONDS)
+    context.decisions["latency"] = asdict(measured)
+    return measured
+
+
+def output_pairs(
+    session: Any, float_graph: Graph, samples: Samples, stages: Stages | None = None
+) -> Iterator[tuple[Outputs, Outputs]]:
+    """(artefact's, float model's) outputs of each sample."""
+    from qcompiler.executors.torch_executor import TorchExecutor
+
+    executor = TorchExecutor(float_graph)
+    for index, arrays in enumerate(samples):
+        if stages is not None:
+            stages.update("sample", index, len(samples))
+        yield session.run(arrays), [np.asarray(t) for t in executor.run(arrays)]
+
+
+def hash_graph(graph: Graph) -> str:
+    """Hash of the program and its weights; where the source file lies on this machine does not matter."""
+    from qcompiler.ir import print_graph
+
+    text, arrays = print_graph(graph)
+    text = re.sub(r'"source": "(?:[^"\\]|\\.)*"(?:, )?', "", text)
+    encoded = np.frombuffer(text.encode(), np.uint8)
+    return hash_arrays([("program", encoded), *sorted(arrays.items())])

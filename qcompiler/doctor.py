@@ -1,0 +1,107 @@
+"""What is installed, what is missing, and which package brings it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import qcompiler
+from qcompiler.errors import MissingToolError, UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Tool:
+    """An optional component.
+
+    Attributes:
+        name: as `--require` takes it.
+        use: what needs it.
+        install: command that brings it.
+        module: Python module to look for, "" if it is a program.
+        programs: names of programs, any of which will do.
+    """
+
+    name: str
+    use: str
+    install: str
+    module: str = ""
+    programs: tuple[str, ...] = ()
+
+    def found(self) -> str:
+        """Version or path of what is installed, "" if there is none."""
+        if self.module:
+            return _version(self.module)
+        return next((path for name in self.programs if (path := shutil.which(name))), "")
+
+
+TOOLS = (
+    Tool("transformers", "models from a Hugging Face directory", "pip install 'qcompiler[hf]'", "transformers"),
+    Tool("openvino", "running the portable file in a second runtime", "pip install 'qcompiler[bench]'", "openvino"),
+    Tool("nncf", "the comparison in the benchmarks", "pip install 'qcompiler[bench]'", "nncf"),
+    Tool("timm", "architectures of the capture tests", "pip install 'qcompiler[test]'", "timm"),
+    Tool(
+        "chromium",
+        "the browser test of the report page",
+        "apt-get install chromium",
+        programs=("chromium", "chromium-browser", "google-chrome"),
+    ),
+)
+
+CORE = (
+    "torch", "numpy", "onnx", "onnxruntime", "networkx", "scipy", "pydantic", "PyYAML", "typer", "rich", "jinja2",
+    "matplotlib", "safetensors",
+)  # fmt: skip
+
+
+def examine() -> dict[str, Any]:
+    """Everything the `doctor` command prints, as plain values."""
+    from qcompiler.targets import get_target
+
+    return {
+        "qcompiler": qcompiler.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "isa": get_target("onnxruntime-cpu").isa,
+        "packages": {name: _distribution(name) for name in CORE},
+        "tools": [{**asdict(tool), "found": tool.found()} for tool in TOOLS],
+    }
+
+
+def require(names: list[str]) -> None:
+    """Raise MissingToolError if one of the named components is not installed; UsageError if none is called so."""
+    known = {tool.name: tool for tool in TOOLS}
+    missing = []
+    for name in names:
+        if name in known:
+            if not known[name].found():
+                missing.append(f"{name} is not installed: {known[name].install}")
+        elif name in CORE:
+            if not _distribution(name):
+                missing.append(f"{name} is not installed: pip install {name}")
+        else:
+            everything = sorted({*known, *CORE})
+            raise UsageError(f"unknown component {name!r}: {', '.join(everything)}.{did_you_mean(name, everything)}")
+    if missing:
+        raise MissingToolError("\n".join(missing))
+
+
+def _version(module: str) -> str:
+    try:
+        if importlib.util.find_spec(module) is None:
+            return ""
+    except (ImportError, ValueError):
+        return ""
+    return _distribution(module) or "installed"
+
+
+def _distribution(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

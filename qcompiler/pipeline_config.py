@@ -1,0 +1,58 @@
+"""From the fields of a recipe to the configurations of a target's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from qcompiler.errors import UsageError, did_you_mean
+from qcompiler.validation import explain
+
+if TYPE_CHECKING:
+    from qcompiler.passes.base import Pass
+    from qcompiler.recipe import Recipe
+    from qcompiler.targets import Target
+
+
+def pass_configs(recipe: Recipe, target: Target) -> dict[str, Any]:
+    """Configuration by step name; None switches a step off.
+
+    Raises UsageError for a step that the pipeline does not have or a field that the step does not have.
+    """
+    configs = recipe_configs(recipe)
+    steps = {step.name: step for step in target.pipeline(configs)}
+    for name, fields in recipe.passes.items():
+        if name not in steps and name not in configs:
+            known = sorted({*steps, *configs})
+            raise UsageError(
+                f"recipe {recipe.name!r}: passes.{name}: target {target.name} has no such step."
+                f"{did_you_mean(name, known)} Known: {', '.join(known)}"
+            )
+        given = dict(fields)
+        if not given.pop("enabled", True):
+            configs[name] = None
+        elif given:
+            configs[name] = _changed(recipe, steps.get(name), name, given)
+    return configs
+
+
+def recipe_configs(recipe: Recipe) -> dict[str, Any]:
+    """What the top-level fields of a recipe say about single steps."""
+    from qcompiler.passes.quantize.assign_precision import AssignConfig
+
+    return {"assign_precision": AssignConfig(recipe=recipe)}
+
+
+def _changed(recipe: Recipe, step: Pass | None, name: str, fields: Mapping[str, Any]) -> BaseModel:
+    where = f"recipe {recipe.name!r}: passes.{name}"
+    config = getattr(step, "config", None)
+    if step is None:
+        raise UsageError(f"{where}: the step is switched off by another field of the recipe")
+    if not isinstance(config, BaseModel):
+        raise UsageError(f"{where}: the step has no fields")
+    try:
+        return type(config).model_validate({**config.model_dump(), **fields})
+    except ValidationError as error:
+        raise UsageError(explain(error, type(config), where)) from None
