@@ -17,7 +17,7 @@ from qcompiler.debug import after_pass, debug_level
 from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.evaluation import Evaluation, Metric, Outputs, check_metric, evaluate
 from qcompiler.lock import Lock, check_lock, current_versions, hash_arrays, plain, read_lock
-from qcompiler.progress import StageTime, Stages
+from qcompiler.progress import Stages, StageTime
 from qcompiler.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Compilation:
         graph: the last target-neutral graph, which `reference()` runs.
         folder: private folder that holds the artefact's files until they are saved.
         steps: every executed pass with its notes.
+        plan: how every node of the float graph was quantized, None for a target without such a plan.
         latency: beside float; None where the target cannot be measured on this machine.
     """
 
@@ -81,6 +82,7 @@ class Compilation:
     latency: Measurement | None
     accuracy: Evaluation
     lock: Lock
+    plan: Any
     times: list[StageTime] = field(default_factory=list)
 
 
@@ -161,6 +163,7 @@ def _stages(
     return Compilation(
         request, recipe, target, float_graph, graph, folder, data.calibration, data.evaluation, data.held_back,
         data.note, [*first, *rest], emission, verification, latency, accuracy, made,
+        context.tables.get("plan"),
     )  # fmt: skip
 
 
@@ -210,7 +213,9 @@ class Data:
             split = samples.split(recipe.calibration.held_back or 0.25)
             return Data(split.calibration, split.evaluation, True, split.note, _random(samples))
         if request.example_inputs is None:
-            raise UsageError("there is no data to verify the artefact with: pass calibration or evaluation data")
+            raise UsageError(
+                "there is no data to verify the artefact with: pass calibration or evaluation data"
+            )
         note = "no data given: verified and evaluated on the example inputs only"
         logger.warning(note)
         return Data(None, load_samples([request.example_inputs], graph), False, note, False)
@@ -261,7 +266,9 @@ def warn_unmatched(recipe: Recipe, graph: Graph) -> None:
 
     paths = sorted({node.origin.module for node in graph.nodes})
     for pattern in recipe.unmatched_patterns(paths):
-        raise UsageError(f"recipe pattern {pattern!r} matches no module of the model.{did_you_mean(pattern, paths)}")
+        raise UsageError(
+            f"recipe pattern {pattern!r} matches no module of the model.{did_you_mean(pattern, paths)}"
+        )
 
 
 def check_left_in_float(recipe: Recipe, target: Target, context: Any) -> None:

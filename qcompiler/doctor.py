@@ -40,8 +40,15 @@ class Tool:
 
 
 TOOLS = (
-    Tool("transformers", "models from a Hugging Face directory", "pip install 'qcompiler[hf]'", "transformers"),
-    Tool("openvino", "running the portable file in a second runtime", "pip install 'qcompiler[bench]'", "openvino"),
+    Tool(
+        "transformers", "models from a Hugging Face directory", "pip install 'qcompiler[hf]'", "transformers"
+    ),
+    Tool(
+        "openvino",
+        "running the portable file in a second runtime",
+        "pip install 'qcompiler[bench]'",
+        "openvino",
+    ),
     Tool("nncf", "the comparison in the benchmarks", "pip install 'qcompiler[bench]'", "nncf"),
     Tool("timm", "architectures of the capture tests", "pip install 'qcompiler[test]'", "timm"),
     Tool(
@@ -86,7 +93,9 @@ def require(names: list[str]) -> None:
                 missing.append(f"{name} is not installed: pip install {name}")
         else:
             everything = sorted({*known, *CORE})
-            raise UsageError(f"unknown component {name!r}: {', '.join(everything)}.{did_you_mean(name, everything)}")
+            raise UsageError(
+                f"unknown component {name!r}: {', '.join(everything)}.{did_you_mean(name, everything)}"
+            )
     if missing:
         raise MissingToolError("\n".join(missing))
 

@@ -67,10 +67,10 @@ def evaluate(pairs: Iterable[tuple[Outputs, Outputs]], metric: str | Metric | No
     elif metric is not None:
         name, value, float_value = metric, figures[metric], ideal[metric]
         if value is None:
-            raise UsageError("metric agreement needs an output with more than one element along its last axis")
-    return Evaluation(
-        totals.samples, totals.sqnr, totals.cosine, totals.agreement, name, value, float_value
-    )
+            raise UsageError(
+                "metric agreement needs an output with more than one element along its last axis"
+            )
+    return Evaluation(totals.samples, totals.sqnr, totals.cosine, totals.agreement, name, value, float_value)
 
 
 def check_metric(metric: str | Metric | None) -> None:
@@ -79,7 +79,9 @@ def check_metric(metric: str | Metric | None) -> None:
         return
     if metric not in METRICS:
         known = ", ".join(METRICS)
-        raise UsageError(f"unknown metric {metric!r}: use {known} or a function.{did_you_mean(metric, METRICS)}")
+        raise UsageError(
+            f"unknown metric {metric!r}: use {known} or a function.{did_you_mean(metric, METRICS)}"
+        )
 
 
 METRICS = ("sqnr", "agreement", "cosine")
@@ -120,7 +122,9 @@ class _Totals:
 
 
 def _flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    floats = [np.asarray(a) for a in arrays if np.asarray(a).dtype.kind == "f"] or [np.asarray(a) for a in arrays]
+    floats = [np.asarray(a) for a in arrays if np.asarray(a).dtype.kind == "f"] or [
+        np.asarray(a) for a in arrays
+    ]
     return np.concatenate([a.astype(np.float64).ravel() for a in floats])
 
 
@@ -138,5 +142,7 @@ def _takes_two(metric: Metric) -> bool:
         parameters = list(signature(metric).parameters.values())
     except (TypeError, ValueError):
         return True
-    positional = [p for p in parameters if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
+    positional = [
+        p for p in parameters if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    ]
     return len(positional) >= 2 or any(p.kind is Parameter.VAR_POSITIONAL for p in parameters)

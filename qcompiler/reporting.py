@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qcompiler.artifact import WEIGHTS_NAME
+from qcompiler.layer_error import layer_errors
 from qcompiler.report import (
     Accuracy,
     CoverageRow,
     Decision,
     Latency,
-    LayerErrorRow,
     MetricRow,
     PassNote,
     ReportData,
@@ -25,10 +24,13 @@ from qcompiler.report import (
     VerificationRun,
 )
 
+LAYER_ERROR_SAMPLES = 4
+
 if TYPE_CHECKING:
     from qcompiler.compilation import Compilation
     from qcompiler.ir import Graph
     from qcompiler.passes.base import Step
+    from qcompiler.report import LayerErrorRow
 
 
 def build_report(done: Compilation) -> ReportData:
@@ -49,10 +51,207 @@ def build_report(done: Compilation) -> ReportData:
         latency=_latency(done),
         sizes=_sizes(done),
         coverage=coverage_rows(done),
-        layers=layer_errors(done),
+        layers=_layers(done),
         passes=tuple(_pass_note(step) for step in done.steps),
         decisions=_decisions(done),
         verification=_verification(done),
         unfused=_unfused(done),
         stages=tuple(Stage(name=t.name, seconds=t.seconds, peak_bytes=t.peak_bytes) for t in done.times),
     )
+
+
+def coverage_rows(done: Compilation) -> tuple[CoverageRow, ...]:
+    """One row per op of the artefact: what it computes in, by which kernel, and why it is not quantized."""
+    reasons = _reasons(done)
+    macs = _multiplications(done.graph)
+    rows = []
+    for choice in done.emission.kernels:
+        integer = "int8" in choice.dtype or "int4" in choice.dtype
+        why = (
+            "" if integer else reasons.get((choice.module, choice.op)) or _UNPLANNED.get(choice.op, _COMPUTED)
+        )
+        rows.append(
+            CoverageRow(
+                module=choice.module,
+                op=choice.op,
+                dtype=choice.dtype,
+                kernel=choice.kernel,
+                quantized=integer,
+                why_not=why,
+                macs=macs.get((choice.module, choice.op)),
+            )
+        )
+    return tuple(rows)
+
+
+_UNPLANNED = {
+    "quantize": "border between real numbers and codes",
+    "dequantize": "border between real numbers and codes",
+}
+_COMPUTED = "computed on real numbers"
+
+
+def _reasons(done: Compilation) -> dict[tuple[str, str], str]:
+    plan = done.plan
+    if plan is None:
+        return {}
+    return {
+        (node.origin.module, node.op): decided.reason
+        for node, decided in plan.nodes.items()
+        if decided.reason
+    }
+
+
+def _multiplications(graph: Graph) -> dict[tuple[str, str], int]:
+    """Multiply-accumulates of one inference per op, where all its dimensions are fixed."""
+    found: dict[tuple[str, str], int] = {}
+    for node in graph.nodes:
+        if node.op not in ("linear", "conv") or node.inputs[1] is None:
+            continue
+        weight, result = node.inputs[1].shape, node.outputs[0].shape
+        taps = weight[1:]
+        if all(isinstance(d, int) for d in (*taps, *result)):
+            count = int(np.prod([*taps, *result], dtype=np.int64))
+            key = (node.origin.module, node.op)
+            found[key] = found.get(key, 0) + count
+    return found
+
+
+def _accuracy(done: Compilation) -> Accuracy:
+    found = done.accuracy
+    metrics: tuple[MetricRow, ...] = ()
+    if found.value is not None and found.float_value is not None:
+        metrics = (MetricRow(name=found.metric, float_value=found.float_value, quantized_value=found.value),)
+    return Accuracy(
+        data="held_back" if done.held_back else "evaluation",
+        samples=found.samples,
+        metrics=metrics,
+        sqnr_db=found.sqnr_db,
+        cosine=found.cosine,
+        agreement=found.agreement,
+    )
+
+
+def _latency(done: Compilation) -> Latency | None:
+    found = done.latency
+    if found is None:
+        return None
+    return Latency(
+        quantized_ms=found.latency_ms,
+        float_ms=found.baseline_ms,
+        threads=found.threads,
+        batch=_batch(done.evaluation[0]),
+        runtime=done.target.family,
+        noise=found.spread,
+        noisy=found.noisy,
+    )
+
+
+def _batch(arrays: Sequence[np.ndarray]) -> int:
+    return int(arrays[0].shape[0]) if arrays and arrays[0].ndim else 1
+
+
+def _sizes(done: Compilation) -> Sizes:
+    weights: dict[str, int] = {}
+    for value in done.graph.constants():
+        if value.data is not None:
+            # Codes below 8 bits are packed in the artefact, whatever their storage here.
+            size = value.data.size * value.dtype.bits // 8
+            weights[value.dtype.name] = weights.get(value.dtype.name, 0) + size
+    floats = sum(value.data.nbytes for value in done.float_graph.constants() if value.data is not None)
+    return Sizes(
+        artefact_bytes=sum(path.stat().st_size for path in done.emission.files),
+        float_bytes=floats,
+        weight_bytes=weights,
+    )
+
+
+def _pass_note(step: Step) -> PassNote:
+    notes = [(note.taken, SiteNote(site=note.site, text=note.reason)) for note in step.notes]
+    return PassNote(
+        name=step.name,
+        kind=step.kind.name,  # type: ignore[arg-type]  # EXACT or LOSSY
+        taken=tuple(note for taken, note in notes if taken),
+        refused=tuple(note for taken, note in notes if not taken),
+        seconds=step.seconds,
+    )
+
+
+def _verification(done: Compilation) -> tuple[VerificationRun, ...]:
+    """One run per setting of the runtime's graph optimizations."""
+    found = done.verification
+    shapes = [tuple(a.shape for a in done.evaluation[i]) for i in range(found.samples)]
+    values = found.samples * sum(
+        _elements(done.graph, shapes[0], index) for index in range(len(done.graph.outputs))
+    )
+    runs = []
+    for setting, checks in found.ops.items():
+        worst = max(checks, key=lambda check: (check.max_lsb, check.differing), default=None)
+        runs.append(
+            VerificationRun(
+                name=f"graph optimizations {setting}",
+                level=found.level.upper(),
+                samples=found.samples,
+                values=values,
+                differing=found.differing,
+                max_lsb=int(np.ceil(found.max_lsb or 0)),
+                sqnr_db=found.sqnr_db,
+                passed=all(check.passed for check in checks) and not found.failures,
+                local_module="" if worst is None else worst.where,
+                local_share=None if worst is None else worst.differing / max(1, worst.values),
+                local_max_lsb=None if worst is None else int(np.ceil(worst.max_lsb)),
+            )
+        )
+    return tuple(runs)
+
+
+def _elements(graph: Graph, shapes: Sequence[tuple[int, ...]], index: int) -> int:
+    from qcompiler.executors.reference import bind_inputs
+    from qcompiler.ir.dims import evaluate
+
+    bindings = bind_inputs(graph, shapes)
+    return int(np.prod([evaluate(d, bindings) for d in graph.outputs[index].shape], dtype=np.int64))
+
+
+def _decisions(done: Compilation) -> tuple[Decision, ...]:
+    """Decisions of the passes in the form of the report: one row per site."""
+    rows = []
+    for name, value in sorted(done.lock.decisions.items()):
+        if name == "latency":
+            continue
+        items = sorted(value.items()) if isinstance(value, dict) else [("", value)]
+        rows += [Decision(kind=name, site=str(site), chosen=_short(chosen)) for site, chosen in items]
+    return tuple(rows)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _unfused(done: Compilation) -> tuple[Unfused, ...]:
+    explain = getattr(done.target, "unfused", None)
+    if explain is None:
+        return ()
+    return tuple(
+        Unfused(module=found.name, op=found.op_type, why=found.why)
+        for found in explain(Path(done.folder.name))
+    )
+
+
+def _warnings(done: Compilation) -> tuple[str, ...]:
+    found: list[str] = []
+    if done.lock.random_calibration:
+        found.append("calibrated on random numbers: accuracy figures of this artefact mean nothing")
+    if done.held_back:
+        found.append(done.data_note)
+    if done.latency is not None and done.latency.ratio > 1:
+        found.append(f"slower than float: {done.latency.ratio:.2f} of its latency")
+    return tuple(found)
+
+
+def _layers(done: Compilation) -> tuple[LayerErrorRow, ...]:
+    if done.plan is None:
+        return ()
+    count = min(LAYER_ERROR_SAMPLES, len(done.evaluation))
+    return layer_errors(done.plan, [done.evaluation[i] for i in range(count)])

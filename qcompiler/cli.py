@@ -1,0 +1,318 @@
+"""The `qcompiler` command. Results go to stdout, logs and progress to stderr.
+
+Exit codes: 0 ok, 1 internal error, 2 usage or unreadable input, 3 constraint not met, 4 unsupported or nothing
+quantized, 5 verification failed, 6 a tool is missing, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import qcompiler
+from qcompiler import cli_support as support
+from qcompiler.cli_support import guarded
+
+app = typer.Typer(
+    name="qcompiler",
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    # --allow_slow is --allow-slow: the tools around us are split between the two spellings.
+    context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
+)
+recipes_app = typer.Typer(
+    help="List the recipes, or show one.", invoke_without_command=True, rich_markup_mode=None
+)
+app.add_typer(recipes_app, name="recipes")
+
+Model = Annotated[str, typer.Argument(help="file.pt2, Hugging Face directory, or module.py:factory")]
+Out = Annotated[Path, typer.Argument(help="artefact folder")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+TargetName = Annotated[str, typer.Option("--target", "-t", help="see `qcompiler targets`")]
+RecipeName = Annotated[str, typer.Option("--recipe", "-r", help="name or YAML file; see `qcompiler recipes`")]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration", "-c", help=".npz (one array per input, first axis samples) or module.py:factory"
+    ),
+]
+EvaluationData = Annotated[
+    str | None, typer.Option("--evaluation", "-e", help="the same forms; default: held-back calibration data")
+]
+MetricName = Annotated[
+    str | None, typer.Option("--metric", help="sqnr, agreement, cosine, or module.py:fn (runs that file)")
+]
+Settings = Annotated[list[str], typer.Option("--set", help="FIELD=VALUE of the recipe, repeatable")]
+Ignore = Annotated[
+    list[str], typer.Option("--ignore", help="module path pattern that stays in float, repeatable")
+]
+Allow = Annotated[list[str], typer.Option("--allow", help="op that may stay in float, repeatable")]
+Dynamic = Annotated[
+    list[str], typer.Option("--dynamic", help="dynamic axes, like input_ids:0=batch,1=seq, repeatable")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0)]
+Threads = Annotated[int, typer.Option("--threads", min=1)]
+RandomData = Annotated[
+    bool, typer.Option("--allow-random-calibration", help="calibrate on random numbers if no data is given")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qcompiler {qcompiler.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log everything")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="log errors only")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    support.set_up_logging(verbose, quiet)
+
+
+@app.command()
+@guarded
+def compile(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write")],
+    target: TargetName = "onnxruntime-cpu",
+    recipe: RecipeName = "w8a8",
+    calibration: Calibration = None,
+    evaluation: EvaluationData = None,
+    metric: MetricName = None,
+    force: Annotated[bool, typer.Option("--force", help="replace an existing artefact folder")] = False,
+    lock: Annotated[
+        Path | None, typer.Option("--lock", help="repeat this recipe.lock.yaml, measure nothing")
+    ] = None,
+    settings: Settings = [],  # noqa: B006  typer reads the default, nobody changes it
+    ignore: Ignore = [],  # noqa: B006
+    allow: Allow = [],  # noqa: B006
+    dynamic: Dynamic = [],  # noqa: B006
+    seed: Seed = 0,
+    threads: Threads = 1,
+    allow_slow: Annotated[bool, typer.Option("--allow-slow", help="accept slower kernels")] = False,
+    allow_random_calibration: RandomData = False,
+    float_model: Annotated[
+        bool, typer.Option(help="keep the float program, which evaluate and bench compare with")
+    ] = True,
+    why_not: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--why-not", metavar="PASS MODULE", help="what a pass said of a module"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compile MODEL into a quantized artefact folder, verify and measure it."""
+    from qcompiler import cli_output
+    from qcompiler.artifact import check_output
+
+    support.check_model_form(model)
+    check_output(out, force=force)
+    chosen = support.recipe_with(recipe, settings, ignore, allow)
+    compiled = qcompiler.compile(
+        model,
+        target=target,
+        recipe=chosen,
+        calibration=calibration,
+        evaluation=evaluation,
+        metric=support.parse_metric(metric),
+        dynamic_shapes=support.parse_dynamic(dynamic),
+        seed=seed,
+        threads=threads,
+        lock=lock,
+        allow_slow=allow_slow,
+        allow_random_calibration=allow_random_calibration,
+    )
+    answer = cli_output.why_not(compiled, *why_not) if why_not else None
+    compiled.save(out, force=force, float_model=float_model)
+    cli_output.show_compiled(compiled, out, answer, as_json=json)
+
+
+@app.command()
+@guarded
+def evaluate(
+    out: Out,
+    evaluation: Annotated[str, typer.Option("--evaluation", "-e", help=".npz or module.py:factory")],
+    metric: MetricName = None,
+    json: Json = False,
+) -> None:
+    """Compare an artefact with its float model on data."""
+    from qcompiler import cli_output
+
+    compiled = qcompiler.load(support.existing_folder(out))
+    cli_output.evaluate(compiled, evaluation, support.parse_metric(metric), as_json=json)
+
+
+@app.command()
+@guarded
+def verify(
+    out: Out,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", "-d", help=".npz or module.py:factory; default: seeded random numbers"),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="use at most this many")] = 2,
+    min_sqnr: Annotated[
+        float | None,
+        typer.Option("--min-sqnr", help="least SQNR of the artefact against the reference, in dB"),
+    ] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Check that an artefact computes what the reference interpreter computes."""
+    from qcompiler import cli_output
+
+    compiled = qcompiler.load(support.existing_folder(out))
+    cli_output.verify(compiled, data, samples, min_sqnr, seed, as_json=json)
+
+
+@app.command()
+@guarded
+def bench(
+    out: Out,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", "-d", help=".npz or module.py:factory; default: seeded random numbers"),
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="default: as compiled")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="size of a dynamic batch dimension")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="time to measure for")] = 3.0,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Measure an artefact beside its float model, in one run."""
+    from qcompiler import cli_output
+
+    compiled = qcompiler.load(support.existing_folder(out))
+    cli_output.bench(compiled, data, threads, batch, seconds, seed, as_json=json)
+
+
+@app.command()
+@guarded
+def inspect(out: Out, json: Json = False) -> None:
+    """Show what an artefact is made of: target, recipe, hashes, coverage, sites refused."""
+    from qcompiler import cli_output
+
+    cli_output.inspect(qcompiler.load(support.existing_folder(out)), as_json=json)
+
+
+@app.command()
+@guarded
+def report(out: Out, json: Json = False) -> None:
+    """Show the report of an artefact: its figures beside float."""
+    from qcompiler import cli_output
+
+    cli_output.report(qcompiler.load(support.existing_folder(out)), out, as_json=json)
+
+
+@app.command()
+@guarded
+def targets(json: Json = False) -> None:
+    """List the targets."""
+    from qcompiler.targets import known_targets
+
+    known = known_targets()
+    if json:
+        support.print_json({"targets": [{"name": n, "description": d} for n, d in known.items()]})
+    else:
+        support.print_table("targets", ["name", "artefact"], known.items())
+
+
+@recipes_app.callback()
+@guarded
+def recipes(context: typer.Context, json: Json = False) -> None:
+    """List the recipes."""
+    from qcompiler.recipe import load_recipe, recipe_names
+
+    if context.invoked_subcommand is not None:
+        return
+    rows = [(name, load_recipe(name).description) for name in recipe_names()]
+    if json:
+        support.print_json({"recipes": [{"name": name, "description": text} for name, text in rows]})
+    else:
+        support.print_table("recipes", ["name", "meaning"], rows)
+
+
+@recipes_app.command("show")
+@guarded
+def recipes_show(
+    name: Annotated[str, typer.Argument(help="name or YAML file")],
+    settings: Settings = [],  # noqa: B006
+    json: Json = False,
+) -> None:
+    """Print a recipe in its resolved form: bases merged, every default filled in."""
+    resolved = support.recipe_with(name, settings, [], [])
+    if json:
+        support.print_json(resolved.to_dict())
+    else:
+        typer.echo(resolved.to_yaml(), nl=False)
+
+
+@app.command()
+@guarded
+def doctor(
+    require: Annotated[
+        list[str],
+        typer.Option("--require", help="exit with 6 unless this component is installed, repeatable"),
+    ] = [],  # noqa: B006
+    json: Json = False,
+) -> None:
+    """Show versions, the instruction set, and optional components that are missing."""
+    from qcompiler import cli_output
+    from qcompiler.doctor import examine
+    from qcompiler.doctor import require as check
+
+    found = examine()
+    cli_output.doctor(found, as_json=json)
+    check(require)
+
+
+@app.command()
+@guarded
+def bisect(
+    model: Model,
+    target: TargetName = "onnxruntime-cpu",
+    recipe: RecipeName = "w8a8",
+    calibration: Calibration = None,
+    settings: Settings = [],  # noqa: B006
+    dynamic: Dynamic = [],  # noqa: B006
+    min_sqnr: Annotated[float, typer.Option("--min-sqnr", help="bound on lossy passes, in dB")] = 20.0,
+    max_rel: Annotated[
+        float, typer.Option("--max-rel", help="bound on exact passes: max|a-b| / max|b|")
+    ] = 1e-4,
+    seed: Seed = 0,
+    allow_random_calibration: RandomData = False,
+    json: Json = False,
+) -> None:
+    """Find the first pass whose error exceeds a bound."""
+    from qcompiler import cli_output
+    from qcompiler.bisect import bisect_passes
+    from qcompiler.compilation import Request
+
+    request = Request(
+        support.check_model_form(model),
+        target=target,
+        recipe=support.recipe_with(recipe, settings, [], []),
+        calibration=calibration,
+        dynamic_shapes=support.parse_dynamic(dynamic),
+        seed=seed,
+        allow_random_calibration=allow_random_calibration,
+    )
+    cli_output.bisect(bisect_passes(request, min_sqnr, max_rel), as_json=json)
+
+
+def main() -> Any:
+    """Entry point of the console script."""
+    return app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""What the commands print, as tables or as JSON whose keys are a contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import typer
+
+from qcompiler import evaluation
+from qcompiler.cli_support import print_json, print_table
+from qcompiler.errors import UsageError, VerificationError, did_you_mean
+
+if TYPE_CHECKING:
+    from qcompiler.api import Compiled
+    from qcompiler.bisect import PassError
+    from qcompiler.calibration import Samples
+    from qcompiler.evaluation import Metric
+
+
+def show_compiled(compiled: Compiled, out: Path, answer: list[str] | None, *, as_json: bool) -> None:
+    """Result of `compile`."""
+    if as_json:
+        extra = {} if answer is None else {"why_not": answer}
+        print_json({"out": str(out), **_summary(compiled), **extra})
+        return
+    _print_summary(compiled)
+    for line in answer or ():
+        typer.echo(line)
+    typer.echo(f"written to {out}; open {out / 'report.html'}")
+
+
+def _summary(compiled: Compiled) -> dict[str, Any]:
+    data = compiled.report
+    accuracy, latency, sizes = data.accuracy, data.latency, data.sizes
+    return {
+        "target": data.target,
+        "recipe": data.recipe,
+        "seed": data.seed,
+        "random_calibration": data.random_calibration,
+        "accuracy": None if accuracy is None else accuracy.model_dump(mode="python"),
+        "latency_ms": None if latency is None else latency.quantized_ms,
+        "latency_ratio": None if latency is None else latency.ratio,
+        "size_bytes": None if sizes is None else sizes.artefact_bytes,
+        "size_ratio": None if sizes is None else sizes.ratio,
+        "coverage": data.coverage_summary.model_dump(),
+        "verified": data.verified,
+        "warnings": list(data.warnings),
+    }
+
+
+def _print_summary(compiled: Compiled) -> None:
+    from qcompiler.report import summary
+
+    data = compiled.report
+    rows = [(row.name, row.float_value, row.quantized_value, row.change) for row in summary.beside(data)]
+    print_table(f"{data.model} for {data.target}, recipe {data.recipe}", ["", "float", "quantized", ""], rows)
+    _print_coverage(compiled)
+    for warning in summary.warnings(data):
+        typer.echo(f"note: {warning}")
+
+
+def _print_coverage(compiled: Compiled) -> None:
+    from qcompiler.report import summary
+
+    data = compiled.report
+    rows = [
+        (group.op, group.dtype, group.kernel, "yes" if group.quantized else "no", str(group.count))
+        for group in summary.coverage_groups(data.coverage)
+    ]
+    share = data.coverage_summary
+    title = f"coverage: {share.quantized_ops} of {share.ops} ops quantized"
+    if share.mac_share is not None:
+        title += f", {share.mac_share:.1%} of the multiply-accumulates"
+    print_table(title, ["op", "dtype", "kernel", "quantized", "count"], rows)
+    reasons = [
+        (reason.why, str(len(reason.rows)), ", ".join(dict.fromkeys(row.op for row in reason.rows)))
+        for reason in summary.reasons(data.coverage)
+    ]
+    if reasons:
+        print_table("not quantized", ["why", "ops", "which"], reasons)
+
+
+def why_not(compiled: Compiled, name: str, module: str) -> list[str]:
+    """What one pass noted about a module, refusals first. Raises UsageError for an unknown pass or module."""
+    steps = [step for step in compiled.steps if step.name == name.replace("-", "_")]
+    if not steps:
+        known = [step.name for step in compiled.steps]
+        raise UsageError(
+            f"--why-not: no pass {name!r} ran.{did_you_mean(name, known)} These did: {', '.join(known)}"
+        )
+    modules = sorted({node.origin.module for graph in _graphs(compiled) for node in graph.nodes})
+    if not any(found == module or found.startswith(f"{module}.") for found in modules):
+        raise UsageError(f"--why-not: no module {module!r} in the model.{did_you_mean(module, modules)}")
+    notes = [note for step in steps for note in step.notes if module in note.site]
+    if not notes:
+        return [f"{name} never looked at {module}: no op there is of a form it works on"]
+    notes.sort(key=lambda note: note.taken)
+    return [
+        f"{note.site}: {'taken' if note.taken else 'refused'}: {note.reason or 'no reason given'}"
+        for note in notes
+    ]
+
+
+def _graphs(compiled: Compiled) -> list[Any]:
+    return [graph for graph in (compiled.float_graph, compiled.graph) if graph is not None]
+
+
+def evaluate(compiled: Compiled, data: str, metric: str | Metric | None, *, as_json: bool) -> None:
+    """Result of `evaluate`. Raises UsageError where the float model was not saved."""
+    from qcompiler.calibration import load_samples
+    from qcompiler.compilation import output_pairs
+
+    if compiled.float_graph is None:
+        raise UsageError(
+            "the artefact was saved without its float model: compile again without --no-float-model"
+        )
+    evaluation.check_metric(metric)
+    samples = load_samples(data, compiled.graph)
+    found = evaluation.evaluate(output_pairs(compiled.session, compiled.float_graph, samples), metric)
+    if as_json:
+        print_json({"target": compiled.report.target, "recipe": compiled.report.recipe, **asdict(found)})
+        return
+    rows = [
+        ("samples", str(found.samples)),
+        ("SQNR", f"{found.sqnr_db:.2f} dB"),
+        ("cosine", f"{found.cosine:.6f}"),
+    ]
+    if found.agreement is not None:
+        rows.append(("agreement", f"{found.agreement:.4f}"))
+    if found.value is not None:
+        rows.append((found.metric, f"{found.value:.6g} (float {found.float_value:.6g})"))
+    print_table("artefact beside float", ["metric", "value"], rows)
+
+
+def verify(
+    compiled: Compiled, data: str | None, count: int, min_sqnr: float | None, seed: int, *, as_json: bool
+) -> None:
+    """Result of `verify`. Raises VerificationError after printing."""
+    samples = some_samples(compiled, data, count, seed, None)
+    found = compiled.target.verify(compiled.graph, compiled.folder, list(samples), compiled.lock.threads)
+    figures = {
+        "level": found.level,
+        "samples": found.samples,
+        "differing": found.differing,
+        "max_lsb": found.max_lsb,
+        "sqnr": found.sqnr_db,
+        "failures": list(found.failures),
+        "data": samples.source,
+    }
+    if as_json:
+        print_json(figures)
+    else:
+        print_table("artefact against reference", ["", ""], [(k, _text(v)) for k, v in figures.items()])
+    found.check()
+    if min_sqnr is not None and found.sqnr_db < min_sqnr:
+        raise VerificationError(f"SQNR against the reference is {found.sqnr_db:.2f} dB, below {min_sqnr} dB")
+
+
+def bench(
+    compiled: Compiled,
+    data: str | None,
+    threads: int | None,
+    batch: int | None,
+    seconds: float,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Result of `bench`. Raises UsageError where the float model was not saved."""
+    from qcompiler.executors.reference import run_reference
+
+    if compiled.float_graph is None:
+        raise UsageError(
+            "the artefact was saved without its float model: compile again without --no-float-model"
+        )
+    arrays = some_samples(compiled, data, 1, seed, batch)[0]
+    used = threads or compiled.lock.threads
+    found = compiled.target.measure(compiled.folder, compiled.float_graph, arrays, used, seconds)
+    reference = run_reference(compiled.graph, arrays)
+    got = compiled.target.open(compiled.folder, used).run(arrays)
+    sizes = compiled.report.sizes
+    figures = {
+        "target": compiled.report.target,
+        "recipe": compiled.report.recipe,
+        "kind": found.kind,
+        "samples": 1,
+        "differing": int(sum((a != b).sum() for a, b in zip(got, reference, strict=True))),
+        "latency_ms": found.latency_ms,
+        "float_latency_ms": found.baseline_ms,
+        "latency_ratio": found.ratio,
+        "spread": found.spread,
+        "noisy": found.noisy,
+        "rounds": found.rounds,
+        "threads": found.threads,
+        "batch": int(arrays[0].shape[0]) if arrays[0].ndim else 1,
+        "size_bytes": None if sizes is None else sizes.artefact_bytes,
+    }
+    if as_json:
+        print_json(figures)
+    else:
+        print_table("artefact beside float, one run", ["", ""], [(k, _text(v)) for k, v in figures.items()])
+
+
+def some_samples(compiled: Compiled, data: str | None, count: int, seed: int, batch: int | None) -> Samples:
+    """The data given, or seeded random inputs: enough to compare arithmetic and to time it."""
+    from qcompiler.calibration import RandomData, load_samples
+
+    if data is not None:
+        return load_samples(data, compiled.graph, limit=count)
+    dims = {}
+    if batch is not None:
+        symbol = compiled.signature.batch
+        if not isinstance(symbol, str):
+            raise UsageError(
+                "--batch needs a dynamic batch dimension; this model was compiled with a fixed one"
+            )
+        dims = {symbol: batch}
+    return load_samples(RandomData(count, seed, dims), compiled.graph, allow_random=True)
+
+
+def inspect(compiled: Compiled, *, as_json: bool) -> None:
+    """Result of `inspect`."""
+    data, lock = compiled.report, compiled.lock
+    refused = [
+        {"pass": note.name, "site": site.site, "reason": site.text}
+        for note in data.passes
+        for site in note.refused
+    ]
+    if as_json:
+        print_json(
+            {
+                "target": data.target,
+                "recipe": lock.recipe.to_dict(),
+                "hashes": lock.hashes,
+                "versions": lock.versions,
+                "random_calibration": lock.random_calibration,
+                "coverage": [row.model_dump() for row in data.coverage],
+                "refused": refused,
+                "decisions": lock.decisions,
+                "inputs": compiled.signature.describe(),
+            }
+        )
+        return
+    facts = [("target", data.target), ("recipe", data.recipe), ("inputs", compiled.signature.describe())]
+    print_table("artefact", ["", ""], [*facts, *sorted(lock.hashes.items())])
+    _print_coverage(compiled)
+    if refused:
+        rows = [(row["pass"], row["site"], row["reason"]) for row in refused]
+        print_table("sites refused", ["pass", "site", "reason"], rows)
+
+
+def report(compiled: Compiled, out: Path, *, as_json: bool) -> None:
+    """Result of `report`."""
+    if as_json:
+        print_json(compiled.report.model_dump(mode="python"))
+        return
+    _print_summary(compiled)
+    typer.echo(f"the whole report: {out / 'report.html'}")
+
+
+def doctor(found: dict[str, Any], *, as_json: bool) -> None:
+    """Result of `doctor`."""
+    if as_json:
+        print_json(found)
+        return
+    facts = [(name, _text(found[name])) for name in ("qcompiler", "python", "machine", "processors", "isa")]
+    print_table("this machine", ["", ""], facts)
+    packages = [(name, version or "missing") for name, version in found["packages"].items()]
+    print_table("packages", ["package", "version"], packages)
+    tools = [
+        (tool["name"], tool["found"] or f"missing: {tool['install']}", tool["use"]) for tool in found["tools"]
+    ]
+    print_table("optional components", ["name", "found", "used for"], tools)
+
+
+def bisect(errors: Sequence[PassError], *, as_json: bool) -> None:
+    """Result of `bisect`."""
+    first = next((error.name for error in errors if error.exceeds), None)
+    if as_json:
+        print_json({"first": first, "passes": [asdict(error) for error in errors]})
+        return
+    rows = [
+        (e.name, e.kind, f"{e.sqnr_db:.2f}", f"{e.max_rel:.2e}", "exceeds its bound" if e.exceeds else "")
+        for e in errors
+    ]
+    print_table("outputs after every pass", ["pass", "kind", "SQNR dB", "max rel", ""], rows)
+    typer.echo(f"first pass beyond its bound: {first}" if first else "no pass exceeds its bound")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
