@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qcompiler import metrics
 from qcompiler.errors import UsageError, did_you_mean
 
 Outputs = list[np.ndarray]
@@ -90,27 +91,25 @@ METRICS = ("sqnr", "agreement", "cosine")
 class _Totals:
     def __init__(self) -> None:
         self.samples = 0
-        self._signal = self._noise = self._cosines = 0.0
-        self._equal = self._rows = 0
+        self._signal = self._noise = self._cosines = self._equal = 0.0
+        self._rows = 0
 
     def add(self, got: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
         self.samples += 1
-        a, b = _flat(got), _flat(expected)
-        self._signal += float(b @ b)
-        self._noise += float((a - b) @ (a - b))
-        norm = float(np.sqrt((a @ a) * (b @ b)))
-        self._cosines += float(a @ b) / norm if norm else float(np.array_equal(a, b))
-        first, other = np.asarray(got[0]), np.asarray(expected[0])
-        if first.ndim and first.shape[-1] > 1:
-            hits = first.argmax(-1) == other.argmax(-1)
-            self._equal += int(hits.sum())
-            self._rows += int(hits.size)
+        value, reference = _flat(got), _flat(expected)
+        error = value - reference
+        self._signal += float(np.vdot(reference, reference))
+        self._noise += float(np.vdot(error, error))
+        self._cosines += metrics.cosine(reference, value)
+        first = np.asarray(expected[0])
+        if first.ndim and first.shape[-1] > 1 and first.size:
+            rows = first.size // first.shape[-1]
+            self._equal += rows * metrics.agreement(first, got[0])
+            self._rows += rows
 
     @property
     def sqnr(self) -> float:
-        if self._noise == 0:
-            return float("inf")
-        return float(10 * np.log10(self._signal / self._noise)) if self._signal else float("-inf")
+        return metrics.energy_ratio_db(self._signal, self._noise)
 
     @property
     def cosine(self) -> float:
@@ -122,10 +121,10 @@ class _Totals:
 
 
 def _flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    floats = [np.asarray(a) for a in arrays if np.asarray(a).dtype.kind == "f"] or [
-        np.asarray(a) for a in arrays
-    ]
-    return np.concatenate([a.astype(np.float64).ravel() for a in floats])
+    """All float outputs of a sample as one vector; all outputs where none is float."""
+    found = [np.asarray(a) for a in arrays]
+    chosen = [a for a in found if a.dtype.kind == "f"] or found
+    return np.concatenate([a.astype(np.float64).ravel() for a in chosen])
 
 
 def _call(metric: Metric, outputs: list[Outputs], references: list[Outputs]) -> float:

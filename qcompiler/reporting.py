@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qcompiler.layer_error import layer_errors
+from qcompiler.layer_taps import compare_layers
 from qcompiler.report import (
     Accuracy,
     CoverageRow,
@@ -254,4 +254,4 @@ def _layers(done: Compilation) -> tuple[LayerErrorRow, ...]:
     if done.plan is None:
         return ()
     count = min(LAYER_ERROR_SAMPLES, len(done.evaluation))
-    return layer_errors(done.plan, [done.evaluation[i] for i in range(count)])
+    return compare_layers(done.plan, [done.evaluation[i] for i in range(count)])
