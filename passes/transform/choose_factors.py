@@ -40,7 +40,9 @@ class Choice:
     error_before: float
 
 
-def candidates(site: Site, alphas: Sequence[float], thresholds: Sequence[float], headrooms: Sequence[float]) -> list[Candidate]:
+def candidates(
+    site: Site, alphas: Sequence[float], thresholds: Sequence[float], headrooms: Sequence[float]
+) -> list[Candidate]:
     """The grid for a site; shifts only where the site takes them."""
     grid = [Candidate("identity", 0.0, h) for h in headrooms]
     grid += [Candidate("smooth", a, h) for a in alphas for h in headrooms]
@@ -103,13 +105,17 @@ def choose_factors(
             codes = _round_tensor(x, scaled_low * candidate.headroom, scaled_high * candidate.headroom, bits)
             for m, w, y in zip(matrices, rounded, exact, strict=True):
                 offset = torch.from_numpy((m.numpy().astype(np.float64) @ f.z).astype(np.float32))
-                errors[index] += float(((codes @ w.T + offset - y) ** 2).sum() / (y**2).sum().clamp_min(1e-12))
+                errors[index] += float(
+                    ((codes @ w.T + offset - y) ** 2).sum() / (y**2).sum().clamp_min(1e-12)
+                )
     errors /= len(parts) * len(matrices)
     best = int(errors.argmin())
     everything = np.concatenate(parts)
     low, high = everything.min(0).astype(np.float64), everything.max(0).astype(np.float64)
     before = min(e for e, c in zip(errors, grid, strict=True) if c.method == "identity")
-    return Choice(grid[best], compute_factors(site, grid[best], low, high), float(errors[best]), float(before))
+    return Choice(
+        grid[best], compute_factors(site, grid[best], low, high), float(errors[best]), float(before)
+    )
 
 
 def _split(samples: Sequence[np.ndarray], folds: int) -> list[np.ndarray]:

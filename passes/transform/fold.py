@@ -30,7 +30,7 @@ class Factors:
 
     @staticmethod
     def none(width: int) -> Factors:
-        """t = 1, z = 0."""
+        """T = 1, z = 0."""
         return Factors(np.ones(width), np.zeros(width))
 
 
@@ -67,7 +67,9 @@ def apply_factors(graph: Graph, factors: Mapping[Site, Factors], pass_name: str)
             weight, bias = _scale_rows(weight, bias, site, f)
             changed = True
         assert changed
-        operands = [_const(a, old, node.output) for a, old in zip((weight, bias), node.inputs[1:], strict=True)]
+        operands = [
+            _const(a, old, node.output) for a, old in zip((weight, bias), node.inputs[1:], strict=True)
+        ]
         return new.op("linear", x, *operands, name=node.output.name)
 
     return rewrite(graph, visit, pass_name)
@@ -78,7 +80,9 @@ def _operands(node: Node) -> tuple[np.ndarray, np.ndarray | None]:
         return np.zeros(0), None
     weight, bias = node.operands[1].data, node.inputs[2]
     assert weight is not None
-    return weight.astype(np.float64), None if bias is None or bias.data is None else bias.data.astype(np.float64)
+    return weight.astype(np.float64), None if bias is None or bias.data is None else bias.data.astype(
+        np.float64
+    )
 
 
 def _const(data: np.ndarray | None, old: Value | None, like: Value) -> Value | None:
@@ -118,7 +122,9 @@ def _norm(new: Rewriter, node: Node, f: Factors) -> Value:
     if node.op == "layer_norm":
         beta = np.zeros(width) if node.inputs[2] is None else _data(node.inputs[2])
         operands.append(constant(((beta - f.z) / f.t).astype(kind), name="bias"))
-    return new.op(node.op, *operands, origin=node.origin.made_by(new.pass_name), name=node.output.name, **node.attrs)
+    return new.op(
+        node.op, *operands, origin=node.origin.made_by(new.pass_name), name=node.output.name, **node.attrs
+    )
 
 
 def _data(value: Value) -> np.ndarray:

@@ -21,10 +21,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from qcompiler.passes.base import Note
 
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.ir.dims import same
-from qcompiler.passes.base import Note
 
 NORM, FORK, UP, VALUE, MULTIPLY = "norm", "fork", "up", "value", "multiply"
 NORMS = ("layer_norm", "rms_norm")
@@ -126,7 +126,7 @@ def _sole_linear(graph: Graph, value: Value, width: int) -> Node | None:
 
 
 def _gated_up(graph: Graph, producer: Node, width: int) -> Node | None:
-    """x = act(gate) * up: the linear node of up. The gate's side is a nonlinearity, so only up may be scaled."""
+    """X = act(gate) * up: the linear node of up. The gate's side is a nonlinearity, so only up may be scaled."""
     if producer.op != "mul" or not all(same(v.shape[-1], width) for v in producer.operands):
         return None
     for value in producer.operands:
@@ -137,7 +137,7 @@ def _gated_up(graph: Graph, producer: Node, width: int) -> Node | None:
 
 
 def _value_projection(graph: Graph, value: Value) -> tuple[Node, np.ndarray] | None:
-    """x = reshape(transpose(attention(q, k, v))): the linear node of v and the tie of its rows.
+    """X = reshape(transpose(attention(q, k, v))): the linear node of v and the tie of its rows.
 
     Heads must be split as reshape [.., T, H*D] -> [.., T, H, D] -> transpose to [.., H, T, D], and merged the
     same way back. With fewer value heads than query heads the factors of a value head serve its whole group.

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
+from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 
 from qcompiler.ir import Graph, Level
-from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 
 from .choose_factors import Choice, candidates, choose_factors
 from .fold import Factors, apply_factors
@@ -64,9 +64,15 @@ class SmoothActivations(Pass):
         result = apply_factors(graph, chosen, self.name)
         return Result(result, result is not graph, tuple(notes))
 
-    def _measure(self, graph: Graph, sites: list[Site], context: Context, notes: list[Note]) -> dict[Site, Choice]:
+    def _measure(
+        self, graph: Graph, sites: list[Site], context: Context, notes: list[Note]
+    ) -> dict[Site, Choice]:
         wanted = [s for s in sites if self.config.multiply or s.fold != MULTIPLY]
-        notes += [Note(s.name, False, "needs a multiply at run time, and multiply is off") for s in sites if s not in wanted]
+        notes += [
+            Note(s.name, False, "needs a multiply at run time, and multiply is off")
+            for s in sites
+            if s not in wanted
+        ]
         rows = collect_rows(graph, [s.value for s in wanted], context.samples, self.config.rows)
         chosen: dict[Site, Choice] = {}
         for done, site in enumerate(wanted):
@@ -74,18 +80,35 @@ class SmoothActivations(Pass):
             grid = candidates(site, self.config.alphas, self.config.thresholds, self.config.headrooms)
             choice = choose_factors(site, rows.pop(site.value), grid, self.config.bits)
             gain = 10 * np.log10(max(choice.error_before, 1e-30) / max(choice.error, 1e-30))
-            data = {"method": choice.candidate.method, "strength": choice.candidate.strength, "gain_db": round(gain, 2)}
+            data = {
+                "method": choice.candidate.method,
+                "strength": choice.candidate.strength,
+                "gain_db": round(gain, 2),
+            }
             if choice.candidate.method == "identity" or gain < self.config.min_gain_db:
-                notes.append(Note(site.name, False, f"gains {gain:.2f} dB, needs {self.config.min_gain_db}", data))
+                notes.append(
+                    Note(site.name, False, f"gains {gain:.2f} dB, needs {self.config.min_gain_db}", data)
+                )
                 continue
-            notes.append(Note(site.name, True, f"{site.fold}: {choice.candidate.method} {choice.candidate.strength}", data))
+            notes.append(
+                Note(
+                    site.name,
+                    True,
+                    f"{site.fold}: {choice.candidate.method} {choice.candidate.strength}",
+                    data,
+                )
+            )
             chosen[site] = choice
         return chosen
 
 
 def _to_lock(choice: Choice) -> dict[str, Any]:
     f = choice.factors
-    return {"method": choice.candidate.method, "t": [float(v) for v in f.t], "z": [float(v) for v in f.z] if f.z.any() else []}
+    return {
+        "method": choice.candidate.method,
+        "t": [float(v) for v in f.t],
+        "z": [float(v) for v in f.z] if f.z.any() else [],
+    }
 
 
 def _from_lock(sites: list[Site], entries: dict[str, Any]) -> dict[Site, Factors]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from qcompiler.passes.transform.choose_factors import Candidate, candidates, choose_factors, compute_factors
+from qcompiler.passes.transform.fold import Factors, apply_factors
+from qcompiler.passes.transform.groups import FORK, MULTIPLY, NORM, UP, VALUE, Site, find_sites
 
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, GraphBuilder, verify_graph
 from qcompiler.ir.dims import symbol
-from qcompiler.passes.transform.choose_factors import Candidate, candidates, choose_factors, compute_factors
-from qcompiler.passes.transform.fold import Factors, apply_factors
-from qcompiler.passes.transform.groups import FORK, MULTIPLY, NORM, UP, VALUE, Site, find_sites
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -21,7 +21,14 @@ def f32(*shape: int, seed: int = 0) -> np.ndarray:
     return rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def block(post_norm: bool = False, heads: int = 4, kv_heads: int = 2, norm: str = "layer_norm", bias: bool = True, double: bool = False) -> Graph:
+def block(
+    post_norm: bool = False,
+    heads: int = 4,
+    kv_heads: int = 2,
+    norm: str = "layer_norm",
+    bias: bool = True,
+    double: bool = False,
+) -> Graph:
     """A transformer block of width 16: norm -> q, k, v -> attention -> o, and a gated MLP."""
     b = GraphBuilder("block")
     number = np.float64 if double else np.float32
@@ -32,7 +39,12 @@ def block(post_norm: bool = False, heads: int = 4, kv_heads: int = 2, norm: str 
     x = b.input("x", DType.of(np.zeros(0, number)), (symbol("batch"), symbol("seq"), 16))
 
     def linear(value, rows, columns, seed):
-        return b.op("linear", value, const(f32(rows, columns, seed=seed) / 4), const(f32(rows, seed=seed + 99)) if bias else None)
+        return b.op(
+            "linear",
+            value,
+            const(f32(rows, columns, seed=seed) / 4),
+            const(f32(rows, seed=seed + 99)) if bias else None,
+        )
 
     gamma = const(f32(16, seed=1) * np.array([1e-6] + [1] * 15))
     affine = [gamma, const(f32(16, seed=2))] if norm == "layer_norm" else [gamma]
@@ -42,7 +54,11 @@ def block(post_norm: bool = False, heads: int = 4, kv_heads: int = 2, norm: str 
         shaped = b.op("reshape", value, shape=(x.shape[0], x.shape[1], count, 4))
         return b.op("transpose", shaped, perm=(0, 2, 1, 3))
 
-    q, k, v = split(linear(n, 4 * heads, 16, 3), heads), split(linear(n, 4 * kv_heads, 16, 4), kv_heads), split(linear(n, 4 * kv_heads, 16, 5), kv_heads)
+    q, k, v = (
+        split(linear(n, 4 * heads, 16, 3), heads),
+        split(linear(n, 4 * kv_heads, 16, 4), kv_heads),
+        split(linear(n, 4 * kv_heads, 16, 5), kv_heads),
+    )
     a = b.op("transpose", b.op("attention", q, k, v), perm=(0, 2, 1, 3))
     o = linear(b.op("reshape", a, shape=(x.shape[0], x.shape[1], 4 * heads)), 16, 4 * heads, 6)
     h = b.op("add", n if post_norm else x, o)
@@ -83,7 +99,10 @@ def test_folding_preserves_the_function(norm: str, bias: bool, post_norm: bool, 
 def test_powers_of_two_fold_without_any_rounding() -> None:
     graph = block(post_norm=True)
     sites, _ = find_sites(graph)
-    factors = {s: Factors(2.0 ** rng(i).integers(-3, 4, int(s.tie.max()) + 1)[s.tie], np.zeros(s.width)) for i, s in enumerate(sites)}
+    factors = {
+        s: Factors(2.0 ** rng(i).integers(-3, 4, int(s.tie.max()) + 1)[s.tie], np.zeros(s.width))
+        for i, s in enumerate(sites)
+    }
     x = f32(2, 5, 16, seed=7)
     exact = run_reference(graph, [x], float64=True)[0]
     assert max_rel(run_reference(apply_factors(graph, factors, "test"), [x], float64=True)[0], exact) < 1e-12
