@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qcompiler.report.console import print_report, report_view
 from qcompiler.report.data import (
     SCHEMA_VERSION,
     Accuracy,
@@ -39,6 +40,8 @@ __all__ = [
     "Stage",
     "Unfused",
     "VerificationRun",
+    "print_report",
     "render_report",
+    "report_view",
     "write_report",
 ]

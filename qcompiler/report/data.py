@@ -17,7 +17,15 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, computed_field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    NonNegativeFloat,
+    NonNegativeInt,
+    computed_field,
+    model_validator,
+)
 
 SCHEMA_VERSION = 1
 
@@ -142,10 +150,14 @@ class LayerErrorRow(_Row):
 
 
 class SiteNote(_Row):
-    """One place a pass looked at. `text` is what was done there, or the reason for the refusal."""
+    """One place a pass looked at.
+
+    `text` is what was done there, or the reason for the refusal; `figures` are the numbers behind it, by name.
+    """
 
     site: str
     text: str = ""
+    figures: dict[str, JsonValue] = {}
 
 
 class PassNote(_Row):

@@ -35,6 +35,13 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.replace("-", _MINUS)
 
 
+def figure(value: object) -> str:
+    """A figure of any JSON type."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return MISSING if value is None else str(value)
+    return whole(value) if isinstance(value, int) else number(value)
+
+
 def whole(value: int | None) -> str:
     """An integer with thousands separators."""
     return MISSING if value is None else f"{value:,}".replace("-", _MINUS)

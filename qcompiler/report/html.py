@@ -111,7 +111,7 @@ def _environment() -> Environment:
     )
     filters = ("number", "whole", "decibels", "milliseconds", "seconds", "size", "percent", "times")
     environment.filters |= {name: getattr(formats, name) for name in filters}
-    environment.filters |= {"bare_decibels": _bare_decibels, "sortable": _sortable}
+    environment.filters |= {"figure": formats.figure, "bare_decibels": _bare_decibels, "sortable": _sortable}
     return environment
 
 

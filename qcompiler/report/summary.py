@@ -39,12 +39,13 @@ class Beside:
 
 @dataclass(frozen=True)
 class CoverageGroup:
-    """Ops that share op type, dtype, kernel and state, with their share of multiply-accumulates."""
+    """Ops that share op type, dtype, kernel, state and reason, with their share of multiply-accumulates."""
 
     op: str
     dtype: str
     kernel: str
     quantized: bool
+    why_not: str
     count: int
     mac_share: float | None
 
@@ -122,16 +123,18 @@ def warnings(data: ReportData) -> tuple[str, ...]:
 
 def coverage_groups(rows: Iterable[CoverageRow]) -> tuple[CoverageGroup, ...]:
     """Coverage rows grouped, most multiply-accumulates first, then most ops."""
-    groups: dict[tuple[str, str, str, bool], list[CoverageRow]] = {}
+    groups: dict[tuple[str, str, str, bool, str], list[CoverageRow]] = {}
     for row in rows:
-        groups.setdefault((row.op, row.dtype, row.kernel, row.quantized), []).append(row)
+        groups.setdefault((row.op, row.dtype, row.kernel, row.quantized, row.why_not), []).append(row)
     total = sum(row.macs or 0 for members in groups.values() for row in members)
     result = []
     for key, members in groups.items():
         known = any(row.macs is not None for row in members)
         share = sum(row.macs or 0 for row in members) / total if total and known else None
         result.append(CoverageGroup(*key, count=len(members), mac_share=share))
-    return tuple(sorted(result, key=lambda g: (-(g.mac_share or 0), -g.count, g.op, g.dtype, g.kernel)))
+    return tuple(
+        sorted(result, key=lambda g: (-(g.mac_share or 0), -g.count, g.op, g.dtype, g.kernel, g.why_not))
+    )
 
 
 def reasons(rows: Iterable[CoverageRow]) -> tuple[Reason, ...]:

@@ -30,28 +30,19 @@ def test_the_script_runs_and_makes_the_heads_buttons(page):
     assert "60 rows" in dom.text
 
 
-@pytest.mark.parametrize(("state", "order"), [("alone", "ascending"), ("-alone", "descending")])
-def test_sorting_by_the_address(page, state, order):
-    dom = dump_dom(page, f"layers.sort={state}")
+def test_the_address_sorts_and_filters_and_opens_the_table(page):
+    dom = dump_dom(
+        page, "layers.sort=alone&layers.filter=dw+blocks.&coverage.sort=module&coverage.filter=conv"
+    )
     values = [float(row[3]) for row in dom.tables["layers"]]
-    assert len(values) == 60
-    assert values == sorted(values, reverse=order == "descending")
-    assert heads(dom)["alone"] == order
-
-
-def test_text_columns_sort_numbers_inside_names(page):
-    dom = dump_dom(page, "coverage.sort=module")
+    assert len(values) == 14
+    assert values == sorted(values)
+    assert heads(dom)["alone"] == "ascending"
+    assert all("dw" in row[1] for row in dom.tables["layers"])
     names = [row[0] for row in dom.tables["coverage"]]
-    assert names.index("blocks.0.2.conv_pw") < names.index("blocks.1.0.conv_pw")
-    assert names[-1] == "global_pool"
-
-
-def test_filtering_by_the_address_opens_the_table(page):
-    dom = dump_dom(page, "layers.filter=dw+blocks.1.&coverage.filter=not+quantized")
-    assert dom.tables["layers"]
-    assert all("dw" in row[1] and row[1].startswith("blocks.1.") for row in dom.tables["layers"])
-    assert len(dom.tables["coverage"]) == 7
-    assert "7 of 67 rows" in dom.text
+    assert names.index("blocks.0.2.conv_pw") < names.index("blocks.1.0.conv_pw")  # numbers inside names
+    assert names[-2:] == ["conv_stem", "global_pool"]
+    assert f"{len(names)} of 67 rows" in dom.text
     assert any("open" in attributes for attributes in dom.named("details"))
 
 
