@@ -1,1 +1,5 @@
-"""Capture: torch.export programs, modules, files and ONNX models become a FLOAT graph."""
+"""Capture: torch.export programs, modules and files become a FLOAT graph."""
+
+from .capture import capture
+
+__all__ = ["capture"]

@@ -45,13 +45,14 @@ def _expand_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[Tenso
 
 def _clamp_index(index: Any, size: Any) -> Any:
     """A slice bound in [0, size]: negative counts from the end; symbolic bounds are taken as they are."""
-    if not is_symbolic(index):
-        if index >= END:
-            return size
-        if index < 0:
-            return maximum(size + index, 0) if not is_symbolic(size) else normalize(size + index)
-    if not is_symbolic(index) and is_symbolic(size):
-        return minimum(index, size) if index > 1 else index
+    if is_symbolic(index):
+        return index
+    if index >= END:
+        return size
+    if index < 0:
+        return maximum(size + index, 0) if not is_symbolic(size) else normalize(size + index)
+    if is_symbolic(size) and index <= 1:
+        return index
     return minimum(index, size)
 
 

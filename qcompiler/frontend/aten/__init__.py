@@ -1,0 +1,21 @@
+"""The table from ATen overloads to converters, one file per family.
+
+A converter takes the context and the op's arguments (values, numbers, dimensions, lists of those) and returns the
+result: a value, or a list where the op has several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from . import create, elementwise, index, linear, norm, pool, reduce, shape_ops
+
+CONVERTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        name: convert
+        for family in (elementwise, shape_ops, create, index, reduce, linear, norm, pool)
+        for name, convert in family.CONVERTERS.items()
+    }
+)
