@@ -151,6 +151,27 @@ def _gather_elements(ctx: BuildContext) -> Body:
     return lambda data, indices: torch.gather(data, axis, _from_front(indices, data.shape[axis]))
 
 
+def _split_last(indices: Tensor, data: Tensor) -> tuple[Tensor, ...]:
+    """Indices [..., K] as K tensors, counted from the front."""
+    return tuple(_from_front(part, size) for part, size in zip(indices.unbind(-1), data.shape, strict=False))
+
+
+def _scatter_nd(ctx: BuildContext) -> Body:
+    accumulate = ctx.attrs["accumulate"]
+    return lambda data, indices, updates: data.index_put(_split_last(indices, data), updates, accumulate)
+
+
+def _topk(ctx: BuildContext) -> Body:
+    """A stable sort, so that of equal elements the first comes first; torch.topk gives no order."""
+    k, axis, largest = ctx.attrs["k"], ctx.attrs["axis"], ctx.attrs["largest"]
+
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        values, indices = torch.sort(x, dim=axis, descending=largest, stable=True)
+        return values.narrow(axis, 0, k), indices.narrow(axis, 0, k)
+
+    return run
+
+
 def _arange(ctx: BuildContext) -> Body:
     attrs, target = ctx.attrs, ctx.types.of(ctx.attrs["dtype"])
     first, step = attrs["start"], attrs["step"]
@@ -218,6 +239,9 @@ BUILDERS: dict[str, Builder] = {
     "pad": _pad,
     "gather": _gather,
     "gather_elements": _gather_elements,
+    "gather_nd": lambda ctx: lambda data, indices: data[_split_last(indices, data)],
+    "scatter_nd": _scatter_nd,
+    "topk": _topk,
     "flip": lambda ctx: lambda x: torch.flip(x, ctx.attrs["axes"]),
     "tri": lambda ctx: partial(
         torch.triu if ctx.attrs["upper"] else torch.tril, diagonal=ctx.attrs["diagonal"]

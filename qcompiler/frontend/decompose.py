@@ -30,7 +30,7 @@ def decompose_unknown(program: torch.export.ExportedProgram) -> torch.export.Exp
 
 
 def decomposition(op: Any) -> Any:
-    """torch's rule for an op; None if it has none."""
+    """Gives torch's rule for an op; None if it has none."""
     if not isinstance(op, torch._ops.OpOverload):
         return None
     from torch._decomp import decomposition_table

@@ -125,7 +125,7 @@ def _check_arguments(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapp
 def _dynamic(
     model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic_shapes: Any
 ) -> tuple[Any, DimNames]:
-    """torch's form of the dynamic shapes, and the name of each dynamic dimension ("" where it has none)."""
+    """Gives torch's form of the dynamic shapes, and the name of each dynamic dimension ("" where it has none)."""
     if dynamic_shapes is None:
         return None, {}
     bound = inspect.signature(model.forward).bind(*args, **kwargs)

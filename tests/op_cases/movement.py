@@ -35,6 +35,10 @@ def movement() -> list[OpCase]:
         case("gather", f(2, 5), i(0), axis=1, name="empty"),
         case("gather_elements", f(4, 3), i(2, 3, low=-4, high=3), axis=0),
         case("gather_elements", f(2, 5), i(2, 3, low=0, high=4), axis=-1, name="last"),
+        case("gather_nd", f(4, 5, 3), i(2, 6, 2, low=-4, high=3)),
+        case("gather_nd", f(4, declared=("b",)), i(5, 1, low=0, high=3), name="vector"),
+        case("scatter_nd", f(4, 5, 3), i(2, 2, values=[[0, 1], [-1, 4]]), f(2, 3)),
+        case("scatter_nd", f(4, 3), i(3, 1, values=[[1], [2], [1]]), f(3, 3), accumulate=True, name="accumulate"),
         case("flip", f(2, 3, 4), axes=(0, -1)),
         case("tri", f(2, 4, 4), upper=True, diagonal=1),
         case("tri", f(3, 5), upper=False, diagonal=-1, name="lower"),
@@ -56,6 +60,11 @@ def reduce() -> list[OpCase]:
             case(op, f(2, 3, 4, declared=("b", 3, "s")), axes=(2,), keepdims=True, name="keepdims"),
             case(op, f(), name="scalar"),
         ]
+    cases += [
+        case("topk", f(3, 6), k=4),
+        case("topk", f(5, 2, 3), k=2, axis=0, largest=False, name="smallest"),
+        case("topk", f(2, 6, values=[[1, 2, 2, 0, 2, 1], [0, 0, 0, 0, 1, 1]]), k=5, name="ties"),
+    ]
     cases += [case(op, i(2, 3), axes=(1,), name="int") for op in ("reduce_sum", "reduce_max", "reduce_prod")]
     cases += [case(op, f(2, 0), axes=(1,), name="empty") for op in ("reduce_sum", "reduce_prod")]
     for op in ("reduce_any", "reduce_all"):

@@ -55,17 +55,17 @@ def binary(op: str, logic: str | None = None) -> Converter:
 
 
 def add(c: Context, a: Operand, b: Operand, *, alpha: Any = 1) -> Value:
-    """a + alpha b."""
+    """Gives a + alpha b."""
     return c.op("logical_or" if bool_like(c.dtype) else "add", c.tensor(a, c.dtype), _scaled(c, b, alpha))
 
 
 def sub(c: Context, a: Operand, b: Operand, *, alpha: Any = 1) -> Value:
-    """a - alpha b."""
+    """Gives a - alpha b."""
     return c.op("sub", c.tensor(a, c.dtype), _scaled(c, b, alpha))
 
 
 def rsub(c: Context, a: Operand, b: Operand, alpha: Any = 1) -> Value:
-    """b - alpha a."""
+    """Gives b - alpha a."""
     return c.op("sub", c.tensor(b, c.dtype), _scaled(c, a, alpha))
 
 
@@ -75,7 +75,7 @@ def _scaled(c: Context, b: Operand, alpha: Any) -> Value:
 
 
 def div(c: Context, a: Operand, b: Operand, *, rounding_mode: str | None = None) -> Value:
-    """a / b, or its floor or truncation."""
+    """Gives a / b, or its floor or truncation."""
     x, y = c.tensor(a, c.dtype), c.tensor(b, c.dtype)
     if rounding_mode == "floor":
         return c.op("floor_div", x, y)
@@ -87,7 +87,7 @@ def div(c: Context, a: Operand, b: Operand, *, rounding_mode: str | None = None)
 
 
 def pow_(c: Context, a: Operand, b: Operand) -> Value:
-    """a ^ b; squares, roots and reciprocals by their own ops."""
+    """Gives a ^ b; squares, roots and reciprocals by their own ops."""
     if isinstance(a, Value) and isinstance(b, (int, float)) and (c.dtype.is_float or b in (1, 2)):
         x = c.cast(a, c.dtype)
         if b == 1:
@@ -130,7 +130,7 @@ def logical(op: str) -> Converter:
 
 
 def truth(c: Context, x: Operand) -> Value:
-    """x as a boolean."""
+    """Gives x as a boolean."""
     if isinstance(x, Value) and x.dtype is not DType.bool:
         return c.op("not_equal", x, c.const(0, x.dtype))
     return c.tensor(x, DType.bool)
@@ -148,14 +148,14 @@ def bitwise(op: str) -> Converter:
 
 
 def where(c: Context, condition: Value, a: Operand = None, b: Operand = None) -> Value:
-    """a where condition, else b."""
+    """Gives a where condition, else b."""
     if a is None:
         raise Refusal("where(condition) alone has a size that depends on the data")
     return c.op("where", truth(c, condition), c.tensor(a, c.dtype), c.tensor(b, c.dtype))
 
 
 def masked_fill(c: Context, x: Value, mask: Value, value: Operand) -> Value:
-    """value where mask, else x."""
+    """Gives value where mask, else x."""
     return c.op("where", truth(c, mask), c.tensor(value, c.dtype), c.cast(x, c.dtype))
 
 
@@ -244,12 +244,12 @@ def exp2(c: Context, x: Value) -> Value:
 
 
 def square(c: Context, x: Value) -> Value:
-    """x x."""
+    """Gives x x."""
     return c.op("mul", x, x)
 
 
 def addc(op: str) -> Converter:
-    """x + value (a op b): addcmul and addcdiv."""
+    """Gives x + value (a op b): addcmul and addcdiv."""
 
     def convert(c: Context, x: Value, a: Value, b: Value, *, value: Any = 1) -> Value:
         product = c.op(op, c.cast(a, c.dtype), c.cast(b, c.dtype))
@@ -259,7 +259,7 @@ def addc(op: str) -> Converter:
 
 
 def lerp(c: Context, a: Value, b: Value, weight: Operand) -> Value:
-    """a + weight (b - a)."""
+    """Gives a + weight (b - a)."""
     return c.op("add", a, c.op("mul", c.tensor(weight, c.dtype), c.op("sub", b, a)))
 
 

@@ -119,7 +119,7 @@ def _is_zero(c: Context, value: Value) -> bool:
 def index_put(
     c: Context, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False, *_: Any
 ) -> Value:
-    """x with x[indices] replaced by values, or increased by them."""
+    """Gives x with x[indices] replaced by values, or increased by them."""
     values = c.cast(values, x.dtype)
     if len(indices) == 1 and indices[0] is not None and indices[0].dtype is DType.bool:
         return _masked_put(c, x, indices[0], values, accumulate)
@@ -138,14 +138,14 @@ def _masked_put(c: Context, x: Value, mask: Value, values: Value, accumulate: bo
 
 
 def scatter(c: Context, x: Value, dim: int, index: Value, source: Any, *, reduce: Any = None) -> Value:
-    """x with x[index[i][j]][j] replaced by (or increased by) source[i][j]."""
+    """Gives x with x[index[i][j]][j] replaced by (or increased by) source[i][j]."""
     if reduce not in (None, "add"):
         raise Refusal(f"scatter with reduce={reduce!r} is not in the graph")
     return _scatter(c, x, dim, index, source, reduce == "add")
 
 
 def scatter_add(c: Context, x: Value, dim: int, index: Value, source: Value) -> Value:
-    """x with x[index[i][j]][j] increased by source[i][j]."""
+    """Gives x with x[index[i][j]][j] increased by source[i][j]."""
     return _scatter(c, x, dim, index, source, True)
 
 
@@ -198,7 +198,7 @@ def im2col(c: Context, x: Value, kernel: Any, dilation: Any, padding: Any, strid
 
 
 def masked_scatter(c: Context, x: Value, mask: Value, source: Value) -> Value:
-    """x with source's elements, in order, where mask is true: the k-th true place takes source[k]."""
+    """Gives x with source's elements, in order, where mask is true: the k-th true place takes source[k]."""
     mask = c.expand(truth(c, mask), x.shape)
     flat = c.reshape(mask, (c.dims.dim(c.fake.numel()),))
     position = c.op("sub", c.op("cumsum", c.cast(flat, DType.int64), axis=0), c.const(1, DType.int64))

@@ -13,24 +13,24 @@ Converter = Callable[..., Any]
 
 
 def linear(c: Context, x: Value, weight: Value, bias: Value | None = None) -> Value:
-    """x w^T + bias."""
+    """Gives x w^T + bias."""
     return c.op("linear", x, weight, bias)
 
 
 def addmm(c: Context, bias: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
-    """beta bias + alpha a b; a linear layer where bias is a vector."""
+    """Gives beta bias + alpha a b; a linear layer where bias is a vector."""
     if beta == alpha == 1 and len(bias.shape) == 1 and bias.shape[0] == b.shape[-1]:
         return c.op("linear", a, c.swap_last(b), bias)
     return _plus(c, c.op("matmul", a, b), bias, beta, alpha)
 
 
 def baddbmm(c: Context, bias: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
-    """beta bias + alpha a b, batched."""
+    """Gives beta bias + alpha a b, batched."""
     return _plus(c, c.op("matmul", a, b), bias, beta, alpha)
 
 
 def addmv(c: Context, bias: Value, a: Value, x: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
-    """beta bias + alpha a x."""
+    """Gives beta bias + alpha a x."""
     return _plus(c, matmul(c, a, x), bias, beta, alpha)
 
 
@@ -43,7 +43,7 @@ def _plus(c: Context, product: Value, bias: Value, beta: Any, alpha: Any) -> Val
 
 
 def matmul(c: Context, a: Value, b: Value) -> Value:
-    """torch's matmul: vectors are rows on the left, columns on the right. Products of integers go through float64."""
+    """Gives torch's matmul: vectors are rows on the left, columns on the right. Products of integers go through float64."""
     if c.dtype.is_integer:
         return c.cast(_matmul(c, c.cast(a, DType.float64), c.cast(b, DType.float64)), c.dtype)
     return _matmul(c, a, b)

@@ -116,7 +116,7 @@ def max_with_indices(rank: int) -> Converter:
 
 
 def upsample(mode: str, exact: bool = True) -> Converter:
-    """interpolate. `exact` modes are the graph's resize where the scale is the ratio of the sizes."""
+    """Gives interpolate. `exact` modes are the graph's resize where the scale is the ratio of the sizes."""
 
     def convert(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
         schema = [a.name for a in c.node.target._schema.arguments[1:]]

@@ -14,7 +14,7 @@ Converter = Callable[..., Any]
 
 
 def reduction(op: str) -> Converter:
-    """op over some axes (none named: all), computed in the result's dtype."""
+    """Gives op over some axes (none named: all), computed in the result's dtype."""
 
     def convert(c: Context, x: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
         axes = axes_of(dim, len(x.shape))
@@ -25,7 +25,7 @@ def reduction(op: str) -> Converter:
 
 
 def truth_reduction(op: str) -> Converter:
-    """any and all."""
+    """Gives any and all."""
 
     def convert(c: Context, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
         axes = axes_of(dim, len(x.shape))
@@ -45,7 +45,7 @@ def extremum(op: str, arg: str) -> Converter:
 
 
 def arg(op: str) -> Converter:
-    """argmax and argmin; without an axis, over the flattened tensor."""
+    """Gives argmax and argmin; without an axis, over the flattened tensor."""
 
     def convert(c: Context, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
         if dim is None:
@@ -125,7 +125,7 @@ def norm(c: Context, x: Value, p: Any = 2, dim: Any = None, keepdim: bool = Fals
 
 
 def logsumexp(c: Context, x: Value, dim: Any, keepdim: bool = False) -> Value:
-    """max + log(sum(e^(x - max)))."""
+    """Gives max + log(sum(e^(x - max)))."""
     axes = axes_of(dim, len(x.shape))
     top = c.op("reduce_max", x, axes=axes, keepdims=True)
     total = c.op("reduce_sum", c.op("exp", c.op("sub", x, top)), axes=axes, keepdims=keepdim)
@@ -154,7 +154,7 @@ def sort(c: Context, x: Value, dim: int = -1, descending: bool = False) -> list[
 
 
 def stable_sort(c: Context, x: Value, *, stable: Any = None, dim: int = -1, descending: bool = False) -> list[Value]:
-    """sort that keeps the order of equal elements, as ours does."""
+    """Gives sort that keeps the order of equal elements, as ours does."""
     return sort(c, x, dim, descending)
 
 

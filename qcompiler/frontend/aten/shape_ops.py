@@ -239,7 +239,7 @@ def tri(upper: bool) -> Converter:
 
 
 def scatter_slice(c: Context, x: Value, src: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Value:
-    """x with x[start:end] replaced by src."""
+    """Gives x with x[start:end] replaced by src."""
     if step != 1:
         raise Refusal("assignment to a slice with a step is not in the graph")
     axis = dim % len(x.shape)
@@ -255,7 +255,7 @@ def scatter_slice(c: Context, x: Value, src: Value, dim: int = 0, start: Any = N
 
 
 def scatter_select(c: Context, x: Value, src: Value, dim: int, index: Any) -> Value:
-    """x with x[index] replaced by src."""
+    """Gives x with x[index] replaced by src."""
     axis = dim % len(x.shape)
     at = bound(index, x.shape[axis], 0)
     return scatter_slice(c, x, c.unsqueeze(src, axis), axis, at, at + 1)
