@@ -16,6 +16,7 @@ import torch
 
 from ..errors import MissingToolError, UnsupportedError, UsageError
 from .export import Exported, export_module
+from .torchvision_schemas import declare_torchvision_schemas
 
 log = logging.getLogger("qcompiler.frontend")
 
@@ -92,6 +93,7 @@ def _need_safetensors(path: Path) -> None:
 
 
 def _transformers() -> Any:
+    declare_torchvision_schemas()
     try:
         import transformers
     except ImportError as error:

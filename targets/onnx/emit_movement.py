@@ -84,6 +84,23 @@ def _gather_elements(e: Emitter, node: Node) -> str:
     return str(e.op("GatherElements", data, where, axis=node.attrs["axis"]))
 
 
+def _gather_nd(e: Emitter, node: Node) -> str:
+    return str(e.op("GatherND", *node.operands))
+
+
+def _scatter_nd(e: Emitter, node: Node) -> str:
+    return str(e.op("ScatterND", *node.operands, reduction="add" if node.attrs["accumulate"] else "none"))
+
+
+def _topk(e: Emitter, node: Node) -> tuple[str, str]:
+    (x,) = node.operands
+    via = x.dtype if x.dtype in _REAL else DType.float32 if x.dtype.is_float else DType.int64
+    source = e.name(x) if via is x.dtype else e.cast(x, via)
+    attrs = {"axis": node.attrs["axis"], "largest": int(node.attrs["largest"]), "sorted": 1}
+    values, indices = e.op("TopK", source, e.ints([node.attrs["k"]]), count=2, **attrs)
+    return values if via is x.dtype else e.cast(values, x.dtype), indices
+
+
 def _flip(e: Emitter, node: Node) -> str:
     axes = list(node.attrs["axes"])
     if not axes:
@@ -180,6 +197,9 @@ RULES: dict[str, Rule] = {
     "pad": _pad,
     "gather": _gather,
     "gather_elements": _gather_elements,
+    "gather_nd": _gather_nd,
+    "scatter_nd": _scatter_nd,
+    "topk": _topk,
     "flip": _flip,
     "tri": _tri,
     "arange": _arange,

@@ -31,7 +31,7 @@ def full_of(c: Context, value: Operand) -> Value:
 
 
 def full(c: Context, size: Any, value: Operand, **_: Any) -> Value:
-    """Gives full(size, value), full_like(x, value)."""
+    """Gives a tensor of one value, of a given size or that of another."""
     return full_of(c, value)
 
 
@@ -46,7 +46,7 @@ def scalar_tensor(c: Context, value: Operand, **_: Any) -> Value:
 
 
 def arange(c: Context, *bounds: Any, **_: Any) -> Value:
-    """Gives arange(end), arange(start, end) or arange(start, end, step)."""
+    """Gives numbers from a start (0) to before an end, by a step (1)."""
     start, stop = (0, bounds[0]) if len(bounds) == 1 else bounds[:2]
     step = bounds[2] if len(bounds) > 2 else 1
     values = (start, stop, step)
