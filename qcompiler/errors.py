@@ -29,6 +29,10 @@ class UsageError(QCError):
     exit_code = 2
 
 
+class CalibrationError(UsageError):
+    """Calibration or evaluation data that cannot be used: form, names, shapes, types, NaN or Inf, or empty."""
+
+
 class ConstraintError(QCError):
     """A limit given by the user or the target cannot be met."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
+from support.tools import requires_tool
 
 _FLAGS = (
     "--headless",
@@ -25,9 +24,7 @@ _FLAGS = (
 
 def dump_dom(page: Path, state: str = "") -> Dom:
     """The DOM of `page#state` after its script ran. Skips the test if Chromium is not installed."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("chromium is not installed (Debian package chromium): the report page was not opened")
+    program = requires_tool("chromium", "chromium-browser")
     address = page.resolve().as_uri() + (f"#{state}" if state else "")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [program, *_FLAGS, f"--user-data-dir={profile}", "--dump-dom", address]
