@@ -27,7 +27,7 @@ def show_compiled(compiled: Compiled, out: Path, answer: list[str] | None, *, as
         extra = {} if answer is None else {"why_not": answer}
         print_json({"out": str(out), **_summary(compiled), **extra})
         return
-    _print_summary(compiled)
+    _show(compiled)
     for line in answer or ():
         typer.echo(line)
     typer.echo(f"written to {out}; open {out / 'report.html'}")
@@ -52,36 +52,10 @@ def _summary(compiled: Compiled) -> dict[str, Any]:
     }
 
 
-def _print_summary(compiled: Compiled) -> None:
-    from qcompiler.report import summary
+def _show(compiled: Compiled) -> None:
+    from qcompiler.report import print_report
 
-    data = compiled.report
-    rows = [(row.name, row.float_value, row.quantized_value, row.change) for row in summary.beside(data)]
-    print_table(f"{data.model} for {data.target}, recipe {data.recipe}", ["", "float", "quantized", ""], rows)
-    _print_coverage(compiled)
-    for warning in summary.warnings(data):
-        typer.echo(f"note: {warning}")
-
-
-def _print_coverage(compiled: Compiled) -> None:
-    from qcompiler.report import summary
-
-    data = compiled.report
-    rows = [
-        (group.op, group.dtype, group.kernel, "yes" if group.quantized else "no", str(group.count))
-        for group in summary.coverage_groups(data.coverage)
-    ]
-    share = data.coverage_summary
-    title = f"coverage: {share.quantized_ops} of {share.ops} ops quantized"
-    if share.mac_share is not None:
-        title += f", {share.mac_share:.1%} of the multiply-accumulates"
-    print_table(title, ["op", "dtype", "kernel", "quantized", "count"], rows)
-    reasons = [
-        (reason.why, str(len(reason.rows)), ", ".join(dict.fromkeys(row.op for row in reason.rows)))
-        for reason in summary.reasons(data.coverage)
-    ]
-    if reasons:
-        print_table("not quantized", ["why", "ops", "which"], reasons)
+    print_report(compiled.report)
 
 
 def why_not(compiled: Compiled, name: str, module: str) -> list[str]:
@@ -224,6 +198,8 @@ def some_samples(compiled: Compiled, data: str | None, count: int, seed: int, ba
 
 def inspect(compiled: Compiled, *, as_json: bool) -> None:
     """Result of `inspect`."""
+    from qcompiler.report.console import coverage_table, print_view
+
     data, lock = compiled.report, compiled.lock
     refused = [
         {"pass": note.name, "site": site.site, "reason": site.text}
@@ -247,7 +223,7 @@ def inspect(compiled: Compiled, *, as_json: bool) -> None:
         return
     facts = [("target", data.target), ("recipe", data.recipe), ("inputs", compiled.signature.describe())]
     print_table("artefact", ["", ""], [*facts, *sorted(lock.hashes.items())])
-    _print_coverage(compiled)
+    print_view(coverage_table(data))
     if refused:
         rows = [(row["pass"], row["site"], row["reason"]) for row in refused]
         print_table("sites refused", ["pass", "site", "reason"], rows)
@@ -258,7 +234,7 @@ def report(compiled: Compiled, out: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(compiled.report.model_dump(mode="python"))
         return
-    _print_summary(compiled)
+    _show(compiled)
     typer.echo(f"the whole report: {out / 'report.html'}")
 
 

@@ -15,21 +15,18 @@ from qcompiler.report import (
     Decision,
     Latency,
     MetricRow,
-    PassNote,
     ReportData,
-    SiteNote,
     Sizes,
-    Stage,
     Unfused,
     VerificationRun,
 )
+from qcompiler.report.collect import pass_notes, stages
 
 LAYER_ERROR_SAMPLES = 4
 
 if TYPE_CHECKING:
     from qcompiler.compilation import Compilation
     from qcompiler.ir import Graph
-    from qcompiler.passes.base import Step
     from qcompiler.report import LayerErrorRow
 
 
@@ -46,17 +43,16 @@ def build_report(done: Compilation) -> ReportData:
         versions=done.lock.versions,
         isa=done.target.isa or "",
         seed=done.lock.seed,
-        warnings=_warnings(done),
         accuracy=_accuracy(done),
         latency=_latency(done),
         sizes=_sizes(done),
         coverage=coverage_rows(done),
         layers=_layers(done),
-        passes=tuple(_pass_note(step) for step in done.steps),
+        passes=pass_notes(done.steps),
         decisions=_decisions(done),
         verification=_verification(done),
         unfused=_unfused(done),
-        stages=tuple(Stage(name=t.name, seconds=t.seconds, peak_bytes=t.peak_bytes) for t in done.times),
+        stages=stages(done.times),
     )
 
 
@@ -122,8 +118,9 @@ def _accuracy(done: Compilation) -> Accuracy:
     metrics: tuple[MetricRow, ...] = ()
     if found.value is not None and found.float_value is not None:
         metrics = (MetricRow(name=found.metric, float_value=found.float_value, quantized_value=found.value),)
+    given = "example" if done.request.evaluation is None else "evaluation"
     return Accuracy(
-        data="held_back" if done.held_back else "evaluation",
+        data="held_back" if done.held_back else given,
         samples=found.samples,
         metrics=metrics,
         sqnr_db=found.sqnr_db,
@@ -163,17 +160,6 @@ def _sizes(done: Compilation) -> Sizes:
         artefact_bytes=sum(path.stat().st_size for path in done.emission.files),
         float_bytes=floats,
         weight_bytes=weights,
-    )
-
-
-def _pass_note(step: Step) -> PassNote:
-    notes = [(note.taken, SiteNote(site=note.site, text=note.reason)) for note in step.notes]
-    return PassNote(
-        name=step.name,
-        kind=step.kind.name,  # type: ignore[arg-type]  # EXACT or LOSSY
-        taken=tuple(note for taken, note in notes if taken),
-        refused=tuple(note for taken, note in notes if not taken),
-        seconds=step.seconds,
     )
 
 
@@ -237,17 +223,6 @@ def _unfused(done: Compilation) -> tuple[Unfused, ...]:
         Unfused(module=found.name, op=found.op_type, why=found.why)
         for found in explain(Path(done.folder.name))
     )
-
-
-def _warnings(done: Compilation) -> tuple[str, ...]:
-    found: list[str] = []
-    if done.lock.random_calibration:
-        found.append("calibrated on random numbers: accuracy figures of this artefact mean nothing")
-    if done.held_back:
-        found.append(done.data_note)
-    if done.latency is not None and done.latency.ratio > 1:
-        found.append(f"slower than float: {done.latency.ratio:.2f} of its latency")
-    return tuple(found)
 
 
 def _layers(done: Compilation) -> tuple[LayerErrorRow, ...]:

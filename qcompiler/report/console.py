@@ -17,9 +17,20 @@ from qcompiler.report.data import ReportData
 _STYLES: dict[summary.Tone, str] = {"plain": "", "good": "green", "warn": "yellow", "bad": "bold red"}
 
 
+_PIPE_WIDTH = 120
+
+
 def print_report(data: ReportData, console: Console | None = None) -> None:
     """Print summary, coverage, worst layers and warnings, by default to stdout."""
-    (console or Console()).print(report_view(data))
+    print_view(report_view(data), console)
+
+
+def print_view(view: RenderableType, console: Console | None = None) -> None:
+    """Print one of the tables, by default to stdout; into a pipe at a fixed width."""
+    if console is None:
+        console = Console()
+        console = console if console.is_terminal else Console(width=_PIPE_WIDTH)
+    console.print(view)
 
 
 def report_view(data: ReportData) -> RenderableType:

@@ -58,12 +58,12 @@ class MetricRow(_Row):
 class Accuracy(_Row):
     """How close the artefact's outputs are to the float model's.
 
-    `data` says which samples: the user's `evaluation` data, or a part of the calibration data
-    `held_back` from calibration.
+    `data` says which samples: the user's `evaluation` data, a part of the calibration data `held_back` from
+    calibration, or, where no data was given at all, the `example` inputs of the capture.
     `agreement` is the share of samples with the same arg-max.
     """
 
-    data: Literal["evaluation", "held_back"]
+    data: Literal["evaluation", "held_back", "example"]
     samples: NonNegativeInt
     metrics: tuple[MetricRow, ...] = ()
     sqnr_db: float | None = None

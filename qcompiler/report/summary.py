@@ -58,6 +58,13 @@ class Reason:
     rows: tuple[CoverageRow, ...]
 
 
+_DATA_NAMES = {
+    "evaluation": "evaluation data",
+    "held_back": "held-back calibration data",
+    "example": "example inputs",
+}
+
+
 def cards(data: ReportData) -> tuple[Card, ...]:
     """The five headline figures: accuracy, speed, size, coverage, verification."""
     return _accuracy(data), _speed(data), _size(data), _coverage(data), _verification(data)
@@ -67,7 +74,7 @@ def data_name(data: ReportData) -> str:
     """Which samples the accuracy was taken on."""
     if data.accuracy is None:
         return "no data"
-    return "evaluation data" if data.accuracy.data == "evaluation" else "held-back calibration data"
+    return _DATA_NAMES[data.accuracy.data]
 
 
 def beside(data: ReportData) -> tuple[Beside, ...]:
@@ -115,6 +122,11 @@ def warnings(data: ReportData) -> tuple[str, ...]:
         found.append("This artefact was not verified against the reference.")
     if data.random_calibration:
         found.append("Calibrated with random data: accuracy figures say nothing about real inputs.")
+    if data.accuracy is not None and data.accuracy.data == "example":
+        found.append("No data was given: accuracy is that of the example inputs only.")
+    ratio = None if data.latency is None else data.latency.ratio
+    if ratio is not None and _ratio_tone(ratio) == "bad":
+        found.append(f"The artefact is slower than float: {fmt.times(ratio)} its latency.")
     if data.latency is not None and data.latency.noisy:
         spread = "" if data.latency.noise is None else f" (spread {fmt.percent(data.latency.noise)})"
         found.append(f"The latency measurement was noisy{spread}: measure again on a quiet machine.")

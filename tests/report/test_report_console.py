@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import pytest
@@ -15,7 +16,7 @@ from qcompiler.report.collect import pass_notes, stages
 
 
 def printed(data, width=120):
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=width, record=True, file=io.StringIO())
     print_report(data, console)
     return console.export_text().replace("\N{NO-BREAK SPACE}", " ")
 
@@ -100,6 +101,15 @@ def test_tones_follow_the_figures():
     nothing = CoverageRow(module="m", op="conv2d", dtype="float32", quantized=False, why_not="ignored")
     none = cards(sample_report(10, coverage=(nothing,)))["Coverage"]
     assert (slow.tone, noisy.tone, none.tone, none.value) == ("bad", "warn", "bad", "0\N{NO-BREAK SPACE}%")
+
+
+def test_what_must_not_be_missed_is_a_warning():
+    accuracy = sample_report(10).accuracy.model_copy(update={"data": "example"})
+    data = sample_report(10, accuracy=accuracy, latency=Latency(quantized_ms=3, float_ms=2), verification=())
+    text = " ".join(summary.warnings(data))
+    for phrase in ("not verified", "example inputs only", "slower than float: 1.50×"):
+        assert phrase in text
+    assert summary.warnings(sample_report(10)) == ()
 
 
 def test_worst_layers_are_ranked_by_their_own_error_and_never_exact():
