@@ -100,7 +100,8 @@ def bind_inputs(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[str, in
         names = ", ".join(v.name for v in graph.inputs)
         raise UsageError(f"the model takes {len(graph.inputs)} inputs ({names}), got {len(shapes)}")
     bindings: dict[str, int] = {}
-    for value, shape in zip(graph.inputs, shapes, strict=True):
+    # Twice: an expression may come before the input that binds its symbols.
+    for value, shape in [*zip(graph.inputs, shapes, strict=True)] * 2:
         if not bind(value.shape, tuple(shape), bindings):
             known = f" with {bindings}" if bindings else ""
             raise UsageError(

@@ -20,7 +20,7 @@ def constant(
     """A constant value. `dtype` is needed only for types NumPy does not have (int4, ...)."""
     array = np.asarray(data)
     kind = dtype or (quant.dtype if quant is not None else DType.of(array))
-    array = np.ascontiguousarray(array, kind.numpy).reshape(array.shape)
+    array = np.asarray(array, kind.numpy, order="C")
     if array.flags.writeable:
         array = array.view()
         array.setflags(write=False)
@@ -55,13 +55,17 @@ class GraphBuilder:
         """A constant; it belongs to the graph by being used."""
         return constant(data, dtype, quant, name)
 
-    def node(self, op: str, *inputs: Value | None, origin: Origin | None = None, name: str = "", **attrs: Any) -> Node:
+    def node(
+        self, op: str, *inputs: Value | None, origin: Origin | None = None, name: str = "", **attrs: Any
+    ) -> Node:
         """Append a node and return it (for ops with several outputs)."""
         node = make_node(op, inputs, attrs, (origin or self.origin).made_by(self.pass_name), name)
         self.nodes.append(node)
         return node
 
-    def op(self, op: str, *inputs: Value | None, origin: Origin | None = None, name: str = "", **attrs: Any) -> Value:
+    def op(
+        self, op: str, *inputs: Value | None, origin: Origin | None = None, name: str = "", **attrs: Any
+    ) -> Value:
         """Append a node with one output and return that output."""
         return self.node(op, *inputs, origin=origin, name=name, **attrs).output
 
@@ -119,8 +123,10 @@ def rewrite(graph: Graph, visit: Visit, pass_name: str = "", level: Level | None
         else:
             outputs = (result,) if isinstance(result, Value) else tuple(result)
         for old, new in zip(node.outputs, outputs, strict=True):
-            if old is not new:
-                rewriter.replaced[old] = new
+            # A visitor may name a value of the old graph that was itself replaced.
+            stands = rewriter[new]
+            if old is not stands:
+                rewriter.replaced[old] = stands
     if not rewriter.replaced and rewriter.level is graph.level and len(rewriter.nodes) == len(graph.nodes):
         return graph
     outputs = [rewriter[v] for v in graph.outputs]

@@ -8,16 +8,27 @@ only when a symbol occurs. The text form is parsed by a grammar of our own (+ - 
 from __future__ import annotations
 
 import ast
+import keyword
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 Dim: TypeAlias = Any  # int | sympy.Expr; sympy has no types worth importing here
 Shape: TypeAlias = tuple[Dim, ...]
 
+# Longest text of one dimension that is parsed.
+MAX_TEXT = 4096
+
 
 def symbol(name: str) -> Dim:
-    """A positive integer dimension called `name`."""
+    """A positive integer dimension called `name`.
+
+    Raises:
+        ValueError: if the name is no ASCII identifier (its text form would not parse back).
+    """
     import sympy
+
+    if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
+        raise ValueError(f"a symbolic dimension needs an identifier, got {name!r}")
 
     return sympy.Symbol(name, integer=True, positive=True)
 
@@ -76,8 +87,10 @@ def evaluate(dim: Dim, bindings: Mapping[str, int]) -> int:
 
 
 def bind(shape: Shape, actual: tuple[int, ...], bindings: dict[str, int]) -> bool:
-    """Match a declared shape against an actual one, adding plain symbols to `bindings`.
+    """Match a declared shape against an actual one, adding to `bindings`.
 
+    A plain symbol takes the size; an expression with one unknown symbol is solved for it if it is linear.
+    Expressions with several unknowns are left alone: bind again once more symbols are known.
     Returns False where rank or a dimension disagrees (also where a symbol already has another value).
     """
     if len(shape) != len(actual):
@@ -89,8 +102,25 @@ def bind(shape: Shape, actual: tuple[int, ...], bindings: dict[str, int]) -> boo
         elif dim.is_Symbol:
             if bindings.setdefault(dim.name, size) != size:
                 return False
-        elif symbols_of((dim,)) <= bindings.keys() and evaluate(dim, bindings) != size:
-            return False
+        else:
+            unknown = symbols_of((dim,)) - bindings.keys()
+            if len(unknown) == 1 and not _solve(dim, unknown.pop(), size, bindings):
+                return False
+            if symbols_of((dim,)) <= bindings.keys() and evaluate(dim, bindings) != size:
+                return False
+    return True
+
+
+def _solve(dim: Dim, name: str, size: int, bindings: dict[str, int]) -> bool:
+    """Bind the one unknown of a linear expression; False if it has no non-negative integer solution."""
+    rest = substitute(dim, bindings)
+    zero, one, two = (substitute(rest, {name: value}) for value in (0, 1, 2))
+    slope = one - zero
+    if two - one != slope or slope == 0:
+        return True
+    if (size - zero) % slope or (size - zero) // slope < 0:
+        return False
+    bindings[name] = (size - zero) // slope
     return True
 
 
@@ -126,13 +156,23 @@ def parse(text: str) -> Dim:
     Raises:
         ValueError: for anything outside the grammar.
     """
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"not a dimension: {len(text)} characters")
     try:
-        return normalize(_build(ast.parse(text, mode="eval").body))
-    except (SyntaxError, RecursionError) as error:
+        return normalize(_build(ast.parse(text.strip(), mode="eval").body))
+    except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"not a dimension: {text!r}") from error
 
 
 def _build(node: ast.expr) -> Dim:
+    dim = _build_any(node)
+    # Division by zero gives infinities, repeated powers give numbers that fill the memory.
+    if dim.is_finite is False or (dim.is_Integer and abs(int(dim)) >= 1 << 63):
+        raise ValueError(f"not a dimension: {ast.unparse(node)!r}")
+    return dim
+
+
+def _build_any(node: ast.expr) -> Dim:
     import sympy
 
     if isinstance(node, ast.Constant) and type(node.value) is int:
@@ -158,7 +198,13 @@ def _build(node: ast.expr) -> Dim:
         if isinstance(node.op, ast.Mod):
             return sympy.Mod(a, b)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-        known = {"floor": sympy.floor, "ceiling": sympy.ceiling, "Max": sympy.Max, "Min": sympy.Min, "Mod": sympy.Mod}
+        known = {
+            "floor": sympy.floor,
+            "ceiling": sympy.ceiling,
+            "Max": sympy.Max,
+            "Min": sympy.Min,
+            "Mod": sympy.Mod,
+        }
         if node.func.id in known:
             return known[node.func.id](*[_build(a) for a in node.args])
     raise ValueError(f"not a dimension: {ast.unparse(node)!r}")

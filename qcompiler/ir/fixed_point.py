@@ -19,6 +19,9 @@ import numpy as np
 PROFILES = ("float32_half_even", "dyadic", "dyadic_double", "shift_half_even")
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 
+# Smallest and largest shift per integer profile: where 64-bit arithmetic holds for every int32 accumulator.
+SHIFTS = {"dyadic": (1, 62), "dyadic_double": (0, 62), "shift_half_even": (-31, 62)}
+
 
 def quantize_multiplier(real: float, mult_bits: int = 31) -> tuple[int, int]:
     """Integers (m, s) with m / 2^s nearest to a positive real factor, 2^(mult_bits-1) <= m < 2^mult_bits.
@@ -68,9 +71,9 @@ def rounding_divide_by_power_of_two(x: np.ndarray, exponent: np.ndarray) -> np.n
 
 
 def rescale_dyadic_double(acc: np.ndarray, m: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """Double rounding with a Q31 multiplier: factor m / 2^s, m in [2^30, 2^31).
+    """Double rounding with a Q31 multiplier: factor m / 2^s, 0 < m < 2^31, 0 <= s <= 62.
 
-    s < 31 shifts acc left first (saturating to int32, where gemmlowp is undefined); s > 62 gives 0.
+    s < 31 shifts acc left first (saturating to int32, where gemmlowp is undefined).
     """
     exponent = 31 - np.asarray(s, np.int64)
     left, right = np.maximum(exponent, 0), np.minimum(np.maximum(-exponent, 0), 31)
@@ -79,7 +82,7 @@ def rescale_dyadic_double(acc: np.ndarray, m: np.ndarray, s: np.ndarray) -> np.n
 
 
 def rescale_shift_half_even(acc: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """Acc / 2^s, ties to even; a negative s shifts left. |s| <= 62 and the result fits int64."""
+    """Round acc / 2^s, ties to even; a negative s shifts left. -31 <= s <= 62."""
     acc, s = acc.astype(np.int64), np.asarray(s, np.int64)
     right, left = np.maximum(s, 0), np.maximum(-s, 0)
     floor = acc >> right
@@ -91,8 +94,25 @@ def rescale_shift_half_even(acc: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 def rescale_float32(acc: np.ndarray, m: np.ndarray) -> np.ndarray:
     """`rint(float32(acc) * float32(m))` in float32, as int64; ties to even."""
-    product = acc.astype(np.float32) * np.asarray(m, np.float32)
-    return np.rint(product).astype(np.float64).astype(np.int64)
+    with np.errstate(over="ignore"):
+        product = acc.astype(np.float32) * np.asarray(m, np.float32)
+    # Beyond 2^62 (infinity included) int64 would wrap around; every result type saturates long before.
+    return np.clip(np.rint(product).astype(np.float64), -(2.0**62), 2.0**62).astype(np.int64)
+
+
+def check_rescale(rounding: str, multiplier: np.ndarray, shift: np.ndarray) -> None:
+    """Check the integers of a profile.
+
+    Raises:
+        ValueError: naming the limit.
+    """
+    low, high = SHIFTS[rounding]
+    if shift.size and (shift.min() < low or shift.max() > high):
+        raise ValueError(f"shifts of {rounding} lie in [{low}, {high}], got [{shift.min()}, {shift.max()}]")
+    if rounding == "shift_half_even" and (multiplier != 1).any():
+        raise ValueError("shift_half_even takes multiplier 1")
+    if multiplier.size and (multiplier.min() < 1 or multiplier.max() > INT32_MAX):
+        raise ValueError(f"multipliers lie in [1, 2^31), got [{multiplier.min()}, {multiplier.max()}]")
 
 
 def rescale(acc: np.ndarray, rounding: str, multiplier: np.ndarray, shift: np.ndarray | None) -> np.ndarray:
@@ -104,15 +124,19 @@ def rescale(acc: np.ndarray, rounding: str, multiplier: np.ndarray, shift: np.nd
         multiplier: broadcastable against acc; float32 for `float32_half_even`, else int64 (1 for
             `shift_half_even`).
         shift: int64, absent for `float32_half_even`.
+
+    Raises:
+        ValueError: unknown profile, or a multiplier or shift outside what the profile takes.
     """
     if rounding == "float32_half_even":
         return rescale_float32(acc, multiplier)
+    if rounding not in PROFILES:
+        raise ValueError(f"unknown rounding profile {rounding!r}; known: {', '.join(PROFILES)}")
     if shift is None:
         raise ValueError(f"profile {rounding} needs a shift")
+    check_rescale(rounding, np.asarray(multiplier), np.asarray(shift))
     if rounding == "dyadic":
         return rescale_dyadic(acc, multiplier, shift)
     if rounding == "dyadic_double":
         return rescale_dyadic_double(acc, multiplier, shift)
-    if rounding == "shift_half_even":
-        return rescale_shift_half_even(acc, shift)
-    raise ValueError(f"unknown rounding profile {rounding!r}; known: {', '.join(PROFILES)}")
+    return rescale_shift_half_even(acc, shift)

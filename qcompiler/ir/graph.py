@@ -98,6 +98,16 @@ class Node:
         return f"<{self.where()}>"
 
 
+def check_sizes(shape: Shape) -> None:
+    """Check that no known dimension is negative.
+
+    Raises:
+        GraphError: naming the shape.
+    """
+    if any(isinstance(d, int) and d < 0 for d in shape):
+        raise GraphError(f"shape {list(shape)} has a negative dimension")
+
+
 def make_node(
     op: str,
     inputs: Iterable[Value | None],
@@ -118,12 +128,15 @@ def make_node(
     try:
         operands, full_attrs = spec.check(operands, dict(attrs or {}))
         types = spec.infer(operands, full_attrs)
+        for kind in types:
+            check_sizes(kind.shape)
     except GraphError as error:
         at = f" at {origin.module or '(top level)'}" + (f" ({origin.source})" if origin.source else "")
         raise GraphError(f"{op}{at}: {error}") from None
     hint = name or op
     outputs = tuple(
-        Value(t.dtype, t.shape, t.quant, hint if len(types) == 1 else f"{hint}_{i}") for i, t in enumerate(types)
+        Value(t.dtype, t.shape, t.quant, hint if len(types) == 1 else f"{hint}_{i}")
+        for i, t in enumerate(types)
     )
     return Node(op, operands, MappingProxyType(full_attrs), outputs, origin)
 
@@ -156,7 +169,11 @@ class Graph:
         self.inputs = tuple(inputs)
         self.nodes = tuple(nodes)
         self.outputs = tuple(outputs)
-        names = tuple(output_names) if output_names is not None else tuple(f"output_{i}" for i in range(len(self.outputs)))
+        names = (
+            tuple(output_names)
+            if output_names is not None
+            else tuple(f"output_{i}" for i in range(len(self.outputs)))
+        )
         self.output_names = names
         if len(names) != len(self.outputs) or len(set(names)) != len(names):
             raise GraphError(f"{len(self.outputs)} outputs need as many unique names, got {names}")

@@ -33,14 +33,21 @@ class QuantParams:
     group_size: int | None = None
 
     def __post_init__(self) -> None:
+        if not self.dtype.is_integer or self.dtype in (DType.int64, DType.uint32):
+            raise ValueError(f"codes must be integers that int32 holds, not {self.dtype.name}")
         scale = np.array(self.scale, np.float32)
-        zero_point = np.array(self.zero_point, np.int32)
+        if (np.asarray(self.zero_point) % 1 != 0).any():
+            raise ValueError(f"zero points are integers, got {self.zero_point}")
+        wide = np.array(self.zero_point, np.int64)
+        if wide.size and (wide.min() < self.dtype.min or wide.max() > self.dtype.max):
+            raise ValueError(f"zero_point outside {self.dtype.name} [{self.dtype.min}, {self.dtype.max}]")
+        zero_point = wide.astype(np.int32)
         scale.setflags(write=False)
         zero_point.setflags(write=False)
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "zero_point", zero_point)
-        if not self.dtype.is_integer:
-            raise ValueError(f"codes must be integers, not {self.dtype.name}")
+        if self.axis is not None and self.axis < 0:
+            raise ValueError(f"axis counts from the front, got {self.axis}")
         if (self.axis is None) != (scale.ndim == 0):
             raise ValueError(f"scale of shape {scale.shape} does not fit axis={self.axis}")
         if self.group_size is None and scale.ndim > 1:
@@ -51,8 +58,6 @@ class QuantParams:
             raise ValueError(f"zero_point has shape {zero_point.shape}, scale {scale.shape}")
         if not np.isfinite(scale).all() or (scale == 0).any():
             raise ValueError("scales must be finite and not zero")
-        if zero_point.size and (zero_point.min() < self.dtype.min or zero_point.max() > self.dtype.max):
-            raise ValueError(f"zero_point outside {self.dtype.name} [{self.dtype.min}, {self.dtype.max}]")
 
     @property
     def per_tensor(self) -> bool:
@@ -69,7 +74,9 @@ class QuantParams:
         if array.ndim == 0 or self.axis is None:
             return array
         if self.group_size is not None:
-            return np.repeat(array, self.group_size, axis=self.axis).take(range(shape[self.axis]), axis=self.axis)
+            return np.repeat(array, self.group_size, axis=self.axis).take(
+                range(shape[self.axis]), axis=self.axis
+            )
         return array.reshape([-1 if i == self.axis else 1 for i in range(len(shape))])
 
     def dequantize(self, codes: np.ndarray) -> np.ndarray:

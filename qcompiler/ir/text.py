@@ -43,7 +43,7 @@ class _Printer:
         self.names: dict[Value, str] = {}
         self.taken: set[str] = set()
         self.arrays: Arrays = {}
-        self.keys: dict[int, str] = {}
+        self.keys: dict[Any, str] = {}
 
     def name(self, value: Value) -> str:
         if value not in self.names:
@@ -60,16 +60,17 @@ class _Printer:
         return name
 
     def array(self, array: np.ndarray, hint: str) -> Any:
-        """JSON form: a number, a list, or `@key` for large arrays; the same array is stored once."""
+        """JSON form: a number, a list, or `@key` for large arrays; the same memory is stored once."""
         if array.size <= INLINE and array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
             return array.tolist()
-        if id(array) not in self.keys:
+        memory = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.name)
+        if memory not in self.keys:
             key = hint
             while key in self.arrays:
                 key += "_"
-            self.keys[id(array)] = key
+            self.keys[memory] = key
             self.arrays[key] = array
-        return "@" + self.keys[id(array)]
+        return "@" + self.keys[memory]
 
     def typed(self, value: Value) -> str:
         name = self.name(value)
@@ -135,7 +136,9 @@ def _print_node(p: _Printer, node: Node) -> str:
     form: dict[str, Any] = dict(origin)
     if node.origin.passes:
         form["passes"] = list(node.origin.passes)
-    return f"{results} = {node.op}({operands}) {json.dumps(attrs)}" + (f" !{json.dumps(form)}" if form else "")
+    return f"{results} = {node.op}({operands}) {json.dumps(attrs)}" + (
+        f" !{json.dumps(form)}" if form else ""
+    )
 
 
 def parse_graph(text: str, arrays: Mapping[str, np.ndarray] | None = None) -> Graph:
@@ -150,7 +153,15 @@ def parse_graph(text: str, arrays: Mapping[str, np.ndarray] | None = None) -> Gr
             continue
         try:
             parser.line(line)
-        except (KeyError, ValueError, IndexError, AttributeError, TypeError, GraphError) as error:
+        except (
+            LookupError,
+            ValueError,
+            ArithmeticError,
+            AttributeError,
+            TypeError,
+            RecursionError,
+            GraphError,
+        ) as error:
             raise GraphError(f"line {number}: {error}: {line[:120]}") from error
     return parser.graph()
 
@@ -180,9 +191,7 @@ class _Parser:
         elif line.startswith("input "):
             name, dtype, shape, end = self.typed(line, 6)
             quant = self.quant(json.loads(line[end:])) if line[end:].strip() else None
-            value = Value(dtype, shape, quant, name)
-            self.values[name] = value
-            self.inputs.append(value)
+            self.inputs.append(self.define(name, Value(dtype, shape, quant, name)))
         elif line.startswith("const "):
             self.const(line)
         elif line.startswith("output "):
@@ -190,6 +199,12 @@ class _Parser:
             self.outputs.append((name, self.values[line[end:].strip().removeprefix("%")]))
         else:
             self.node(line)
+
+    def define(self, name: str, value: Value) -> Value:
+        if name in self.values:
+            raise ValueError(f"%{name} is defined twice")
+        self.values[name] = value
+        return value
 
     def typed(self, line: str, start: int) -> tuple[str, DType, dims.Shape, int]:
         match = _VALUE.match(line, start)
@@ -204,7 +219,7 @@ class _Parser:
         quant = self.quant(json.loads(line[end:])) if line[end:].strip() else None
         data = self.array(form, dtype.numpy).reshape(shape)
         data.setflags(write=False)
-        self.values[name] = Value(dtype, shape, quant, name, data)
+        self.define(name, Value(dtype, shape, quant, name, data))
 
     def array(self, form: Any, dtype: np.dtype) -> np.ndarray:
         if isinstance(form, str):
@@ -263,9 +278,10 @@ class _Parser:
         outputs = []
         for (name, dtype, shape), kind in zip(results, types, strict=True):
             if dtype is not kind.dtype or not dims.same_shape(shape, kind.shape):
-                raise ValueError(f"%{name} is {dtype.name}{list(shape)}, the op gives {kind.dtype.name}{list(kind.shape)}")
-            outputs.append(Value(dtype, shape, kind.quant, name))
-            self.values[name] = outputs[-1]
+                raise ValueError(
+                    f"%{name} is {dtype.name}{list(shape)}, the op gives {kind.dtype.name}{list(kind.shape)}"
+                )
+            outputs.append(self.define(name, Value(dtype, shape, kind.quant, name)))
         self.nodes.append(Node(op, inputs, MappingProxyType(full), tuple(outputs), origin))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import GraphError
 from .dims import same_shape, symbols_of
-from .graph import Graph, Node, Value
+from .graph import Graph, Node, Value, check_sizes
 from .levels import Level
 from .ops import get_op
 
@@ -61,8 +61,14 @@ def _check_node(node: Node, level: Level, known: set[Value], symbols: set[str]) 
     for value, kind in zip(node.outputs, types, strict=True):
         if value in known:
             raise GraphError(f"{where}: output {value!r} is defined twice")
-        if value.dtype is not kind.dtype or not same_shape(value.shape, kind.shape) or value.quant != kind.quant:
-            raise GraphError(f"{where}: output is {value!r}, its rule gives {kind.dtype.name}{list(kind.shape)}")
+        if (
+            value.dtype is not kind.dtype
+            or not same_shape(value.shape, kind.shape)
+            or value.quant != kind.quant
+        ):
+            raise GraphError(
+                f"{where}: output is {value!r}, its rule gives {kind.dtype.name}{list(kind.shape)}"
+            )
         if not symbols_of(value.shape) <= symbols:
             raise GraphError(f"{where}: symbols {symbols_of(value.shape) - symbols} belong to no input")
         _check_value(value, level, where)
@@ -74,12 +80,15 @@ def _check_node(node: Node, level: Level, known: set[Value], symbols: set[str]) 
 
 
 def _check_value(value: Value, level: Level, where: str) -> None:
+    check_sizes(value.shape)
     if level is Level.INTEGER and value.dtype.is_float:
         raise GraphError(f"{where}: {value.dtype.name} value at level integer")
     if level is Level.FLOAT and value.quant is not None:
         raise GraphError(f"{where}: quantized value at level float")
     if value.quant is not None and value.quant.dtype is not value.dtype:
-        raise GraphError(f"{where}: value is {value.dtype.name}, its quantization says {value.quant.dtype.name}")
+        raise GraphError(
+            f"{where}: value is {value.dtype.name}, its quantization says {value.quant.dtype.name}"
+        )
 
 
 def _check_constant(value: Value, where: str) -> None:

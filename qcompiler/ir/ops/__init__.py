@@ -12,7 +12,11 @@ from . import elementwise, indexing, linear, movement, norm, pool, quantized, re
 from .spec import AttrSpec, Op, RunContext, TensorType
 
 OPS: MappingProxyType[str, Op] = MappingProxyType(
-    {op.name: op for family in (elementwise, movement, indexing, reduce, linear, pool, norm, quantized) for op in family.OPS}
+    {
+        op.name: op
+        for family in (elementwise, movement, indexing, reduce, linear, pool, norm, quantized)
+        for op in family.OPS
+    }
 )
 
 

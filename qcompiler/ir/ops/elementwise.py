@@ -205,15 +205,32 @@ def _rows() -> list[Op]:
     rows += [Op(n, ("a", "b"), (), _binary, _same_dtype(f), d, kind) for n, (f, d) in _BINARY.items()]
     rows += [Op(n, ("a", "b"), (), _comparison, _bool_result(f), d, kind) for n, (f, d) in _COMPARE.items()]
     rows += [
-        Op(n, ("a", "b")[:arity], (), _to_bool, _bool_result(f), d, kind) for n, (f, arity, d) in _LOGICAL.items()
+        Op(n, ("a", "b")[:arity], (), _to_bool, _bool_result(f), d, kind)
+        for n, (f, arity, d) in _LOGICAL.items()
     ]
     return rows
 
 
 OPS: list[Op] = [
     *_rows(),
-    Op("cast", ("x",), (AttrSpec("dtype", "dtype"),), _cast_infer, _cast, "another dtype; float to integer truncates", "elementwise"),
-    Op("where", ("condition", "a", "b"), (), _where_infer, lambda ctx, c, a, b: np.where(c, a, b), "a where condition, else b", "elementwise"),
+    Op(
+        "cast",
+        ("x",),
+        (AttrSpec("dtype", "dtype"),),
+        _cast_infer,
+        _cast,
+        "another dtype; float to integer truncates",
+        "elementwise",
+    ),
+    Op(
+        "where",
+        ("condition", "a", "b"),
+        (),
+        _where_infer,
+        lambda ctx, c, a, b: np.where(c, a, b),
+        "a where condition, else b",
+        "elementwise",
+    ),
     Op(
         "clip",
         ("x",),
@@ -241,8 +258,31 @@ OPS: list[Op] = [
         "log(1 + e^(beta x)) / beta, x where beta x > threshold",
         "elementwise",
     ),
-    Op("elu", ("x",), (AttrSpec("alpha", "float", 1.0),), _float_only, _elu, "x > 0 ? x : alpha (e^x - 1)", "elementwise"),
-    Op("leaky_relu", ("x",), (AttrSpec("slope", "float", 0.01),), _float_only, _leaky_relu, "x >= 0 ? x : slope x", "elementwise"),
-    Op("prelu", ("x", "slope"), (), _binary, lambda ctx, x, s: np.where(x >= 0, x, s * x), "x >= 0 ? x : slope * x, slope broadcasts", "elementwise"),
+    Op(
+        "elu",
+        ("x",),
+        (AttrSpec("alpha", "float", 1.0),),
+        _float_only,
+        _elu,
+        "x > 0 ? x : alpha (e^x - 1)",
+        "elementwise",
+    ),
+    Op(
+        "leaky_relu",
+        ("x",),
+        (AttrSpec("slope", "float", 0.01),),
+        _float_only,
+        _leaky_relu,
+        "x >= 0 ? x : slope x",
+        "elementwise",
+    ),
+    Op(
+        "prelu",
+        ("x", "slope"),
+        (),
+        _binary,
+        lambda ctx, x, s: np.where(x >= 0, x, s * x),
+        "x >= 0 ? x : slope * x, slope broadcasts",
+        "elementwise",
+    ),
 ]
-

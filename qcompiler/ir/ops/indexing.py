@@ -27,7 +27,9 @@ def _depth(data: Value, indices: Value) -> int:
 def _gather_nd_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
     data, indices = inputs
     depth = _depth(data, indices)
-    return [TensorType(data.dtype, indices.shape[:-1] + data.shape[depth:], per_tensor_quant(data, "gather_nd"))]
+    return [
+        TensorType(data.dtype, indices.shape[:-1] + data.shape[depth:], per_tensor_quant(data, "gather_nd"))
+    ]
 
 
 def _gather_nd(ctx: RunContext, data: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -26,7 +26,9 @@ def _result(x: Value, w: Value, bias: Value | None, shape: Shape, out_axis: int)
     """Type of the product: real, or int32 accumulators with scale sx * sw (per output channel if w's is)."""
     if x.quant is None and w.quant is None:
         if x.dtype is not w.dtype or not x.dtype.is_float:
-            raise GraphError(f"operands must be real of one dtype or both quantized, got {x.dtype.name}, {w.dtype.name}")
+            raise GraphError(
+                f"operands must be real of one dtype or both quantized, got {x.dtype.name}, {w.dtype.name}"
+            )
         if bias is not None and bias.dtype is not x.dtype:
             raise GraphError(f"bias is {bias.dtype.name}, operands are {x.dtype.name}")
         return TensorType(x.dtype, shape)
@@ -60,7 +62,9 @@ def _linear_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[Tenso
 def _matmul_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
     a, b = inputs
     if len(a.shape) < 2 or len(b.shape) < 2 or not same(a.shape[-1], b.shape[-2]):
-        raise GraphError(f"a{list(a.shape)} and b{list(b.shape)} do not fit: needs [..., M, K] and [..., K, N]")
+        raise GraphError(
+            f"a{list(a.shape)} and b{list(b.shape)} do not fit: needs [..., M, K] and [..., K, N]"
+        )
     if b.quant is not None and b.quant.axis not in (None, len(b.shape) - 1):
         raise GraphError("channels of b must be along its last axis")
     shape = (*broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
@@ -68,16 +72,19 @@ def _matmul_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[Tenso
 
 
 def _operands(ctx: RunContext, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Arrays to multiply; for quantized operands centred float64 (exact: products stay below 2^53)."""
+    """Arrays to multiply; for quantized operands centred, in float64 where the sums are exact in it."""
     node = ctx.node
     xq, wq = (v.quant if v is not None else None for v in node.inputs[:2])
     if xq is None or wq is None:
         return x, w, False
-    return centred(x, xq).astype(np.float64), centred(w, wq).astype(np.float64), True
+    a, b = centred(x, xq), centred(w, wq)
+    # A bound on any sum of products: both peaks times the number of terms.
+    peak = int(np.abs(a).max(initial=0)) * int(np.abs(b).max(initial=0)) * min(a.size, b.size)
+    return (a.astype(np.float64), b.astype(np.float64), True) if peak < EXACT_FLOAT64 else (a, b, True)
 
 
 def _finish(y: np.ndarray, bias: np.ndarray | None, integer: bool, channel_axis: int) -> np.ndarray:
-    if integer:
+    if integer and y.dtype == np.float64:
         y = np.rint(y).astype(np.int64)
     if bias is not None:
         y = y + bias.reshape([-1 if i == channel_axis % y.ndim else 1 for i in range(y.ndim)])
@@ -98,7 +105,9 @@ def _matmul(ctx: RunContext, x: np.ndarray, w: np.ndarray) -> np.ndarray:
 def _conv_geometry(x: Value, w: Value, attrs: Mapping[str, Any]) -> int:
     rank = len(x.shape) - 2
     if rank < 1 or len(w.shape) != rank + 2:
-        raise GraphError(f"needs x [N, C, spatial...] and w [O, C/groups, kernel...], got {x.shape} and {w.shape}")
+        raise GraphError(
+            f"needs x [N, C, spatial...] and w [O, C/groups, kernel...], got {x.shape} and {w.shape}"
+        )
     for name, length in (("strides", rank), ("dilations", rank), ("pads", 2 * rank)):
         if len(attrs[name]) != length:
             raise GraphError(f"{name} must have {length} entries, got {attrs[name]}")
@@ -136,9 +145,7 @@ def convolve(x: np.ndarray, w: np.ndarray, attrs: Mapping[str, Any]) -> np.ndarr
     rank, groups, pads = w.ndim - 2, attrs["groups"], attrs["pads"]
     x = np.pad(x, [(0, 0), (0, 0)] + [(pads[i], pads[rank + i]) for i in range(rank)])
     strides, dilations, kernel = attrs["strides"], attrs["dilations"], w.shape[2:]
-    out = [
-        (x.shape[2 + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i in range(rank)
-    ]
+    out = [(x.shape[2 + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i in range(rank)]
     batch, channels = x.shape[:2]
     filters = w.reshape(groups, w.shape[0] // groups, w.shape[1], *kernel)
     depthwise = w.shape[1] == 1 and w.shape[0] == groups
@@ -157,7 +164,11 @@ def convolve(x: np.ndarray, w: np.ndarray, attrs: Mapping[str, Any]) -> np.ndarr
 def _conv_transpose_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
     x, w, bias = inputs
     rank = _conv_geometry(x, w, attrs)
-    if not same(x.shape[1], w.shape[0]) or len(attrs["output_padding"]) != rank or x.shape[1] % attrs["groups"]:
+    if (
+        not same(x.shape[1], w.shape[0])
+        or len(attrs["output_padding"]) != rank
+        or x.shape[1] % attrs["groups"]
+    ):
         raise GraphError(f"needs w [C, O/groups, kernel...] for x {x.shape}, got {w.shape}")
     if x.quant is not None:
         raise GraphError("has no quantized form")
@@ -167,7 +178,11 @@ def _conv_transpose_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> li
     spatial = [
         normalize(
             (x.shape[2 + i] - 1) * attrs["strides"][i]
-            + attrs["dilations"][i] * (w.shape[2 + i] - 1) + 1 + attrs["output_padding"][i] - pads[i] - pads[rank + i]
+            + attrs["dilations"][i] * (w.shape[2 + i] - 1)
+            + 1
+            + attrs["output_padding"][i]
+            - pads[i]
+            - pads[rank + i]
         )
         for i in range(rank)
     ]
@@ -179,7 +194,8 @@ def _conv_transpose(ctx: RunContext, x: np.ndarray, w: np.ndarray, bias: np.ndar
     strides, dilations, pads = attrs["strides"], attrs["dilations"], attrs["pads"]
     batch, size, kernel = x.shape[0], x.shape[2:], w.shape[2:]
     full = [
-        (size[i] - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1 + attrs["output_padding"][i] for i in range(rank)
+        (size[i] - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1 + attrs["output_padding"][i]
+        for i in range(rank)
     ]
     y = np.zeros((batch, groups, w.shape[1], *full), x.dtype)
     filters = w.reshape(groups, w.shape[0] // groups, w.shape[1], *kernel)
@@ -188,7 +204,8 @@ def _conv_transpose(ctx: RunContext, x: np.ndarray, w: np.ndarray, bias: np.ndar
         taps = filters[(slice(None), slice(None), slice(None), *tap)].swapaxes(1, 2)
         part = np.matmul(taps[None], flat).reshape(batch, groups, w.shape[1], *size)
         window = tuple(
-            slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, s, n in zip(tap, dilations, strides, size, strict=True)
+            slice(t * d, t * d + (n - 1) * s + 1, s)
+            for t, d, s, n in zip(tap, dilations, strides, size, strict=True)
         )
         y[(slice(None), slice(None), slice(None), *window)] += part
     y = y.reshape(batch, groups * w.shape[1], *full)
@@ -204,8 +221,24 @@ CONV_ATTRS = (
 )
 
 OPS: list[Op] = [
-    Op("linear", ("x", "w", "bias?"), (), _linear_infer, _linear, "x [..., K], w [N, K], bias [N] -> x w^T + bias [..., N]", "linear"),
-    Op("matmul", ("a", "b"), (), _matmul_infer, _matmul, "a [..., M, K], b [..., K, N] -> [..., M, N]", "linear"),
+    Op(
+        "linear",
+        ("x", "w", "bias?"),
+        (),
+        _linear_infer,
+        _linear,
+        "x [..., K], w [N, K], bias [N] -> x w^T + bias [..., N]",
+        "linear",
+    ),
+    Op(
+        "matmul",
+        ("a", "b"),
+        (),
+        _matmul_infer,
+        _matmul,
+        "a [..., M, K], b [..., K, N] -> [..., M, N]",
+        "linear",
+    ),
     Op(
         "conv",
         ("x", "w", "bias?"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import GraphError
-from ..dims import is_symbolic, maximum, minimum, normalize, product, same, same_shape
+from ..dims import is_symbolic, minimum, normalize, product, same, same_shape
 from ..dtypes import DType
 from .spec import AttrSpec, Op, RunContext, TensorType, axis_in_range, broadcast_shapes, per_tensor_quant
 
@@ -44,16 +44,19 @@ def _expand_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[Tenso
 
 
 def _clamp_index(index: Any, size: Any) -> Any:
-    """A slice bound in [0, size]: negative counts from the end; symbolic bounds are taken as they are."""
+    """A slice bound in [0, size]: negative counts from the end.
+
+    A symbolic bound counts as lying inside, and so does a negative one of a symbolic size: captured programs
+    come with guards that say so (`positions[:seq]` of a table with 512 rows has `seq` rows).
+    """
     if is_symbolic(index):
-        return index
+        return normalize(size + index) if index.is_negative else index
     if index >= END:
         return size
     if index < 0:
-        return maximum(size + index, 0) if not is_symbolic(size) else normalize(size + index)
-    if is_symbolic(size) and index <= 1:
-        return index
-    return minimum(index, size)
+        return normalize(size + index) if is_symbolic(size) else max(size + index, 0)
+    # Symbols are positive, so 0 and 1 need no minimum.
+    return index if is_symbolic(size) and index <= 1 else minimum(index, size)
 
 
 def _slice_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
@@ -97,7 +100,9 @@ def _pad_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorTy
     x, pads = inputs[0], attrs["pads"]
     rank = len(x.shape)
     if len(pads) != 2 * rank or attrs["mode"] not in ("constant", "reflect", "edge"):
-        raise GraphError(f"needs {2 * rank} pads (all begins, then all ends) and mode constant, reflect or edge")
+        raise GraphError(
+            f"needs {2 * rank} pads (all begins, then all ends) and mode constant, reflect or edge"
+        )
     shape = tuple(normalize(d + pads[i] + pads[rank + i]) for i, d in enumerate(x.shape))
     return [TensorType(x.dtype, shape, per_tensor_quant(x, "pad"))]
 
@@ -157,19 +162,56 @@ def _tri(ctx: RunContext, x: np.ndarray) -> np.ndarray:
 
 
 OPS: list[Op] = [
-    Op("reshape", ("x",), (AttrSpec("shape", "dims"),), _reshape_infer, lambda ctx, x: x.reshape(ctx.attrs["shape"]), "same elements in row-major order, another shape", "movement"),
-    Op("transpose", ("x",), (AttrSpec("perm", "ints"),), _transpose_infer, lambda ctx, x: x.transpose(ctx.attrs["perm"]), "output axis i is input axis perm[i]", "movement"),
-    Op("expand", ("x",), (AttrSpec("shape", "dims"),), _expand_infer, lambda ctx, x: np.broadcast_to(x, ctx.attrs["shape"]), "broadcast to a shape", "movement"),
+    Op(
+        "reshape",
+        ("x",),
+        (AttrSpec("shape", "dims"),),
+        _reshape_infer,
+        lambda ctx, x: x.reshape(ctx.attrs["shape"]),
+        "same elements in row-major order, another shape",
+        "movement",
+    ),
+    Op(
+        "transpose",
+        ("x",),
+        (AttrSpec("perm", "ints"),),
+        _transpose_infer,
+        lambda ctx, x: x.transpose(ctx.attrs["perm"]),
+        "output axis i is input axis perm[i]",
+        "movement",
+    ),
+    Op(
+        "expand",
+        ("x",),
+        (AttrSpec("shape", "dims"),),
+        _expand_infer,
+        lambda ctx, x: np.broadcast_to(x, ctx.attrs["shape"]),
+        "broadcast to a shape",
+        "movement",
+    ),
     Op(
         "slice",
         ("x",),
-        (AttrSpec("axis", "int"), AttrSpec("start", "dim", 0), AttrSpec("stop", "dim", END), AttrSpec("step", "int", 1)),
+        (
+            AttrSpec("axis", "int"),
+            AttrSpec("start", "dim", 0),
+            AttrSpec("stop", "dim", END),
+            AttrSpec("step", "int", 1),
+        ),
         _slice_infer,
         _slice,
         "x[start:stop:step] along one axis, bounds clamped; negative bounds count from the end",
         "movement",
     ),
-    Op("concat", ("xs*",), (AttrSpec("axis", "int"),), _concat_infer, lambda ctx, *xs: np.concatenate(xs, ctx.attrs["axis"]), "joined along an axis; all operands share one quantization", "movement"),
+    Op(
+        "concat",
+        ("xs*",),
+        (AttrSpec("axis", "int"),),
+        _concat_infer,
+        lambda ctx, *xs: np.concatenate(xs, ctx.attrs["axis"]),
+        "joined along an axis; all operands share one quantization",
+        "movement",
+    ),
     Op(
         "pad",
         ("x",),
@@ -179,16 +221,55 @@ OPS: list[Op] = [
         "pads: begins of all axes, then ends; negative crops. value is real: quantized operands pad with its code",
         "movement",
     ),
-    Op("gather", ("data", "indices"), (AttrSpec("axis", "int", 0),), _gather_infer, lambda ctx, d, i: np.take(d, i.astype(np.int64), axis=ctx.attrs["axis"]), "data indexed along one axis (embedding: axis 0); negative indices count from the end", "movement"),
-    Op("gather_elements", ("data", "indices"), (AttrSpec("axis", "int"),), _gather_elements_infer, _take_along, "out[i][j] = data[indices[i][j]][j] for axis 0", "movement"),
-    Op("flip", ("x",), (AttrSpec("axes", "ints"),), _keep_type, lambda ctx, x: np.flip(x, ctx.attrs["axes"]), "reversed along axes", "movement"),
-    Op("tri", ("x",), (AttrSpec("upper", "bool"), AttrSpec("diagonal", "int", 0)), _keep_type, _tri, "upper or lower triangle of the last two axes, zero elsewhere", "movement"),
+    Op(
+        "gather",
+        ("data", "indices"),
+        (AttrSpec("axis", "int", 0),),
+        _gather_infer,
+        lambda ctx, d, i: np.take(d, i.astype(np.int64), axis=ctx.attrs["axis"]),
+        "data indexed along one axis (embedding: axis 0); negative indices count from the end",
+        "movement",
+    ),
+    Op(
+        "gather_elements",
+        ("data", "indices"),
+        (AttrSpec("axis", "int"),),
+        _gather_elements_infer,
+        _take_along,
+        "out[i][j] = data[indices[i][j]][j] for axis 0",
+        "movement",
+    ),
+    Op(
+        "flip",
+        ("x",),
+        (AttrSpec("axes", "ints"),),
+        _keep_type,
+        lambda ctx, x: np.flip(x, ctx.attrs["axes"]),
+        "reversed along axes",
+        "movement",
+    ),
+    Op(
+        "tri",
+        ("x",),
+        (AttrSpec("upper", "bool"), AttrSpec("diagonal", "int", 0)),
+        _keep_type,
+        _tri,
+        "upper or lower triangle of the last two axes, zero elsewhere",
+        "movement",
+    ),
     Op(
         "arange",
         (),
-        (AttrSpec("start", "dim", 0), AttrSpec("stop", "dim"), AttrSpec("step", "int", 1), AttrSpec("dtype", "dtype", DType.int64)),
+        (
+            AttrSpec("start", "dim", 0),
+            AttrSpec("stop", "dim"),
+            AttrSpec("step", "int", 1),
+            AttrSpec("dtype", "dtype", DType.int64),
+        ),
         _arange_infer,
-        lambda ctx: np.arange(ctx.attrs["start"], ctx.attrs["stop"], ctx.attrs["step"]).astype(ctx.attrs["dtype"].numpy),
+        lambda ctx: np.arange(ctx.attrs["start"], ctx.attrs["stop"], ctx.attrs["step"]).astype(
+            ctx.attrs["dtype"].numpy
+        ),
         "start, start + step, ... below stop",
         "create",
     ),
@@ -211,4 +292,3 @@ OPS: list[Op] = [
         "create",
     ),
 ]
-

@@ -32,7 +32,9 @@ def _norm_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorT
     return [TensorType(x.dtype, x.shape)]
 
 
-def _layer_norm(ctx: RunContext, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None) -> np.ndarray:
+def _layer_norm(
+    ctx: RunContext, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None
+) -> np.ndarray:
     axes = tuple(range(-ctx.attrs["axes"], 0))
     centred = x - x.mean(axes, keepdims=True)
     y = centred / np.sqrt((centred * centred).mean(axes, keepdims=True) + x.dtype.type(ctx.attrs["eps"]))
@@ -65,7 +67,12 @@ def _per_channel(a: np.ndarray, rank: int) -> np.ndarray:
 
 
 def _batch_norm(
-    ctx: RunContext, x: np.ndarray, mean: np.ndarray, var: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None
+    ctx: RunContext,
+    x: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
 ) -> np.ndarray:
     scale = 1 / np.sqrt(var + var.dtype.type(ctx.attrs["eps"]))
     scale = scale if weight is None else scale * weight
@@ -73,7 +80,9 @@ def _batch_norm(
     return x * _per_channel(scale, x.ndim) + _per_channel(shift, x.ndim)
 
 
-def _group_norm(ctx: RunContext, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None) -> np.ndarray:
+def _group_norm(
+    ctx: RunContext, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None
+) -> np.ndarray:
     flat = x.reshape(x.shape[0], ctx.attrs["groups"], -1)
     centred = flat - flat.mean(-1, keepdims=True)
     y = centred / np.sqrt((centred * centred).mean(-1, keepdims=True) + x.dtype.type(ctx.attrs["eps"]))
@@ -107,7 +116,11 @@ def _attention_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[Te
         _real(value)
         if len(value.shape) < 3:
             raise GraphError(f"needs [..., H, T, D], got {value.shape}")
-    if not same(q.shape[-1], k.shape[-1]) or not same(k.shape[-2], v.shape[-2]) or not same(k.shape[-3], v.shape[-3]):
+    if (
+        not same(q.shape[-1], k.shape[-1])
+        or not same(k.shape[-2], v.shape[-2])
+        or not same(k.shape[-3], v.shape[-3])
+    ):
         raise GraphError(f"q {q.shape}, k {k.shape}, v {v.shape} do not fit")
     if q.shape[-3] % k.shape[-3]:
         raise GraphError(f"{q.shape[-3]} query heads are no multiple of {k.shape[-3]} key heads")
@@ -120,7 +133,9 @@ def _attention_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[Te
     return [TensorType(q.dtype, (*scores[:-1], v.shape[-1]))]
 
 
-def _attention(ctx: RunContext, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+def _attention(
+    ctx: RunContext, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None
+) -> np.ndarray:
     repeat = q.shape[-3] // k.shape[-3]
     if repeat > 1:
         k, v = np.repeat(k, repeat, -3), np.repeat(v, repeat, -3)
@@ -142,7 +157,9 @@ def _rotary_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[Tenso
     _real(x)
     width = cos.shape[-1]
     if not same_shape(cos.shape, sin.shape) or is_symbolic(width) or width % 2 or width > x.shape[-1]:
-        raise GraphError(f"cos {cos.shape} and sin {sin.shape} must agree, with an even width <= {x.shape[-1]}")
+        raise GraphError(
+            f"cos {cos.shape} and sin {sin.shape} must agree, with an even width <= {x.shape[-1]}"
+        )
     rotated = (*x.shape[:-1], width)
     if not same_shape(broadcast_shapes(rotated, cos.shape), rotated):
         raise GraphError(f"cos {cos.shape} does not broadcast to {rotated}")
@@ -165,12 +182,60 @@ EPS = AttrSpec("eps", "float")
 AXES = AttrSpec("axes", "int", 1)
 
 OPS: list[Op] = [
-    Op("layer_norm", ("x", "weight?", "bias?"), (EPS, AXES), _norm_infer, _layer_norm, "(x - mean) / sqrt(var + eps) * weight + bias over the last `axes` axes", "norm"),
-    Op("rms_norm", ("x", "weight?"), (EPS, AXES), _norm_infer, _rms_norm, "x / sqrt(mean(x^2) + eps) * weight over the last `axes` axes", "norm"),
-    Op("batch_norm", ("x", "mean", "var", "weight?", "bias?"), (EPS,), _channel_infer, _batch_norm, "(x - mean) / sqrt(var + eps) * weight + bias per channel of axis 1", "norm"),
-    Op("group_norm", ("x", "weight?", "bias?"), (AttrSpec("groups", "int"), EPS), _channel_infer, _group_norm, "normalized over each group of channels and all spatial axes", "norm"),
-    Op("softmax", ("x",), (AttrSpec("axis", "int", -1),), _axis_infer, lambda ctx, x: softmax(x, ctx.attrs["axis"]), "exp(x) / sum(exp(x)) along an axis", "norm"),
-    Op("log_softmax", ("x",), (AttrSpec("axis", "int", -1),), _axis_infer, _log_softmax, "log(softmax(x)) along an axis", "norm"),
+    Op(
+        "layer_norm",
+        ("x", "weight?", "bias?"),
+        (EPS, AXES),
+        _norm_infer,
+        _layer_norm,
+        "(x - mean) / sqrt(var + eps) * weight + bias over the last `axes` axes",
+        "norm",
+    ),
+    Op(
+        "rms_norm",
+        ("x", "weight?"),
+        (EPS, AXES),
+        _norm_infer,
+        _rms_norm,
+        "x / sqrt(mean(x^2) + eps) * weight over the last `axes` axes",
+        "norm",
+    ),
+    Op(
+        "batch_norm",
+        ("x", "mean", "var", "weight?", "bias?"),
+        (EPS,),
+        _channel_infer,
+        _batch_norm,
+        "(x - mean) / sqrt(var + eps) * weight + bias per channel of axis 1",
+        "norm",
+    ),
+    Op(
+        "group_norm",
+        ("x", "weight?", "bias?"),
+        (AttrSpec("groups", "int"), EPS),
+        _channel_infer,
+        _group_norm,
+        "normalized over each group of channels and all spatial axes",
+        "norm",
+    ),
+    Op(
+        "softmax",
+        ("x",),
+        (AttrSpec("axis", "int", -1),),
+        _axis_infer,
+        lambda ctx, x: softmax(x, ctx.attrs["axis"]),
+        "exp(x) / sum(exp(x)) along an axis",
+        "norm",
+    ),
+    Op(
+        "log_softmax",
+        ("x",),
+        (AttrSpec("axis", "int", -1),),
+        _axis_infer,
+        _log_softmax,
+        "log(softmax(x)) along an axis",
+        "norm",
+    ),
     Op(
         "attention",
         ("q", "k", "v", "mask?"),

@@ -28,17 +28,27 @@ def out_size(size: Any, i: int, rank: int, attrs: Mapping[str, Any], dilation: i
         return normalize(span // stride + 1)
     out = normalize(-((-span) // stride) + 1)
     # As in torch: the last window must start inside the input or its left padding.
-    if not is_symbolic(out) and (out - 1) * stride >= size + pads[i]:
-        out -= 1
+    if not is_symbolic(out):
+        return out - 1 if (out - 1) * stride >= size + pads[i] else out
+    if pads[rank + i] + stride > dilation * (kernel - 1) + 1:
+        raise GraphError("ceil_mode with windows that may start beyond the input needs known sizes")
     return out
 
 
 def _infer_shape(x: Value, attrs: Mapping[str, Any]) -> tuple[Any, ...]:
     rank = len(x.shape) - 2
-    if rank < 1 or len(attrs["kernel"]) != rank or len(attrs["strides"]) != rank or len(attrs["pads"]) != 2 * rank:
+    if (
+        rank < 1
+        or len(attrs["kernel"]) != rank
+        or len(attrs["strides"]) != rank
+        or len(attrs["pads"]) != 2 * rank
+    ):
         raise GraphError(f"kernel, strides, pads do not fit x {x.shape}")
     dilations = attrs.get("dilations") or (1,) * rank
-    return (*x.shape[:2], *(out_size(x.shape[2 + i], i, rank, attrs, dilations[i]) for i in range(rank)))
+    spatial = [out_size(x.shape[2 + i], i, rank, attrs, dilations[i]) for i in range(rank)]
+    if any(not is_symbolic(n) and n < 1 for n in spatial):
+        raise GraphError(f"kernel {attrs['kernel']} is larger than the padded input {x.shape[2:]}")
+    return (*x.shape[:2], *spatial)
 
 
 def _max_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
@@ -53,9 +63,7 @@ def _avg_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorTy
     return [TensorType(x.dtype, _infer_shape(x, attrs))]
 
 
-def _windows(
-    x: np.ndarray, ctx: RunContext, fill: Any
-) -> tuple[list[int], Iterator[np.ndarray]]:
+def _windows(x: np.ndarray, ctx: RunContext, fill: Any) -> tuple[list[int], Iterator[np.ndarray]]:
     """Output size and, for each kernel tap, the slice of the padded input that the tap reads."""
     attrs, rank = ctx.attrs, x.ndim - 2
     dilations = attrs.get("dilations") or (1,) * rank
@@ -94,7 +102,9 @@ def _avg_pool(ctx: RunContext, x: np.ndarray) -> np.ndarray:
     if ctx.attrs["count_include_pad"]:
         # Padding counts, what ceil_mode adds beyond it does not.
         pads, rank = ctx.attrs["pads"], x.ndim - 2
-        inside = np.pad(inside, [(0, 0), (0, 0)] + [(pads[i], pads[rank + i]) for i in range(rank)], constant_values=1)
+        inside = np.pad(
+            inside, [(0, 0), (0, 0)] + [(pads[i], pads[rank + i]) for i in range(rank)], constant_values=1
+        )
         context = RunContext(ctx.node, {**ctx.attrs, "pads": (0,) * (2 * rank)})
         shape = total.shape[2:]
         _, counts = _windows(inside, context, 0)
@@ -176,7 +186,11 @@ OPS: list[Op] = [
     Op(
         "resize",
         ("x",),
-        (AttrSpec("size", "dims"), AttrSpec("mode", "str", "nearest"), AttrSpec("align_corners", "bool", False)),
+        (
+            AttrSpec("size", "dims"),
+            AttrSpec("mode", "str", "nearest"),
+            AttrSpec("align_corners", "bool", False),
+        ),
         _resize_infer,
         _resize,
         "spatial resampling; nearest takes floor(i * in / out), linear and cubic (a = -0.75) use half-pixel centres",

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import GraphError
-from ..dims import same
+from ..dims import same, same_shape
 from ..dtypes import DType
-from ..fixed_point import PROFILES, rescale
+from ..fixed_point import PROFILES, check_rescale, rescale, rescale_shift_half_even
 from ..quant import QuantParams
 from .spec import AttrSpec, Op, RunContext, TensorType, broadcast_shapes, centred
 
@@ -31,8 +31,13 @@ def _check_channels(quant: QuantParams, shape: tuple[Any, ...]) -> None:
     if quant.axis >= len(shape):
         raise GraphError(f"quantization axis {quant.axis} outside rank {len(shape)}")
     size = shape[quant.axis]
-    if quant.group_size is None and not same(quant.scale.shape[0], size):
-        raise GraphError(f"{quant.scale.shape[0]} scales for {size} channels")
+    if quant.group_size is None:
+        if not same(quant.scale.shape[0], size):
+            raise GraphError(f"{quant.scale.shape[0]} scales for {size} channels")
+        return
+    groups = tuple(-(-size // quant.group_size) if i == quant.axis else d for i, d in enumerate(shape))
+    if not same_shape(quant.scale.shape, groups):
+        raise GraphError(f"scales of shape {quant.scale.shape} for groups {groups}")
 
 
 def _quantize(ctx: RunContext, x: np.ndarray) -> np.ndarray:
@@ -91,7 +96,9 @@ def _requantize_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[T
     return [TensorType(attrs["quant"].dtype, acc.shape, attrs["quant"])]
 
 
-def _requantize(ctx: RunContext, acc: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | None) -> np.ndarray:
+def _requantize(
+    ctx: RunContext, acc: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | None
+) -> np.ndarray:
     source = _quant_of(ctx, 0)
     wide = centred(acc, source)
     m = source.broadcast(multiplier, acc.shape)
@@ -110,15 +117,30 @@ def _sum_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorTy
     real = attrs["rounding"] == "float32_half_even"
     given = attrs["real_multipliers"] if real else attrs["multipliers"]
     if len(inputs) < 2 or len(given) != len(inputs):
-        raise GraphError(f"needs two or more operands and a multiplier for each, got {len(inputs)} and {len(given)}")
+        raise GraphError(
+            f"needs two or more operands and a multiplier for each, got {len(inputs)} and {len(given)}"
+        )
     if bool(attrs["multipliers"]) is real or bool(attrs["real_multipliers"]) is not real:
-        raise GraphError(f"profile {attrs['rounding']} takes {'real_multipliers' if real else 'multipliers and shift'}")
-    if attrs["rounding"] in ("dyadic_double",):
+        raise GraphError(
+            f"profile {attrs['rounding']} takes {'real_multipliers' if real else 'multipliers and shift'}"
+        )
+    if attrs["rounding"] == "dyadic_double":
         raise GraphError("a sum has one rounding; dyadic_double rounds twice")
+    if not real:
+        _check_sum(attrs)
     for x in inputs:
         if x.quant is None or not x.quant.per_tensor:
             raise GraphError("operands must be quantized per tensor")
     return [TensorType(attrs["quant"].dtype, broadcast_shapes(*[x.shape for x in inputs]), attrs["quant"])]
+
+
+def _check_sum(attrs: Mapping[str, Any]) -> None:
+    if any(not 0 < abs(m) < 1 << 31 for m in attrs["multipliers"]):
+        raise GraphError(f"multipliers lie in (-2^31, 2^31) and are not 0, got {attrs['multipliers']}")
+    try:
+        check_rescale(attrs["rounding"], np.ones((), np.int64), np.asarray(attrs["shift"]))
+    except ValueError as error:
+        raise GraphError(str(error)) from None
 
 
 def _requantize_sum(ctx: RunContext, *xs: np.ndarray) -> np.ndarray:
@@ -129,13 +151,14 @@ def _requantize_sum(ctx: RunContext, *xs: np.ndarray) -> np.ndarray:
             total = total + centred(x, _quant_of(ctx, i)).astype(np.float32) * np.float32(m)
         return _saturate(np.rint(total).astype(np.float64).astype(np.int64), attrs)
     whole = sum(
-        centred(x, _quant_of(ctx, i)) * np.int64(m) for i, (x, m) in enumerate(zip(xs, attrs["multipliers"], strict=True))
+        centred(x, _quant_of(ctx, i)) * np.int64(m)
+        for i, (x, m) in enumerate(zip(xs, attrs["multipliers"], strict=True))
     )
     shift = np.int64(attrs["shift"])
     # multiplier 1: the products are summed already; one shift, one rounding
     if attrs["rounding"] == "dyadic":
         return _saturate((whole + (np.int64(1) << (shift - 1))) >> shift, attrs)
-    return _saturate(rescale(np.asarray(whole), "shift_half_even", np.int64(1), shift), attrs)
+    return _saturate(rescale_shift_half_even(np.asarray(whole), shift), attrs)
 
 
 def _dynamic_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
@@ -179,7 +202,12 @@ def _dynamic_linear(ctx: RunContext, x: np.ndarray, w: np.ndarray, bias: np.ndar
     return (y if bias is None else y + bias).astype(np.float32)
 
 
-RESCALE = (AttrSpec("quant", "quant"), AttrSpec("rounding", "str"), AttrSpec("qmin", "int", None), AttrSpec("qmax", "int", None))
+RESCALE = (
+    AttrSpec("quant", "quant"),
+    AttrSpec("rounding", "str"),
+    AttrSpec("qmin", "int", None),
+    AttrSpec("qmax", "int", None),
+)
 
 OPS: list[Op] = [
     Op(
@@ -191,7 +219,15 @@ OPS: list[Op] = [
         "saturate(round_half_even(x / scale) + zero_point)",
         "quantized",
     ),
-    Op("dequantize", ("x",), (), _dequantize_infer, _dequantize, "float32(q - zero_point) * scale", "quantized"),
+    Op(
+        "dequantize",
+        ("x",),
+        (),
+        _dequantize_infer,
+        _dequantize,
+        "float32(q - zero_point) * scale",
+        "quantized",
+    ),
     Op(
         "requantize",
         ("acc", "multiplier", "shift?"),
@@ -205,7 +241,12 @@ OPS: list[Op] = [
     Op(
         "requantize_sum",
         ("xs*",),
-        (*RESCALE, AttrSpec("real_multipliers", "floats", ()), AttrSpec("multipliers", "ints", ()), AttrSpec("shift", "int", 0)),
+        (
+            *RESCALE,
+            AttrSpec("real_multipliers", "floats", ()),
+            AttrSpec("multipliers", "ints", ()),
+            AttrSpec("shift", "int", 0),
+        ),
         _sum_infer,
         _requantize_sum,
         "clip(round(sum of m_i (x_i - z_i)) + zero_point, qmin, qmax): one shift, one rounding",

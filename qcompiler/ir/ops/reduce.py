@@ -60,7 +60,11 @@ def _mean_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorT
     count = product([x.shape[a] for a in _axes(len(x.shape), attrs["axes"])])
     if is_symbolic(count):
         raise GraphError("the mean of quantized numbers needs known dimensions")
-    return [TensorType(DType.int32, result.shape, QuantParams(DType.int32, result.quant.scale / np.float32(count)))]
+    return [
+        TensorType(
+            DType.int32, result.shape, QuantParams(DType.int32, result.quant.scale / np.float32(count))
+        )
+    ]
 
 
 def _np_axes(ctx: RunContext, x: np.ndarray) -> tuple[int, ...]:
@@ -107,14 +111,54 @@ def _cumsum_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[Tenso
 ARG = (AttrSpec("axis", "int"), AttrSpec("keepdims", "bool", False))
 
 OPS: list[Op] = [
-    Op("reduce_sum", ("x",), AXES, _accumulate_infer, _accumulate(np.sum), "sum; quantized: int32 sum of (x - zero_point) with the operand's scale", "reduce"),
-    Op("reduce_mean", ("x",), AXES, _mean_infer, _accumulate(np.mean), "mean; quantized: int32 sum of (x - zero_point) with scale / count", "reduce"),
+    Op(
+        "reduce_sum",
+        ("x",),
+        AXES,
+        _accumulate_infer,
+        _accumulate(np.sum),
+        "sum; quantized: int32 sum of (x - zero_point) with the operand's scale",
+        "reduce",
+    ),
+    Op(
+        "reduce_mean",
+        ("x",),
+        AXES,
+        _mean_infer,
+        _accumulate(np.mean),
+        "mean; quantized: int32 sum of (x - zero_point) with scale / count",
+        "reduce",
+    ),
     Op("reduce_max", ("x",), AXES, _keep_quant, _body(np.max), "largest element", "reduce"),
     Op("reduce_min", ("x",), AXES, _keep_quant, _body(np.min), "smallest element", "reduce"),
     Op("reduce_prod", ("x",), AXES, _infer, _body(np.prod), "product", "reduce"),
     Op("reduce_any", ("x",), AXES, _infer, _body(np.any), "logical or", "reduce"),
     Op("reduce_all", ("x",), AXES, _infer, _body(np.all), "logical and", "reduce"),
-    Op("argmax", ("x",), ARG, _arg_infer, _arg(np.argmax), "index of the first largest element along an axis, int64", "reduce"),
-    Op("argmin", ("x",), ARG, _arg_infer, _arg(np.argmin), "index of the first smallest element along an axis, int64", "reduce"),
-    Op("cumsum", ("x",), (AttrSpec("axis", "int"),), _cumsum_infer, lambda ctx, x: np.cumsum(x, axis=ctx.attrs["axis"], dtype=x.dtype), "running sum along an axis", "reduce"),
+    Op(
+        "argmax",
+        ("x",),
+        ARG,
+        _arg_infer,
+        _arg(np.argmax),
+        "index of the first largest element along an axis, int64",
+        "reduce",
+    ),
+    Op(
+        "argmin",
+        ("x",),
+        ARG,
+        _arg_infer,
+        _arg(np.argmin),
+        "index of the first smallest element along an axis, int64",
+        "reduce",
+    ),
+    Op(
+        "cumsum",
+        ("x",),
+        (AttrSpec("axis", "int"),),
+        _cumsum_infer,
+        lambda ctx, x: np.cumsum(x, axis=ctx.attrs["axis"], dtype=x.dtype),
+        "running sum along an axis",
+        "reduce",
+    ),
 ]

@@ -103,7 +103,9 @@ class Op:
         known = {a.name: a for a in self.attrs}
         for name in attrs:
             if name not in known:
-                raise GraphError(f"no attribute {name!r}; known: {', '.join(known) or 'none'}.{did_you_mean(name, known)}")
+                raise GraphError(
+                    f"no attribute {name!r}; known: {', '.join(known) or 'none'}.{did_you_mean(name, known)}"
+                )
         full = {}
         for spec in self.attrs:
             value = attrs.get(spec.name, spec.default)
