@@ -56,7 +56,7 @@ lint: $(VENV)/.extra-test
 	@rm -rf $(TYPED) && mkdir -p $(TYPED)
 	@ln -s $(CURDIR)/qcompiler/* $(CURDIR)/passes $(CURDIR)/targets $(CURDIR)/kernels $(TYPED)
 	@cd build/typecheck && $(abspath $(PY)) -m mypy --config-file $(CURDIR)/pyproject.toml \
-	  -p qcompiler.ir -m qcompiler.errors
+	  -p qcompiler.ir -m qcompiler.errors -m qcompiler.passes.base
 
 clean:
 	rm -rf build dist out *.egg-info

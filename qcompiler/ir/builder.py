@@ -130,8 +130,10 @@ def rewrite(graph: Graph, visit: Visit, pass_name: str = "", level: Level | None
     if not rewriter.replaced and rewriter.level is graph.level and len(rewriter.nodes) == len(graph.nodes):
         return graph
     outputs = [rewriter[v] for v in graph.outputs]
-    new = Graph(graph.name, rewriter.inputs, rewriter.nodes, outputs, graph.output_names, rewriter.level)
-    return drop_dead_nodes(new)
+    result_graph = Graph(
+        graph.name, rewriter.inputs, rewriter.nodes, outputs, graph.output_names, rewriter.level
+    )
+    return drop_dead_nodes(result_graph)
 
 
 def drop_dead_nodes(graph: Graph) -> Graph:

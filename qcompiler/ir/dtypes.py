@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from enum import Enum
 
 import numpy as np
@@ -44,17 +45,17 @@ class DType(Enum):
         return int(self.value[1])
 
     @property
-    def is_float(self) -> bool:
+    def is_float(self) -> builtins.bool:
         """True for the floating-point types."""
         return self.value[2] == "f"
 
     @property
-    def is_integer(self) -> bool:
+    def is_integer(self) -> builtins.bool:
         """True for signed and unsigned integers, false for bool."""
         return self.value[2] in "iu"
 
     @property
-    def is_signed(self) -> bool:
+    def is_signed(self) -> builtins.bool:
         """True for signed integers and floats."""
         return self.value[2] in "if"
 

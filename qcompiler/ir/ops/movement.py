@@ -114,7 +114,7 @@ def _pad(ctx: RunContext, x: np.ndarray) -> np.ndarray:
     if ctx.attrs["mode"] != "constant":
         return np.pad(x[cut], widths, mode=ctx.attrs["mode"])
     quant = ctx.node.outputs[0].quant
-    fill = quant.quantize(np.float32(ctx.attrs["value"])) if quant is not None else ctx.attrs["value"]
+    fill = quant.quantize(np.asarray(ctx.attrs["value"], np.float32)) if quant is not None else ctx.attrs["value"]
     return np.pad(x[cut], widths, constant_values=np.asarray(fill).astype(x.dtype))
 
 

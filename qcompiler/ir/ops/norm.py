@@ -144,7 +144,7 @@ def _attention(
     scores = (q * scale) @ k.swapaxes(-1, -2)
     lowest = q.dtype.type(-np.inf)
     if ctx.attrs["causal"]:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, lowest)
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, lowest)
     if mask is not None:
         scores = np.where(mask, scores, lowest) if mask.dtype == np.bool_ else scores + mask
     # A query that may look at nothing gives 0, as in torch, not NaN.

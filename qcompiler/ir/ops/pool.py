@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -95,9 +96,13 @@ def _max_pool(ctx: RunContext, x: np.ndarray) -> np.ndarray:
     return result
 
 
+def _added(parts: Iterator[np.ndarray]) -> np.ndarray:
+    return functools.reduce(np.add, parts)
+
+
 def _avg_pool(ctx: RunContext, x: np.ndarray) -> np.ndarray:
     _, taps = _windows(x, ctx, 0)
-    total = sum(taps)
+    total = _added(taps)
     inside = np.ones((1, 1, *x.shape[2:]), x.dtype)
     if ctx.attrs["count_include_pad"]:
         # Padding counts, what ceil_mode adds beyond it does not.
@@ -108,10 +113,10 @@ def _avg_pool(ctx: RunContext, x: np.ndarray) -> np.ndarray:
         context = RunContext(ctx.node, {**ctx.attrs, "pads": (0,) * (2 * rank)})
         shape = total.shape[2:]
         _, counts = _windows(inside, context, 0)
-        count = sum(counts)[(slice(None), slice(None), *(slice(0, n) for n in shape))]
+        count = _added(counts)[(slice(None), slice(None), *(slice(0, n) for n in shape))]
     else:
         _, counts = _windows(inside, ctx, 0)
-        count = sum(counts)
+        count = _added(counts)
     return (total / count).astype(x.dtype)
 
 

@@ -146,19 +146,18 @@ def _check_sum(attrs: Mapping[str, Any]) -> None:
 def _requantize_sum(ctx: RunContext, *xs: np.ndarray) -> np.ndarray:
     attrs = ctx.attrs
     if attrs["rounding"] == "float32_half_even":
-        total = np.float32(0)
+        total: np.ndarray = np.zeros((), np.float32)
         for i, (x, m) in enumerate(zip(xs, attrs["real_multipliers"], strict=True)):
             total = total + centred(x, _quant_of(ctx, i)).astype(np.float32) * np.float32(m)
         return _saturate(np.rint(total).astype(np.float64).astype(np.int64), attrs)
-    whole = sum(
-        centred(x, _quant_of(ctx, i)) * np.int64(m)
-        for i, (x, m) in enumerate(zip(xs, attrs["multipliers"], strict=True))
-    )
-    shift = np.int64(attrs["shift"])
+    whole: np.ndarray = np.zeros((), np.int64)
+    for i, (x, m) in enumerate(zip(xs, attrs["multipliers"], strict=True)):
+        whole = whole + centred(x, _quant_of(ctx, i)) * np.int64(m)
+    shift = np.asarray(attrs["shift"], np.int64)
     # multiplier 1: the products are summed already; one shift, one rounding
     if attrs["rounding"] == "dyadic":
         return _saturate((whole + (np.int64(1) << (shift - 1))) >> shift, attrs)
-    return _saturate(rescale_shift_half_even(np.asarray(whole), shift), attrs)
+    return _saturate(rescale_shift_half_even(whole, shift), attrs)
 
 
 def _dynamic_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
@@ -184,13 +183,13 @@ def dynamic_codes(x: np.ndarray, granularity: str) -> tuple[np.ndarray, np.ndarr
     if granularity == "token":
         peak = np.abs(x).max(-1, keepdims=True, initial=0)
         scale = np.where(peak > 0, peak / np.float32(127), np.float32(1)).astype(np.float32)
-        zero = np.int64(128)
+        zero = np.asarray(128, np.int64)
     else:
         low, high = np.float32(min(x.min(initial=0), 0)), np.float32(max(x.max(initial=0), 0))
-        scale = (high - low) / np.float32(255) if high > low else np.float32(1)
+        scale = np.asarray((high - low) / np.float32(255) if high > low else 1, np.float32)
         zero = np.clip(np.rint(-low / scale), 0, 255).astype(np.int64)
     codes = np.clip(np.rint(x / scale).astype(np.int64) + zero, 0, 255).astype(np.uint8)
-    return codes, np.asarray(scale, np.float32), zero
+    return codes, scale, np.asarray(zero)
 
 
 def _dynamic_linear(ctx: RunContext, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
