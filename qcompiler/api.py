@@ -160,7 +160,7 @@ def compile(
         seed: of every random choice; global generators are neither read nor set.
         threads: the artefact is measured, verified and run with.
         lock: `recipe.lock.yaml` or a folder that holds one: repeat that compile without measuring anything.
-            It replaces `target` and `recipe`; model, data, seed, threads and versions have to be the same.
+            It brings its own target, recipe, seed and threads; model, data and versions have to be the same.
         allow_slow: accept kernels that are slower than the target's first choice for an op.
         allow_random_calibration: calibrate on random numbers where no data is given; stamped into the artefact.
         progress: show stages on stderr; by default where it is a terminal.

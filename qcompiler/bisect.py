@@ -47,8 +47,8 @@ def bisect_passes(request: Request, min_sqnr: float, max_rel: float) -> list[Pas
     recipe = load_recipe(request.recipe)
     target = get_target(request.target)
     passes = build_passes(recipe, target)
-    graph = capture_model(request)
-    data = Data.load(request, recipe, graph)
+    graph, examples = capture_model(request)
+    data = Data.load(request, recipe, graph, examples)
     context = Context(target=target, samples=data.calibration, seed=request.seed)
     sample = data.evaluation[0]
     expected = _outputs(graph, context, sample)

@@ -6,6 +6,8 @@ quantized, 5 verification failed, 6 a tool is missing, 130 interrupted.
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -311,6 +313,8 @@ def bisect(
 
 def main() -> Any:
     """Entry point of the console script."""
+    # A polite kill unwinds like an error, so that nothing half-written stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     return app()
 
 

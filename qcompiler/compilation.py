@@ -7,14 +7,14 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qcompiler.debug import after_pass, debug_level
-from qcompiler.errors import UnsupportedError, UsageError
+from qcompiler.errors import ConstraintError, UnsupportedError, UsageError
 from qcompiler.evaluation import Evaluation, Metric, Outputs, check_metric, evaluate
 from qcompiler.lock import Lock, check_lock, current_versions, hash_arrays, plain, read_lock
 from qcompiler.progress import Stages, StageTime
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qcompiler.calibration import Samples
     from qcompiler.ir import Graph
     from qcompiler.passes.base import Pass, Step
-    from qcompiler.targets import Emission, Measurement, Target
+    from qcompiler.targets import Emission, KernelChoice, Measurement, Target
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +93,12 @@ def run_compilation(request: Request, *, show: bool | None = None) -> Compilatio
     check_metric(request.metric)
     debug_level()
     lock = _given_lock(request.lock)
-    recipe = lock.recipe if lock is not None else load_recipe(request.recipe)
-    target = get_target(lock.target if lock is not None else request.target)
+    if lock is not None:
+        request = replace(
+            request, target=lock.target, recipe=lock.recipe, seed=lock.seed, threads=lock.threads
+        )
+    recipe = load_recipe(request.recipe)
+    target = get_target(request.target)
     with Stages(STAGES, show=show) as stages:
         result = _stages(request, recipe, target, lock, stages)
     result.times = stages.times
@@ -113,13 +117,12 @@ def _stages(
     passes = build_passes(recipe, target)
     check_order(passes)
     with stages.stage("capture"):
-        captured = capture_model(request)
-        data = Data.load(request, recipe, captured)
+        captured, examples = capture_model(request)
+        data = Data.load(request, recipe, captured, examples)
         hashes = {"model": hash_graph(captured), **data.hashes()}
         threads = request.threads
         if lock is not None:
-            isa = [target.isa] if target.isa else []
-            check_lock(lock, target=target.name, isa=isa, seed=request.seed, threads=threads, hashes=hashes)
+            check_lock(lock, isa=[target.isa] if target.isa else [], hashes=hashes)
     context = Context(
         target=target,
         samples=data.calibration,
@@ -140,6 +143,7 @@ def _stages(
     path = Path(folder.name)
     with stages.stage("emit"):
         emission = target.emit(graph, path, _metadata(recipe, hashes, data))
+        check_kernels(target, emission, request.allow_slow)
     with stages.stage("verify"):
         count = min(VERIFIED_SAMPLES, len(data.evaluation))
         verification = target.verify(graph, path, [data.evaluation[i] for i in range(count)], threads)
@@ -167,11 +171,27 @@ def _stages(
     )  # fmt: skip
 
 
-def capture_model(request: Request) -> Graph:
-    """The FLOAT graph of the user's model, whatever form it came in."""
-    from qcompiler.frontend import capture
+def capture_model(request: Request) -> tuple[Graph, list[Any]]:
+    """The FLOAT graph of the user's model, and the tensors it was traced with (none if the form has none)."""
+    from qcompiler.frontend.capture import export
+    from qcompiler.frontend.program import to_graph
 
-    return capture(request.model, request.example_inputs, dynamic_shapes=request.dynamic_shapes)
+    if str(request.model).lower().endswith(".onnx"):
+        raise UnsupportedError(
+            f"{request.model}: ONNX files are not read; give the PyTorch model: a module, file.pt2, a Hugging Face "
+            "directory, or module.py:factory"
+        )
+    exported = export(request.model, request.example_inputs, dynamic_shapes=request.dynamic_shapes)
+    return to_graph(exported), _tensors(exported.program.example_inputs)
+
+
+def _tensors(structure: Any) -> list[Any]:
+    """Leaves of nested tuples, lists and mappings that are tensors, in order."""
+    if isinstance(structure, Mapping):
+        structure = list(structure.values())
+    if isinstance(structure, list | tuple):
+        return [leaf for part in structure for leaf in _tensors(part)]
+    return [structure] if hasattr(structure, "shape") else []
 
 
 @dataclass(frozen=True)
@@ -185,7 +205,7 @@ class Data:
     random: bool
 
     @staticmethod
-    def load(request: Request, recipe: Recipe, graph: Graph) -> Data:
+    def load(request: Request, recipe: Recipe, graph: Graph, examples: Sequence[Any]) -> Data:
         """Load both, holding back a part of the calibration data where no evaluation data was given.
 
         Raises UsageError where static ranges are asked for and there is no data, or only random data that was
@@ -212,22 +232,22 @@ class Data:
         if samples is not None:
             split = samples.split(recipe.calibration.held_back or 0.25)
             return Data(split.calibration, split.evaluation, True, split.note, _random(samples))
-        if request.example_inputs is None:
+        if not examples:
             raise UsageError(
                 "there is no data to verify the artefact with: pass calibration or evaluation data"
             )
         note = "no data given: verified and evaluated on the example inputs only"
         logger.warning(note)
-        return Data(None, load_samples([request.example_inputs], graph), False, note, False)
+        return Data(None, load_samples([tuple(examples)], graph), False, note, False)
 
     def hashes(self) -> dict[str, str]:
-        """Content hash per data set, by the name that lock errors show."""
+        """Content hash of the calibration samples, by the name that lock errors show.
+
+        Evaluation data changes the report, never the artefact.
+        """
         if self.calibration is None:
-            return {"evaluation data": f"sha256:{self.evaluation.content_hash}"}
-        return {
-            "calibration data": f"sha256:{self.calibration.content_hash}",
-            "evaluation data": f"sha256:{self.evaluation.content_hash}",
-        }
+            return {}
+        return {"calibration data": f"sha256:{self.calibration.content_hash}"}
 
 
 def _random(samples: Samples | None) -> bool:
@@ -287,6 +307,8 @@ def check_left_in_float(recipe: Recipe, target: Target, context: Any) -> None:
     for node, decided in plan.nodes.items():
         if decided.scheme != FLOAT or node.op in allowed or get_op(node.op).category in allowed:
             continue
+        if not any(value.dtype.is_float for value in node.outputs):
+            continue
         if recipe.settings_for(node.origin.module, node.op).scheme != "float":
             silent.append(f"  {node.where()}: {decided.reason}")
     if silent:
@@ -295,6 +317,43 @@ def check_left_in_float(recipe: Recipe, target: Target, context: Any) -> None:
             + "\n".join(silent[:20])
             + "\nName the op in `allow`, or the module in `ignore`."
         )
+
+
+BORDERS = frozenset({"quantize", "dequantize"})
+"""Ops between real numbers and codes; they are no part of the user's model and do not count as coverage."""
+
+
+def check_kernels(target: Target, emission: Emission, allow_slow: bool) -> None:
+    """Something was quantized, by the kernels that the target would choose first.
+
+    Raises:
+        UnsupportedError: no op of the artefact computes in integers.
+        ConstraintError: a slower kernel had to be taken, and `allow_slow` is not set.
+    """
+    if not any(is_integer(choice) for choice in emission.kernels if choice.op not in BORDERS):
+        raise UnsupportedError("nothing was quantized: no op of the artefact computes in integers")
+    slow = [choice for choice in emission.kernels if _is_slower(target, choice)]
+    if slow and not allow_slow:
+        lines = [
+            f"  {c.op} at {c.module or '(top level)'}: {c.kernel} on {c.dtype}. {c.why}" for c in slow[:20]
+        ]
+        raise ConstraintError(
+            f"{len(slow)} ops need a slower kernel than the target's first choice:\n"
+            + "\n".join(lines)
+            + "\nAccept them with allow_slow (--allow-slow), or keep these modules in float with `ignore`."
+        )
+
+
+def is_integer(choice: KernelChoice) -> bool:
+    """True if the op computes on codes."""
+    return "int8" in choice.dtype or "int4" in choice.dtype
+
+
+def _is_slower(target: Target, choice: KernelChoice) -> bool:
+    """True if the op table lists the same kernel earlier on other types."""
+    listed = [kernel for kernel in target.kernels.get(choice.op, ()) if kernel.name == choice.kernel]
+    types = [" x ".join(t.name for t in (k.activation, k.weight) if t is not None) for k in listed]
+    return choice.dtype in types and types.index(choice.dtype) > 0
 
 
 def _metadata(recipe: Recipe, hashes: Mapping[str, str], data: Data) -> dict[str, str]:

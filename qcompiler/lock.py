@@ -87,23 +87,15 @@ def read_lock(path: str | Path) -> Lock:
         raise UsageError(explain(error, Lock, f"lock file {path}")) from None
 
 
-def check_lock(
-    lock: Lock, *, target: str, isa: Iterable[str], seed: int, threads: int, hashes: Mapping[str, str]
-) -> None:
+def check_lock(lock: Lock, *, isa: Iterable[str], hashes: Mapping[str, str]) -> None:
     """Raise UsageError naming everything that differs between a lock and the compile that wants to use it."""
     here = {
-        "target": target,
         "isa": ", ".join(isa),
-        "seed": str(seed),
-        "threads": str(threads),
         **{f"hash of the {name}": value for name, value in hashes.items()},
         **{f"version of {name}": value for name, value in current_versions().items()},
     }
     locked = {
-        "target": lock.target,
         "isa": ", ".join(lock.isa),
-        "seed": str(lock.seed),
-        "threads": str(lock.threads),
         **{f"hash of the {name}": value for name, value in lock.hashes.items()},
         **{f"version of {name}": value for name, value in lock.versions.items()},
     }

@@ -37,9 +37,18 @@ FLOAT_OPS = (
     "layer_norm",
     "rms_norm",
     "attention",
-    "rotary_embedding",
+    "matmul",
+    "norm",
+    "elementwise",
+    "reduce",
+    "pool",
+    "movement",
+    "create",
 )
-"""Composite ops that the shipped recipes let stay in float."""
+"""What the shipped recipes let stay in float: ops by name, and categories of the op table.
+
+Not in it are the ops that carry a model's weights: conv, conv_transpose and linear.
+"""
 
 Scheme = Literal["static", "dynamic", "float"]
 Rounding = Literal["nearest", "hessian", "adaround", "auto"]
@@ -117,7 +126,7 @@ class Recipe(LayerSettings):
     ignore: tuple[str, ...] = ()
     """Layers that stay in float, as patterns over module paths."""
     allow: tuple[str, ...] = FLOAT_OPS
-    """Ops that may stay in float without being named by `ignore`; any other op left in float is an error."""
+    """Ops, or categories of ops, that may stay in float; another op left in float is an error."""
     passes: Mapping[str, Mapping[str, Any]] = {}
     """Fields of single steps of the pipeline, by pass name; `{enabled: false}` switches a step off."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qcompiler.compilation import BORDERS, is_integer
 from qcompiler.layer_taps import compare_layers
 from qcompiler.report import (
     Accuracy,
@@ -62,10 +63,10 @@ def coverage_rows(done: Compilation) -> tuple[CoverageRow, ...]:
     macs = _multiplications(done.graph)
     rows = []
     for choice in done.emission.kernels:
-        integer = "int8" in choice.dtype or "int4" in choice.dtype
-        why = (
-            "" if integer else reasons.get((choice.module, choice.op)) or _UNPLANNED.get(choice.op, _COMPUTED)
-        )
+        if choice.op in BORDERS:
+            continue
+        integer = is_integer(choice)
+        why = "" if integer else reasons.get((choice.module, choice.op), "computed on real numbers")
         rows.append(
             CoverageRow(
                 module=choice.module,
@@ -78,13 +79,6 @@ def coverage_rows(done: Compilation) -> tuple[CoverageRow, ...]:
             )
         )
     return tuple(rows)
-
-
-_UNPLANNED = {
-    "quantize": "border between real numbers and codes",
-    "dequantize": "border between real numbers and codes",
-}
-_COMPUTED = "computed on real numbers"
 
 
 def _reasons(done: Compilation) -> dict[tuple[str, str], str]:
