@@ -3,7 +3,7 @@
 Candidates are SmoothQuant's t_j = max|X_j|^a / max|W_j|^(1-a) over a grid of a (Xiao et al. 2023, eq. 4) and
 Outlier Suppression+'s shift z_j = (max_j + min_j) / 2 with scale max(1, |X_j - z_j| / threshold) over a grid of
 thresholds (Wei et al. 2023, section 4.2), each without and with range headroom. A candidate is computed on all
-samples but one fold and scored on that fold: factors scored on the data they were chosen from overfit outliers.
+samples but one fold and scored on that fold, with ranges widened by a headroom for what was not seen: factors scored on the data they were chosen from overfit outliers.
 The score is the error of the readers' outputs with activation and weights rounded, relative to their power.
 """
 
@@ -23,11 +23,10 @@ MIN_FACTOR = 1e-5
 
 @dataclass(frozen=True)
 class Candidate:
-    """How factors are computed from statistics: method ("identity", "smooth", "shift"), strength, headroom."""
+    """How factors are computed from statistics: method ("identity", "smooth" or "shift") and its strength."""
 
     method: str
     strength: float = 0.0
-    headroom: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,15 +39,10 @@ class Choice:
     error_before: float
 
 
-def candidates(
-    site: Site, alphas: Sequence[float], thresholds: Sequence[float], headrooms: Sequence[float]
-) -> list[Candidate]:
-    """The grid for a site; shifts only where the site takes them."""
-    grid = [Candidate("identity", 0.0, h) for h in headrooms]
-    grid += [Candidate("smooth", a, h) for a in alphas for h in headrooms]
-    if site.shift:
-        grid += [Candidate("shift", t, h) for t in thresholds for h in headrooms]
-    return grid
+def candidates(site: Site, alphas: Sequence[float], thresholds: Sequence[float]) -> list[Candidate]:
+    """The grid for a site, "identity" first; shifts only where the site takes them."""
+    grid = [Candidate("identity"), *(Candidate("smooth", a) for a in alphas)]
+    return grid + [Candidate("shift", t) for t in thresholds] if site.shift else grid
 
 
 def compute_factors(site: Site, candidate: Candidate, low: np.ndarray, high: np.ndarray) -> Factors:
@@ -71,51 +65,53 @@ def compute_factors(site: Site, candidate: Candidate, low: np.ndarray, high: np.
 
 
 def choose_factors(
-    site: Site, samples: Sequence[np.ndarray], grid: Sequence[Candidate], bits: int = 8, folds: int = 2
+    site: Site,
+    samples: Sequence[np.ndarray],
+    grid: Sequence[Candidate],
+    bits: int = 8,
+    headroom: float = 1.15,
+    folds: int = 2,
 ) -> Choice:
     """The candidate with the least cross-validated error.
 
     Args:
         site: the tensor and its readers.
         samples: rows [n_i, K] of x, one array per calibration sample.
-        grid: candidates; those with method "identity" give `error_before`.
+        grid: candidates, "identity" first: its error is `error_before`.
         bits: of activation and weights.
+        headroom: factor on the range of the activation, as calibration may leave it.
         folds: of the cross-validation; with fewer samples than folds, rows are split instead.
 
     Raises:
         ValueError: no rows at all.
     """
     parts = _split(samples, folds)
-    matrices = [torch.from_numpy(m.astype(np.float32)) for m in weights(site)]
+    matrix = np.concatenate(list(weights(site)))
+    rows = torch.from_numpy(matrix.astype(np.float32))
+    splits = [len(w) for w in weights(site)]
     errors = np.zeros(len(grid))
-    for held, rows in enumerate(parts):
-        rest = np.concatenate([p for i, p in enumerate(parts) if i != held])
-        low, high = rest.min(0).astype(np.float64), rest.max(0).astype(np.float64)
-        test = torch.from_numpy(rows)
-        exact = [test @ m.T for m in matrices]
-        cache: dict[tuple[str, float], tuple[Factors, torch.Tensor, list[torch.Tensor]]] = {}
+    for held, part in enumerate(parts):
+        low, high = _extrema([p for i, p in enumerate(parts) if i != held])
+        test = torch.from_numpy(part)
+        exact = test @ rows.T
+        power = torch.stack([(y**2).sum() for y in exact.split(splits, 1)]).clamp_min(1e-12)
         for index, candidate in enumerate(grid):
-            key = (candidate.method, candidate.strength)
-            if key not in cache:
-                f = compute_factors(site, candidate, low, high)
-                t, z = torch.from_numpy(f.t.astype(np.float32)), torch.from_numpy(f.z.astype(np.float32))
-                cache = {key: (f, (test - z) / t, [_round_rows(m * t, bits) for m in matrices])}
-            f, x, rounded = cache[key]
-            scaled_low, scaled_high = float(((low - f.z) / f.t).min()), float(((high - f.z) / f.t).max())
-            codes = _round_tensor(x, scaled_low * candidate.headroom, scaled_high * candidate.headroom, bits)
-            for m, w, y in zip(matrices, rounded, exact, strict=True):
-                offset = torch.from_numpy((m.numpy().astype(np.float64) @ f.z).astype(np.float32))
-                errors[index] += float(
-                    ((codes @ w.T + offset - y) ** 2).sum() / (y**2).sum().clamp_min(1e-12)
-                )
-    errors /= len(parts) * len(matrices)
+            f = compute_factors(site, candidate, low, high)
+            t, z = torch.from_numpy(f.t.astype(np.float32)), torch.from_numpy(f.z.astype(np.float32))
+            bounds = ((low - f.z) / f.t).min() * headroom, ((high - f.z) / f.t).max() * headroom
+            x = _round_tensor((test - z) / t, *bounds, bits)
+            offset = torch.from_numpy((matrix @ f.z).astype(np.float32))
+            wrong = x @ _round_rows(rows * t, bits).T + offset - exact
+            noise = torch.stack([(e**2).sum() for e in wrong.split(splits, 1)])
+            errors[index] += float((noise / power).mean()) / len(parts)
     best = int(errors.argmin())
-    everything = np.concatenate(parts)
-    low, high = everything.min(0).astype(np.float64), everything.max(0).astype(np.float64)
-    before = min(e for e, c in zip(errors, grid, strict=True) if c.method == "identity")
-    return Choice(
-        grid[best], compute_factors(site, grid[best], low, high), float(errors[best]), float(before)
-    )
+    factors = compute_factors(site, grid[best], *_extrema(parts))
+    return Choice(grid[best], factors, float(errors[best]), float(errors[0]))
+
+
+def _extrema(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    low, high = np.min([p.min(0) for p in parts], 0), np.max([p.max(0) for p in parts], 0)
+    return low.astype(np.float64), high.astype(np.float64)
 
 
 def _split(samples: Sequence[np.ndarray], folds: int) -> list[np.ndarray]:

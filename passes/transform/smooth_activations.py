@@ -26,7 +26,7 @@ class SmoothConfig(PassConfig):
     Attributes:
         alphas: SmoothQuant strengths.
         thresholds: Outlier Suppression+ thresholds as shares of the widest channel.
-        headrooms: factors on the calibrated range among the candidates.
+        headroom: factor on the calibrated range in the score, for what calibration has not seen.
         multiply: also smooth tensors that need an explicit multiply at run time.
         min_gain_db: gain of the cross-validated error that a site must reach to be taken.
         rows: most rows of a tensor that are scored.
@@ -35,10 +35,10 @@ class SmoothConfig(PassConfig):
 
     alphas: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     thresholds: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1)
-    headrooms: tuple[float, ...] = (1.0, 1.15, 1.4)
+    headroom: float = Field(1.15, ge=1)
     multiply: bool = True
     min_gain_db: float = Field(0.5, ge=0, json_schema_extra={"search": [0.2, 0.5, 1.0]})
-    rows: int = Field(1024, ge=16)
+    rows: int = Field(512, ge=16)
     bits: int = Field(8, ge=2, le=8)
 
 
@@ -77,27 +77,16 @@ class SmoothActivations(Pass):
         chosen: dict[Site, Choice] = {}
         for done, site in enumerate(wanted):
             context.progress(self.name, done, len(wanted))
-            grid = candidates(site, self.config.alphas, self.config.thresholds, self.config.headrooms)
-            choice = choose_factors(site, rows.pop(site.value), grid, self.config.bits)
-            gain = 10 * np.log10(max(choice.error_before, 1e-30) / max(choice.error, 1e-30))
-            data = {
-                "method": choice.candidate.method,
-                "strength": choice.candidate.strength,
-                "gain_db": round(gain, 2),
-            }
+            grid = candidates(site, self.config.alphas, self.config.thresholds)
+            choice = choose_factors(site, rows.pop(site.value), grid, self.config.bits, self.config.headroom)
+            gain = float(10 * np.log10(max(choice.error_before, 1e-30) / max(choice.error, 1e-30)))
+            how = f"{choice.candidate.method} {choice.candidate.strength}"
+            data = {"method": choice.candidate.method, "gain_db": round(gain, 2)}
             if choice.candidate.method == "identity" or gain < self.config.min_gain_db:
-                notes.append(
-                    Note(site.name, False, f"gains {gain:.2f} dB, needs {self.config.min_gain_db}", data)
-                )
+                reason = f"{how} gains {gain:.2f} dB, needs {self.config.min_gain_db}"
+                notes.append(Note(site.name, False, reason, data))
                 continue
-            notes.append(
-                Note(
-                    site.name,
-                    True,
-                    f"{site.fold}: {choice.candidate.method} {choice.candidate.strength}",
-                    data,
-                )
-            )
+            notes.append(Note(site.name, True, f"{site.fold}: {how}", data))
             chosen[site] = choice
         return chosen
 

@@ -161,7 +161,7 @@ def test_shift_makes_channels_symmetric() -> None:
 
 def test_outlier_channels_gain_and_clean_data_gains_little() -> None:
     site = find_sites(block())[0][0]
-    grid = candidates(site, (0.5, 0.7, 0.9), (0.5, 0.2), (1.0, 1.15))
+    grid = candidates(site, (0.5, 0.7, 0.9), (0.5, 0.2))
     outliers = np.ones(16, np.float32)
     outliers[3] = 60
     rows = [f32(64, 16, seed=i) * outliers for i in range(8)]
