@@ -35,6 +35,7 @@ class Site:
     """One tensor and the linear nodes that read it.
 
     Attributes:
+        name: module path of the first reader, made unique by its place; for notes and lock files.
         value: x [..., K].
         readers: linear nodes whose operand 0 is `value`.
         fold: how (x - z) / t is made, one of the kinds in the module docstring.
@@ -43,17 +44,13 @@ class Site:
         shift: True if z != 0 is possible at no run-time cost.
     """
 
+    name: str
     value: Value
     readers: tuple[Node, ...]
     fold: str
     producer: Node | None
     tie: np.ndarray
     shift: bool
-
-    @property
-    def name(self) -> str:
-        """Module path of the first reader, for notes and lock files."""
-        return self.readers[0].origin.module or self.readers[0].output.name
 
     @property
     def width(self) -> int:
@@ -74,7 +71,7 @@ def find_sites(graph: Graph) -> tuple[list[Site], list[Note]]:
         if refusal:
             notes.append(Note(node.where(), taken=False, reason=refusal))
             continue
-        sites.append(_site(graph, value, readers))
+        sites.append(_site(graph, f"{len(seen)}:{node.origin.module}", value, readers))
     return sites, notes
 
 
@@ -91,22 +88,22 @@ def _refusal(graph: Graph, readers: tuple[Node, ...]) -> str:
     return ""
 
 
-def _site(graph: Graph, value: Value, readers: tuple[Node, ...]) -> Site:
+def _site(graph: Graph, name: str, value: Value, readers: tuple[Node, ...]) -> Site:
     width = int(value.shape[-1])
     identity = np.arange(width)
     producer = graph.producer(value)
     outside = len(graph.uses(value)) > len(readers) or graph.is_output(value)
     if producer is not None and producer.op in NORMS and _foldable_norm(producer):
         kind = FORK if outside else NORM
-        return Site(value, readers, kind, producer, identity, shift=producer.op == "layer_norm")
+        return Site(name, value, readers, kind, producer, identity, shift=producer.op == "layer_norm")
     if producer is not None and not outside:
         up = _gated_up(graph, producer, width)
         if up is not None:
-            return Site(value, readers, UP, up, identity, shift=False)
+            return Site(name, value, readers, UP, up, identity, shift=False)
         found = _value_projection(graph, value)
         if found is not None:
-            return Site(value, readers, VALUE, found[0], found[1], shift=False)
-    return Site(value, readers, MULTIPLY, None, identity, shift=False)
+            return Site(name, value, readers, VALUE, found[0], found[1], shift=False)
+    return Site(name, value, readers, MULTIPLY, None, identity, shift=False)
 
 
 def _foldable_norm(node: Node) -> bool:
