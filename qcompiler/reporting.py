@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from qcompiler.layer_taps import compare_layers
 from qcompiler.report import (
     Accuracy,
     CoverageRow,
-    Decision,
     Latency,
     MetricRow,
     ReportData,
@@ -21,7 +20,7 @@ from qcompiler.report import (
     Unfused,
     VerificationRun,
 )
-from qcompiler.report.collect import pass_notes, stages
+from qcompiler.report.collect import decisions, pass_notes, stages
 
 LAYER_ERROR_SAMPLES = 4
 
@@ -50,7 +49,7 @@ def build_report(done: Compilation) -> ReportData:
         coverage=coverage_rows(done),
         layers=_layers(done),
         passes=pass_notes(done.steps),
-        decisions=_decisions(done),
+        decisions=decisions({k: v for k, v in done.lock.decisions.items() if k != "latency"}),
         verification=_verification(done),
         unfused=_unfused(done),
         stages=stages(done.times),
@@ -191,22 +190,6 @@ def _elements(graph: Graph, shapes: Sequence[tuple[int, ...]], index: int) -> in
 
     bindings = bind_inputs(graph, shapes)
     return int(np.prod([evaluate(d, bindings) for d in graph.outputs[index].shape], dtype=np.int64))
-
-
-def _decisions(done: Compilation) -> tuple[Decision, ...]:
-    """Decisions of the passes in the form of the report: one row per site."""
-    rows = []
-    for name, value in sorted(done.lock.decisions.items()):
-        if name == "latency":
-            continue
-        items = sorted(value.items()) if isinstance(value, dict) else [("", value)]
-        rows += [Decision(kind=name, site=str(site), chosen=_short(chosen)) for site, chosen in items]
-    return tuple(rows)
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _unfused(done: Compilation) -> tuple[Unfused, ...]:

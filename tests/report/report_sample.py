@@ -145,11 +145,21 @@ def sample_report(count: int = 60, /, seed: int = 0, **changes) -> ReportData:
                 taken=(SiteNote(site="blocks.1.0.conv_dw", text="scales 0.31 to 4.2 over 96 channels"),),
                 refused=(
                     SiteNote(site="blocks.2.0.conv_pwl", text="its output is also read by blocks.2.1.add"),
+                    *(
+                        SiteNote(
+                            site=m,
+                            text="no second convolution follows",
+                            figures={"channels": 32, "gain_db": 0.0421},
+                        )
+                        for m, op in names
+                        if op == "add"
+                    ),
                     SiteNote(
                         site="conv_stem", text="hard-swish between the two is not positively homogeneous"
                     ),
                 ),
             ),
+            PassNote(name="fuse_attention", kind="EXACT", seconds=0.01),
             PassNote(
                 name="round_hessian", kind="LOSSY", seconds=8.4, taken=(SiteNote(site="blocks.0.0.conv_dw"),)
             ),

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from qcompiler.progress import StageTime
 from qcompiler.report import CoverageRow, Latency, ReportData, formats, print_report, summary
-from qcompiler.report.collect import pass_notes, stages
+from qcompiler.report.collect import decisions, pass_notes, stages
 
 
 def printed(data, width=120):
@@ -136,3 +136,24 @@ def test_pass_steps_and_stage_times_become_rows():
 def test_a_step_that_refuses_without_a_reason_is_an_error():
     with pytest.raises(ValueError, match=r"refused blocks\.1"):
         pass_notes([Step("fold", Kind.EXACT, False, 0.0, (Note("blocks.1", False),))])
+
+
+def test_recorded_choices_become_decisions_without_their_vectors():
+    region = {"site": "blocks.5", "chosen": "float", "scores": {"float": 1.1, "quantized": 1.3}, "unit": "ms"}
+    rows = decisions(
+        {
+            "smooth": {"b": {"method": "geometric", "t": [1.0] * 1000}, "a": [1, 2]},
+            "never_slower": [region],
+            "observer": "mse",
+            "order": {"chosen": "sequential", "why": "better on held-back data"},
+        }
+    )
+    assert [(r.kind, r.site, r.chosen) for r in rows] == [
+        ("never_slower", "blocks.5", "float"),
+        ("observer", "", "mse"),
+        ("order", "", "sequential"),
+        ("smooth", "a", "in the lock file"),
+        ("smooth", "b", "geometric"),
+    ]
+    assert [(o.name, o.score) for o in rows[0].options] == [("float", 1.1), ("quantized", 1.3)]
+    assert (rows[0].unit, rows[2].why) == ("ms", "better on held-back data")

@@ -152,6 +152,8 @@ def test_the_page_says_what_the_data_says():
         "64 samples of held-back calibration data (no evaluation data was given)",
         "the recipe allows softmax in float",
         "its output is also read by blocks.2.1.add",
+        "14 sites refused: no second convolution follows",
+        "Found no site: fuse_attention.",
         "the quantized region is 17 % slower than float",
         "41 of 16,000",
         "the runtime has no integer kernel for this pool",
