@@ -32,7 +32,7 @@ class HistogramObserver(RangeObserver):
     """Counts on the adaptive grid, with the exact minimum and maximum.
 
     bins: upper bound on the number of bins, at least 2.
-    every: count each `every`-th element of a sample only (flattened, from the first); minimum and maximum
+    every: count each `every`-th element of a sample only, in memory order; minimum and maximum
         still see all. A prime keeps it from falling in step with channels.
     """
 

@@ -26,6 +26,11 @@ def as_float32(data: torch.Tensor | np.ndarray | Any) -> torch.Tensor:
     return torch.from_numpy(np.require(data, requirements=["C", "W"])).to(torch.float32)
 
 
+def in_memory_order(tensor: torch.Tensor) -> torch.Tensor:
+    """All elements as a vector, in the order they lie in memory: channels-last tensors need no copy."""
+    return tensor.permute(sorted(range(tensor.ndim), key=tensor.stride, reverse=True)).reshape(-1)
+
+
 class Observation:
     """A tensor of one value for one or more consecutive samples.
 
@@ -83,7 +88,7 @@ class Observation:
         """(minimum, maximum) over all elements; raises on NaN or Inf. `count` must be positive."""
         if None not in self._cache:
             found = next(iter(self._axis_bounds()), None)
-            low, high = torch.aminmax(self.data) if found is None else (found[0].min(), found[1].max())
+            low, high = torch.aminmax(in_memory_order(self.data)) if found is None else (found[0].min(), found[1].max())
             self._cache[None] = self._finite(float(low), float(high))
         return self._cache[None]
 
@@ -103,7 +108,7 @@ class Observation:
         if len(self.segments) == 1:
             return [self.bounds()]
         self.bounds()
-        pairs = [torch.aminmax(part) for part in self.data.split(self.segments) if part.numel()]
+        pairs = [torch.aminmax(in_memory_order(part)) for part in self.data.split(self.segments) if part.numel()]
         return [(float(low), float(high)) for low, high in pairs]
 
     def histogram(self, bins: int, every: int) -> tuple[int, int, np.ndarray]:
@@ -115,9 +120,9 @@ class Observation:
 
     def _subset(self, every: int) -> torch.Tensor:
         if every == 1:
-            return self.data.reshape(-1)
+            return in_memory_order(self.data)
         # Per sample, so that the choice of elements does not depend on how samples are batched.
-        return torch.cat([part.reshape(-1)[::every] for part in self.data.split(self.segments)])
+        return torch.cat([in_memory_order(part)[::every] for part in self.data.split(self.segments)])
 
     def _axis_bounds(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         return [v for k, v in self._cache.items() if isinstance(k, tuple) and k[0] == "bounds"]
