@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 from numpy.lib import format as npy
@@ -59,8 +59,8 @@ def _member(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.
         shape, fortran, dtype = _header(stream)
         if dtype.hasobject:
             raise CalibrationError(
-                f"{path}: {member.filename} holds pickled Python objects, which are never loaded. Save "
-                "plain numeric arrays; ragged samples do not fit one array, pass them as a list of dicts instead"
+                f"{path}: {member.filename} holds pickled Python objects, never loaded. Save "
+                "plain numeric arrays; ragged samples do not fit one array, pass those as a list of dicts"
             )
         skip = stream.tell()
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
@@ -68,7 +68,7 @@ def _member(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.
             raise ValueError(
                 f"{member.filename} has {member.file_size - skip} bytes of data, its header says {size}"
             )
-        order = "F" if fortran else "C"
+        order: Literal["C", "F"] = "F" if fortran else "C"
         if size == 0:
             return np.empty(shape, dtype, order)
         if member.compress_type == zipfile.ZIP_STORED:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from qcompiler.errors import CalibrationError
 from qcompiler.ir import DType, Graph, Value
 
 from .archive import open_npy, open_npz
-from .factory import call_factory, is_factory
 from .samples import Samples, build, digest
 from .signature import Sample, Signature, is_array, to_numpy
 from .store import Spool
@@ -34,9 +34,9 @@ from .store import Spool
 logger = logging.getLogger(__name__)
 
 FORMS = (
-    "a list or any iterable of inputs (tuple, list or dict of tensors or arrays, or one tensor), a torch "
-    "DataLoader, a dict of arrays whose first axis is samples, an .npz path, an ONNX Runtime CalibrationDataReader, "
-    "or 'module.py:factory'"
+    "a list or any iterable of inputs (tuple, list or dict of arrays or tensors, or one tensor), a "
+    "DataLoader, a dict of arrays whose first axis is samples, an .npz path, an ONNX Runtime "
+    "CalibrationDataReader, or 'module.py:factory'"
 )
 
 
@@ -82,24 +82,34 @@ def _load(data: Any, signature: Signature, allow_random: bool, limit: int | None
                 f"one array was given, the model takes {len(signature.inputs)} inputs "
                 f"({signature.describe()}); give a dict with one array per input, first axis samples"
             )
-        return _rows({signature.names[0]: data}, signature, "an array")
+        return _rows({signature.names[0]: data}, signature, "an array", limit)
     if isinstance(data, Mapping):
-        return _rows(data, signature, f"a {type(data).__name__}")
+        return _rows(data, signature, f"a {type(data).__name__}", limit)
     if isinstance(data, list | tuple):
-        return _from_list(data, signature)
+        return _from_list(data if limit is None else data[:limit], signature)
     return _spooled(_items(data), signature, type(data).__name__, limit)
 
 
 def _from_path(path: str, signature: Signature, allow_random: bool, limit: int | None) -> Samples:
-    if is_factory(path):
-        return _load(call_factory(path), signature, allow_random, limit)
+    from ..frontend.factory import load_callable, split_factory  # late: the frontend imports much
+
+    factory = split_factory(path)
+    if factory is not None:
+        return _load(_call(load_callable(*factory), path), signature, allow_random, limit)
     if path.endswith(".npz"):
         arrays = open_npz(path)
     elif path.endswith(".npy"):
         arrays = {signature.names[0]: open_npy(path)}
     else:
         raise CalibrationError(f"cannot read calibration data from {path!r}; it must be {FORMS}")
-    return _rows(arrays, signature, path)
+    return _rows(arrays, signature, path, limit)
+
+
+def _call(factory: Callable[[], Any], name: str) -> Any:
+    try:
+        return factory()
+    except Exception as error:
+        raise CalibrationError(f"{name} raised {type(error).__name__}: {error}") from error
 
 
 def _items(data: Any) -> Iterator[Any]:
@@ -146,7 +156,7 @@ def _spooled(items: Iterator[Any], signature: Signature, kind: str, limit: int |
         ):
             if not labels_told:
                 logger.warning(
-                    "calibration data: left out the last tensor of each batch (labels); the model does not take it"
+                    "calibration data: left out the last tensor of each batch (labels), not an input"
                 )
             labels_told, item = True, item[:-1]
         for sample in _pieces(item, signature, index):
@@ -186,8 +196,8 @@ def _from_list(data: Sequence[Any], signature: Signature) -> Samples:
     for index, item in enumerate(data):
         if is_array(item) and len(signature.inputs) > 1 and len(data) == len(signature.inputs):
             raise CalibrationError(
-                f"item {index} of the calibration data is one array, the model takes {len(signature.inputs)} "
-                f"inputs ({signature.describe()}). If this {type(data).__name__} is one sample, pass `[sample]`."
+                f"calibration item {index} is one array, the model takes {len(signature.inputs)} "
+                f"inputs ({signature.describe()}). If these are one sample, pass `[sample]`."
             )
         places += [(index, part) for part in range(_piece_count(item, signature, index))]
 
@@ -224,7 +234,7 @@ def _shaped(entry: Any) -> Any:
     return entry if hasattr(entry, "shape") else np.asarray(entry)
 
 
-def _rows(arrays: Mapping[str, Any], signature: Signature, source: str) -> Samples:
+def _rows(arrays: Mapping[str, Any], signature: Signature, source: str, limit: int | None) -> Samples:
     """Samples along the first axis of one array per input."""
     entries = signature.entries(arrays, 0)
     takes: list[Callable[[int], Any]] = []
@@ -233,11 +243,11 @@ def _rows(arrays: Mapping[str, Any], signature: Signature, source: str) -> Sampl
         array = entry if is_array(entry) else to_numpy(entry, f"input {value.name!r}")
         rank, size = len(array.shape), array.shape[0] if array.shape else 0
         if rank == len(value.shape) + 1:
-            takes.append(lambda i, a=array: a[i])
+            takes.append(partial(_at, array))
             counts[value.name] = size
         elif rank == len(value.shape) and rank:
             batch = value.shape[0] if isinstance(value.shape[0], int) else 1
-            takes.append(lambda i, a=array, b=batch: a[i * b : (i + 1) * b])
+            takes.append(partial(_batch, array, batch))
             counts[value.name] = size // batch if batch else 0
             if batch and size % batch:
                 logger.warning(
@@ -250,7 +260,7 @@ def _rows(arrays: Mapping[str, Any], signature: Signature, source: str) -> Sampl
         else:
             raise CalibrationError(
                 f"{source}, input {value.name!r}: shape {tuple(array.shape)}, but the model takes "
-                f"[{', '.join(map(str, value.shape))}]; the first axis must be samples, the others fit the model"
+                f"[{', '.join(map(str, value.shape))}]; the first axis must be samples, the rest one input"
             )
     if len(set(counts.values())) > 1:
         raise CalibrationError(f"{source}: the inputs have different numbers of samples: {counts}")
@@ -258,7 +268,16 @@ def _rows(arrays: Mapping[str, Any], signature: Signature, source: str) -> Sampl
     def fetch(i: int) -> Sample:
         return signature.sample([take(i) for take in takes], i)
 
-    return build(signature, fetch, next(iter(counts.values())), source=source)
+    count = next(iter(counts.values()))
+    return build(signature, fetch, count if limit is None else min(count, limit), source=source)
+
+
+def _at(array: Any, index: int) -> Any:
+    return array[index]
+
+
+def _batch(array: Any, size: int, index: int) -> Any:
+    return array[index * size : (index + 1) * size]
 
 
 def _adopt(samples: Samples, signature: Signature) -> Samples:
@@ -277,8 +296,8 @@ def _adopt(samples: Samples, signature: Signature) -> Samples:
 def _random(data: RandomData, signature: Signature, allowed: bool) -> Samples:
     if not allowed:
         raise CalibrationError(
-            "random calibration data gives ranges that have nothing to do with the model's real inputs. Pass "
-            "real samples, or `--allow-random-calibration` (allow_random=True) if you only test the tool chain."
+            "random calibration data gives ranges that have nothing to do with real inputs. Pass "
+            "real samples, or `--allow-random-calibration` (allow_random=True) to test the tool chain."
         )
     logger.warning("calibration data: random numbers; the accuracy of the artefact means nothing")
     shapes = signature.default_shapes(data.dims, 16)

@@ -58,7 +58,7 @@ class HistogramObserver(RangeObserver):
         return edges
 
     def folded(self) -> tuple[np.ndarray, np.ndarray]:
-        """(edges, counts) of |x|; exact, as edges are multiples of the width: bin k < 0 falls on bin -k - 1."""
+        """(edges, counts) of |x|. Exact: edges are multiples of the width, bin k < 0 falls on -k - 1."""
         index = self.start + np.arange(len(self.counts))
         positive = np.where(index < 0, -index - 1, index)
         first, last = int(positive.min()), int(positive.max())

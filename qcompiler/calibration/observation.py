@@ -88,7 +88,11 @@ class Observation:
         """(minimum, maximum) over all elements; raises on NaN or Inf. `count` must be positive."""
         if None not in self._cache:
             found = next(iter(self._axis_bounds()), None)
-            low, high = torch.aminmax(in_memory_order(self.data)) if found is None else (found[0].min(), found[1].max())
+            low, high = (
+                torch.aminmax(in_memory_order(self.data))
+                if found is None
+                else (found[0].min(), found[1].max())
+            )
             self._cache[None] = self._finite(float(low), float(high))
         return self._cache[None]
 
@@ -108,7 +112,9 @@ class Observation:
         if len(self.segments) == 1:
             return [self.bounds()]
         self.bounds()
-        pairs = [torch.aminmax(in_memory_order(part)) for part in self.data.split(self.segments) if part.numel()]
+        pairs = [
+            torch.aminmax(in_memory_order(part)) for part in self.data.split(self.segments) if part.numel()
+        ]
         return [(float(low), float(high)) for low, high in pairs]
 
     def histogram(self, bins: int, every: int) -> tuple[int, int, np.ndarray]:
@@ -157,7 +163,7 @@ def _equal_segments(tensor: torch.Tensor, samples: int) -> tuple[int, ...]:
 
 
 def grid_exponent(low: float, high: float, bins: int) -> int:
-    """Smallest e such that bins of width 2**e, with edges at multiples of 2**e, cover [low, high] with `bins`.
+    """Smallest e such that `bins` bins of width 2**e, edges at its multiples, cover [low, high].
 
     Not below -100 nor below log2(max|x|) - 22, so that float32 computes bin indices exactly. The result
     grows with [low, high] and depends on nothing else: this makes histograms independent of order.

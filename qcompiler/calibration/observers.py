@@ -49,7 +49,7 @@ class Observer(ABC):
             self.count += observation.count
 
     def merge(self, other: Self) -> None:
-        """Take in what `other`, an observer with the same configuration, has observed; `other` is not changed.
+        """Take in what `other`, of the same configuration, has observed; `other` is not changed.
 
         Raises:
             TypeError: `other` is of another kind or configuration.
@@ -118,12 +118,12 @@ class MinMax(RangeObserver):
 
     def _update(self, observation: Observation) -> None:
         bounds = observation.bounds() if self.axis is None else observation.channel_bounds(self.axis)
-        self._widen(*bounds, observation.name)
+        self._widen(bounds[0], bounds[1], observation.name)
 
     def _merge(self, other: Self) -> None:
         self._widen(other.lo, other.hi, "merged observer")
 
-    def _widen(self, lo: Bound, hi: Bound, name: str) -> None:
+    def _widen(self, lo: Any, hi: Any, name: str) -> None:
         if self.lo is None:
             self.lo, self.hi = copy.copy(lo), copy.copy(hi)
         elif self.axis is None:

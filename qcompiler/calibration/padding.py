@@ -50,7 +50,7 @@ class TokenMask:
         if not self.padded:
             return f"input {self.input.name!r} marks no padding in the {self.tokens} calibration tokens"
         return (
-            f"{self.padded} of {self.tokens} positions are padding by input {self.input.name!r} and were left "
+            f"{self.padded} of {self.tokens} positions are padding by {self.input.name!r} and were left "
             f"out of the statistics of {used} values ({len(self._axes) - used} values have no token axes)"
         )
 
@@ -58,9 +58,9 @@ class TokenMask:
 def token_axes(shape: Sequence[Any], mask: Sequence[Any]) -> tuple[int, int] | None:
     """(batch axis, sequence axis) of a value of symbolic `shape` for a mask [batch, sequence].
 
-    The two leading axes where they equal the mask's (fixed sizes: and there are more axes, because [2, 384] may
-    as well be pooled features). Otherwise, as in attention heads [batch, heads, sequence, width], axis 0 and
-    the first axis with the sequence's symbol; fixed sizes must leave no doubt.
+    The two leading axes where they equal the mask's (fixed sizes: and there are more axes, because [2, 384]
+    may as well be pooled features). Otherwise, as in attention heads [batch, heads, sequence, width], axis 0
+    and the first axis with the sequence's symbol; fixed sizes must leave no doubt.
     """
     if len(shape) < 2 or not same(shape[0], mask[0]):
         return None

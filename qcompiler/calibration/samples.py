@@ -1,4 +1,4 @@
-"""The calibration or evaluation data of a compilation: re-iterable, indexed, hashed, never whole in memory."""
+"""Calibration or evaluation data of a compilation: re-iterable, indexed, hashed, never whole in memory."""
 
 from __future__ import annotations
 
@@ -131,17 +131,17 @@ class Samples:
         keep = rows - min(rows - 1, max(1, round(rows * fraction)))
         note = f"no evaluation data given: the last {rows - keep} of {rows} rows are held back for it"
         logger.info(note)
-        first, last = (
-            build(
-                self.signature,
-                lambda _, s=s: tuple(a[s] for a in self._fetch(0)),
-                1,
-                source=f"rows {t} of {self.source}",
-                random=self.random,
-            )
-            for s, t in ((slice(keep), f"0 to {keep - 1}"), (slice(keep, None), f"{keep} to {rows - 1}"))
-        )
+        first, last = self._rows(0, keep), self._rows(keep, rows)
         return Split(first, last, True, note)
+
+    def _rows(self, first: int, end: int) -> Samples:
+        """Rows [first, end) of sample 0 as one sample."""
+
+        def fetch(_: int) -> Sample:
+            return tuple(array[first:end] for array in self._fetch(0))
+
+        source = f"rows {first} to {end - 1} of {self.source}"
+        return build(self.signature, fetch, 1, source=source, random=self.random)
 
 
 def build(

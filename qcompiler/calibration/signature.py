@@ -19,7 +19,7 @@ Sample: TypeAlias = tuple[np.ndarray, ...]
 
 
 class Signature:
-    """What a graph takes: makes a tuple of arrays of any accepted form of one sample, or says what is wrong."""
+    """What a graph takes: makes a tuple of arrays of any form of one sample, or says what is wrong."""
 
     def __init__(self, inputs: Sequence[Value]) -> None:
         self.inputs = tuple(inputs)
@@ -87,7 +87,7 @@ class Signature:
             hints = "".join(did_you_mean(name, extra) for name in missing[:1])
             raise CalibrationError(
                 f"sample {index} lacks input(s) {', '.join(missing)}.{hints} "
-                f"The model takes: {self.describe()}; the sample has: {', '.join(str(k) for k in item) or 'nothing'}."
+                f"The model takes: {self.describe()}; it has: {', '.join(map(str, item)) or 'nothing'}."
             )
         if extra and extra not in self._told:
             self._told.add(extra)
@@ -119,7 +119,7 @@ class Signature:
             raise CalibrationError(text + ".")
 
     def default_shapes(self, sizes: Mapping[str, int], other: int) -> list[tuple[int, ...]]:
-        """A concrete shape per input: symbols as in `sizes`, else 1 for the batch and `other` for the rest."""
+        """A concrete shape per input: symbols as in `sizes`, else 1 for the batch and `other` else."""
         names = {s for v in self.inputs for s in symbols_of(v.shape)}
         unknown = sorted(set(sizes) - names)
         if unknown:

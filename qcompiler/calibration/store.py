@@ -51,7 +51,7 @@ class Spool:
                 if error.errno != errno.ENOSPC:
                     raise
                 raise CalibrationError(
-                    f"no space left in {tempfile.gettempdir()} for the calibration data ({self.bytes >> 20} MiB "
+                    f"no space left in {tempfile.gettempdir()} for calibration data ({self.bytes >> 20} MiB "
                     "so far); set TMPDIR to a larger disk or pass fewer samples"
                 ) from error
         self._records.append(record)

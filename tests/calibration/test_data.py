@@ -174,6 +174,8 @@ def test_limit():
     assert len(load_samples(endless(), dense(), limit=5)) == 5
     assert len(load_samples(X, dense(), limit=5)) == 5
     assert len(load_samples(X, dense(), limit=50)) == 8
+    unread = [X[:1], X[1:2], "not a sample"]
+    assert len(load_samples(unread, dense(), limit=2)) == 2
     with pytest.raises(CalibrationError):
         load_samples(X, dense(), limit=0)
 
@@ -188,12 +190,14 @@ def test_factory_runs_the_file_and_says_so(tmp_path, caplog):
     )
     with caplog.at_level(logging.WARNING):
         assert rows(load_samples(f"{path}:samples", dense())).tolist() == [[1.0, 2.0, 3.0]]
-    assert "executing the Python code" in caplog.text
+    assert "running code from" in caplog.text
     for spec, message in ((":sample", "Did you mean 'samples'"), (":broken", "RuntimeError: no disk")):
-        with pytest.raises(CalibrationError, match=message):
+        with pytest.raises(UsageError, match=message):
             load_samples(f"{path}{spec}", dense())
-    with pytest.raises(CalibrationError, match="does not exist"):
+    with pytest.raises(UsageError, match=r"no such file.*none\.py"):
         load_samples(f"{tmp_path}/none.py:f", dense())
+    with pytest.raises(UsageError, match="name the function"):
+        load_samples(f"{path}", dense())
 
 
 def test_archives_never_unpickle(tmp_path):
@@ -232,7 +236,7 @@ BAD = {
     "none": (None, "NoneType is not understood"),
     "function": (lambda: X, "call it"),
     "other file": ("data.csv", "cannot read calibration data from 'data.csv'"),
-    "misspelt name": ([{"X_": X}, {"x ": X}], r"lacks input\(s\) x.*the sample has: X_"),
+    "misspelt name": ([{"X_": X}, {"x ": X}], r"lacks input\(s\) x.*it has: X_"),
     "near name": ([{"xx": X}], "Did you mean 'xx'"),
     "two tensors": ([(X, X)], "has 2 tensor.*takes 1"),
     "rank": ([X[0]], r"sample 0, input 'x': shape \(3,\).*add the batch axis"),

@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from support.small_graphs import BATCH, SEQ, ReferenceExecutor, encoder, mlp
 
 from qcompiler.calibration import (
@@ -18,6 +19,7 @@ from qcompiler.calibration import (
 from qcompiler.calibration.batching import batch_symbol
 from qcompiler.calibration.padding import token_axes
 from qcompiler.errors import CalibrationError, InternalError
+from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import DType, GraphBuilder
 from qcompiler.ir.dims import symbol
 
@@ -303,3 +305,30 @@ def test_peak_memory_does_not_grow_with_the_number_of_samples(form, tmp_path):
     peak(2)
     few, many = peak(9), peak(40)
     assert many < 1.1 * few, (few, many)
+
+
+def test_torch_executor_gives_the_statistics_of_the_reference():
+    graph, embedded, heads, scores = encoder()
+    ids, mask = padded_text()
+    samples = load_samples({"input_ids": ids, "attention_mask": mask}, graph)
+    results = []
+    for executor in (ReferenceExecutor(graph), TorchExecutor(graph)):
+        requests = {v: [MinMax(), HistogramMSE(), ChannelMoments(axis=-1)] for v in (embedded, heads)}
+        results.append(collect(graph, samples, requests, executor))
+    for value in (embedded, heads):
+        a, b = (r.observers[value] for r in results)
+        assert a[0].range(DType.int8, False) == b[0].range(DType.int8, False)
+        assert np.array_equal(a[1].counts, b[1].counts)
+        np.testing.assert_allclose(a[2].mean, b[2].mean, atol=1e-6)
+
+
+def test_channels_last_tensors_are_observed_alike():
+    plain = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    last = plain.to(memory_format=torch.channels_last)
+    for kind in (MinMax(), MinMax(axis=1), HistogramMSE(), ChannelMoments(1)):
+        a, b = kind.fresh(), kind.fresh()
+        a.observe(plain)
+        b.observe(last)
+        for name, found in vars(a).items():
+            if found is not None:
+                np.testing.assert_allclose(found, vars(b)[name], rtol=1e-6, atol=1e-6)
