@@ -46,7 +46,7 @@ test: $(VENV)/.extra-test
 	@$(PY) -m pytest -n 2 $(ARGS)
 
 bench-onnx: $(VENV)/.extra-bench
-	@$(PY) benchmarks/bench_onnx.py $(ARGS)
+	@$(PY) -m benchmarks.bench_onnx $(ARGS)
 
 # mypy cannot follow the mapping of passes/, targets/ and kernels/ below qcompiler/, so it sees a tree of
 # links in which they lie where they are installed.

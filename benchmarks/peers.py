@@ -1,0 +1,84 @@
+"""What the peers make of the same models: each starts from the torch.onnx export and the same samples."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.workloads import Sample, Workload
+
+OPSET = 21
+
+
+def export_float(workload: Workload, folder: Path) -> Path:
+    """The float model by torch.onnx: the baseline of every ratio and the start of every peer."""
+    import torch
+
+    model, example = workload.load()
+    path = folder / "float.onnx"
+    torch.onnx.export(
+        model, example, path, dynamo=True, opset_version=OPSET, input_names=list(workload.inputs),
+        dynamic_shapes=workload.dynamic_shapes(), external_data=False, verbose=False,
+    )  # fmt: skip
+    return path
+
+
+class _Reader:
+    """ONNX Runtime's form of calibration data."""
+
+    def __init__(self, samples: list[Sample]) -> None:
+        self._samples = samples
+        self.rewind()
+
+    def rewind(self) -> None:
+        self._next: Iterator[Sample] = iter(self._samples)
+
+    def get_next(self) -> Sample | None:
+        return next(self._next, None)
+
+
+def ort_static(workload: Workload, folder: Path, reduce_range: bool = False) -> Path:
+    """ONNX Runtime `quantize_static`: min-max, per channel, uint8 activations, int8 weights, Q/DQ.
+
+    `reduce_range` is what its documentation advises for CPUs without VNNI: weights of 7 bits.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared, path = folder / "prepared.onnx", folder / "model.onnx"
+    quant_pre_process(export_float(workload, folder), prepared)
+    quantize_static(
+        prepared, path, _Reader(workload.calibration()), quant_format=QuantFormat.QDQ, per_channel=True,
+        reduce_range=reduce_range, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+    )  # fmt: skip
+    return path
+
+
+def ort_dynamic(workload: Workload, folder: Path) -> Path:
+    """ONNX Runtime `quantize_dynamic`, per channel."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared, path = folder / "prepared.onnx", folder / "model.onnx"
+    quant_pre_process(export_float(workload, folder), prepared)
+    quantize_dynamic(prepared, path, per_channel=True, weight_type=QuantType.QInt8)
+    return path
+
+
+def nncf(workload: Workload, folder: Path) -> Path:
+    """NNCF post-training quantization of the ONNX model: mixed preset, bias correction, SmoothQuant where it applies."""
+    import nncf
+    import onnx
+
+    nncf.set_log_level(logging.ERROR)
+    model = onnx.load(export_float(workload, folder))
+    samples = workload.calibration()
+    quantized = nncf.quantize(
+        model, nncf.Dataset(samples), preset=nncf.QuantizationPreset.MIXED, subset_size=len(samples),
+        model_type=nncf.ModelType.TRANSFORMER if workload.transformer else None, fast_bias_correction=True,
+    )  # fmt: skip
+    path = folder / "model.onnx"
+    onnx.save(quantized, path)
+    return path
