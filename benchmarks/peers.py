@@ -47,7 +47,8 @@ def ort_static(workload: Workload, folder: Path, reduce_range: bool = False) -> 
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared, path = folder / "prepared.onnx", folder / "model.onnx"
-    quant_pre_process(export_float(workload, folder), prepared)
+    # Its symbolic shape inference gives up on graphs with a dynamic sequence; ONNX's own is enough here.
+    quant_pre_process(export_float(workload, folder), prepared, skip_symbolic_shape=True)
     quantize_static(
         prepared, path, _Reader(workload.calibration()), quant_format=QuantFormat.QDQ, per_channel=True,
         reduce_range=reduce_range, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
@@ -62,7 +63,8 @@ def ort_dynamic(workload: Workload, folder: Path) -> Path:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared, path = folder / "prepared.onnx", folder / "model.onnx"
-    quant_pre_process(export_float(workload, folder), prepared)
+    # Its symbolic shape inference gives up on graphs with a dynamic sequence; ONNX's own is enough here.
+    quant_pre_process(export_float(workload, folder), prepared, skip_symbolic_shape=True)
     quantize_dynamic(prepared, path, per_channel=True, weight_type=QuantType.QInt8)
     return path
 
