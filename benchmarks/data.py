@@ -6,6 +6,7 @@ No photograph and no help topic serves both purposes. Everything is a function o
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,18 +72,25 @@ def _photograph(package: str, name: str) -> Image.Image:
 def sentences(split: Split, count: int, seed: int = 0) -> list[str]:
     """English sentences of 6 to 60 words from the help topics that Python carries, each at most once.
 
-    Every other topic, in the order of a fixed shuffle, belongs to the other split. The topics change a little
-    from one Python version to the next.
+    Every other topic, in the order of a fixed shuffle, belongs to the other split; what both repeat is
+    evaluation's. The topics change a little from one Python version to the next.
 
     Raises:
         ValueError: there are fewer than `count`.
     """
     names = np.random.default_rng(0).permutation(sorted(topics))
-    mine = names[0::2] if split == "evaluation" else names[1::2]
-    found = dict.fromkeys(sentence for name in mine for sentence in _sentences_of(topics[name]))
-    if len(found) < count:
-        raise ValueError(f"{split} has {len(found)} sentences, not {count}")
-    return [str(s) for s in np.random.default_rng(seed).permutation(list(found))[:count]]
+    mine = _distinct(names[0::2])
+    if split == "calibration":
+        judged = set(mine)
+        mine = [sentence for sentence in _distinct(names[1::2]) if sentence not in judged]
+    if len(mine) < count:
+        raise ValueError(f"{split} has {len(mine)} sentences, not {count}")
+    order = np.random.default_rng(seed).permutation(len(mine))
+    return [mine[i] for i in order[:count]]
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(sentence for name in names for sentence in _sentences_of(topics[name])))
 
 
 def _sentences_of(topic: str) -> list[str]:
