@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -83,7 +83,7 @@ def _worst_in_order(rows: Sequence[LayerErrorRow], cap: int) -> list[tuple[int, 
     return _keep(rows, cap, summary.layer_score)
 
 
-def _keep(rows: Sequence[_T], cap: int, rank) -> list[tuple[int, _T]]:
+def _keep(rows: Sequence[_T], cap: int, rank: Callable[[_T], float]) -> list[tuple[int, _T]]:
     kept = sorted(sorted(range(len(rows)), key=lambda index: rank(rows[index]))[:cap])
     return [(index, rows[index]) for index in kept]
 

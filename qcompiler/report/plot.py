@@ -11,10 +11,14 @@ import math
 import re
 from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING, Any
 
 from qcompiler.report import formats as fmt
 from qcompiler.report.data import LayerErrorRow
 from qcompiler.report.summary import worst_layers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLOURS = {
     "#010203": "var(--ink)",
@@ -29,13 +33,14 @@ _COLOURS = {
 _INK, _MUTED, _RULE, _BAND, _LINE, _DOT, _PAPER = _COLOURS
 _MAX_LINKED = 600
 _MAX_BANDS = 16
+_FLOOR, _CEILING = -20.0, 80.0
 
 
 def layer_error_svg(rows: Sequence[LayerErrorRow], worst: int = 5) -> str:
     """SVG of SQNR along the layers: a line for the whole run, a dot for each layer's own error.
 
     Each dot links to `#layer-<index>` and names its module on hover. The `worst` layers carry their
-    rank. Exact layers (infinite SQNR) have no point. Empty string if there is nothing to draw.
+    rank. Exact layers (infinite SQNR) have no point; heights are cut to -20 and 80 dB. Empty string if there is nothing to draw.
     """
     if not any(math.isfinite(row.sqnr_cumulative_db) for row in rows):
         return ""
@@ -43,7 +48,7 @@ def layer_error_svg(rows: Sequence[LayerErrorRow], worst: int = 5) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings = {
+    settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "qcompiler",
         "font.size": 10,
@@ -81,9 +86,9 @@ def module_bands(rows: Sequence[LayerErrorRow]) -> list[tuple[int, int, str]]:
     return best if len(best) > 1 else []
 
 
-def _draw(axes, rows: Sequence[LayerErrorRow], worst: int) -> None:
-    cumulative = [row.sqnr_cumulative_db for row in rows]
-    local = [math.nan if row.sqnr_local_db is None else row.sqnr_local_db for row in rows]
+def _draw(axes: Axes, rows: Sequence[LayerErrorRow], worst: int) -> None:
+    cumulative = [_within(row.sqnr_cumulative_db) for row in rows]
+    local = [math.nan if row.sqnr_local_db is None else _within(row.sqnr_local_db) for row in rows]
     shown = [value for value in (*cumulative, *local) if math.isfinite(value)]
     low, high = min(shown), max(shown)
     pad = max(1.0, 0.08 * (high - low))
@@ -105,14 +110,8 @@ def _draw(axes, rows: Sequence[LayerErrorRow], worst: int) -> None:
         height = local[i] if math.isfinite(local[i]) else cumulative[i]
         if math.isfinite(height):
             axes.scatter([i], [height], s=120, color=_PAPER, edgecolors=_DOT, linewidths=1.4, zorder=5)
-            text = {
-                "ha": "center",
-                "va": "center_baseline",
-                "fontsize": 8,
-                "fontweight": "bold",
-                "color": _INK,
-            }
-            axes.text(i, height, str(rank), zorder=6, **text)
+            style: dict[str, Any] = {"fontsize": 8, "fontweight": "bold", "color": _INK}
+            axes.text(i, height, str(rank), ha="center", va="center_baseline", zorder=6, **style)
 
     axes.set_xlabel("layer, in execution order", color=_MUTED)
     axes.set_ylabel("SQNR, dB (higher is better)", color=_MUTED)
@@ -123,11 +122,16 @@ def _draw(axes, rows: Sequence[LayerErrorRow], worst: int) -> None:
         spine.set_visible(name == "bottom")
         spine.set_color(_RULE)
     legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False, borderaxespad=0.2)
-    for text in legend.get_texts():
-        text.set_color(_INK)
+    for entry in legend.get_texts():
+        entry.set_color(_INK)
 
 
-def _draw_bands(axes, rows: Sequence[LayerErrorRow]) -> None:
+def _within(value: float) -> float:
+    """A finite SQNR cut to what is worth its height: beyond the bounds a layer is as good or as bad as any."""
+    return min(max(value, _FLOOR), _CEILING) if math.isfinite(value) else value
+
+
+def _draw_bands(axes: Axes, rows: Sequence[LayerErrorRow]) -> None:
     """Shade every other module run and name the runs wide enough to carry their name."""
     for position, (first, last, prefix) in enumerate(module_bands(rows)):
         if position % 2:
@@ -135,7 +139,7 @@ def _draw_bands(axes, rows: Sequence[LayerErrorRow]) -> None:
         room = (last - first + 1) / (len(rows) + 1) * 130  # characters that fit, at this size and width
         name = ".".join(prefix.split(".")[-2:])
         if len(name) <= room:
-            where = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top"}
+            where: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top"}
             axes.text(
                 (first + last) / 2, 0.985, name, fontsize=8, color=_MUTED, zorder=2, parse_math=False, **where
             )

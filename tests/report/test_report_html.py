@@ -200,6 +200,14 @@ def test_exact_and_undefined_layers_have_no_point():
     assert render_report(sample_report(10, layers=exact)).count("exact") >= 10
 
 
+def test_one_nearly_exact_layer_does_not_flatten_the_rest():
+    rows = sample_report(10).layers
+    changed = (rows[0].model_copy(update={"sqnr_local_db": 250.0}), *rows[1:])
+    svg = layer_error_svg(changed)
+    assert ">80</text>" in svg and ">100</text>" not in svg
+    assert "alone 250.0" in svg
+
+
 def test_module_bands_are_few_and_cover_every_layer():
     rows = sample_report(300).layers
     bands = module_bands(rows)
