@@ -1,0 +1,147 @@
+"""The GPTQ engine: rounding of a weight matrix under the second moment of its input.
+
+Minimises tr((W - Q) H (W - Q)^T) for H = sum of x x^T, one column after the other: the error of a rounded column is
+spread over the columns not yet rounded through the inverse Cholesky factor of H (Frantar et al. 2023, algorithm 1).
+Columns may be taken in order of falling H_jj ("act-order"); groups are static: their scales are fixed before the
+first column is rounded, so no index is needed at run time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BLOCK = 128
+RETRIES = 6
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Codes a weight [N, K] may take: `scale * (q - zero)`, q in [low, high].
+
+    Attributes:
+        scale: [N, G] for G groups along K; may be negative.
+        zero: [N, G] integers (as floats), 0 for symmetric grids.
+        low, high: smallest and largest code.
+        group_size: columns per group; the last group may be shorter.
+    """
+
+    scale: Tensor
+    zero: Tensor
+    low: int
+    high: int
+    group_size: int
+
+    def column(self, j: int) -> tuple[Tensor, Tensor]:
+        """Scale and zero point [N] of column j."""
+        g = j // self.group_size
+        return self.scale[:, g], self.zero[:, g]
+
+    def round(self, w: Tensor, j: int) -> Tensor:
+        """Nearest codes [N] of column j with weights w [N]."""
+        scale, zero = self.column(j)
+        return torch.clamp(torch.round(w / scale) + zero, self.low, self.high)
+
+    def real(self, codes: Tensor) -> Tensor:
+        """Weights [N, K] that codes stand for."""
+        columns = torch.arange(codes.shape[1]) // self.group_size
+        return (codes - self.zero[:, columns]) * self.scale[:, columns]
+
+
+def inverse_factor(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
+    """Upper Cholesky factor U of (H + d mean(diag H) I)^-1, U^T U = inverse, and the damping d that was needed.
+
+    Raises:
+        ValueError: H is not finite, or not positive definite even with a damping of 10^RETRIES times the first.
+    """
+    if not bool(torch.isfinite(hessian).all()):
+        raise ValueError("the second moment of the layer's input is not finite")
+    mean = float(hessian.diagonal().mean())
+    tried = damping
+    for _ in range(RETRIES + 1):
+        damped = hessian + tried * max(mean, 1e-30) * torch.eye(len(hessian), dtype=hessian.dtype)
+        lower, info = torch.linalg.cholesky_ex(damped)
+        if int(info) == 0:
+            factor, info = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            if int(info) == 0 and bool(torch.isfinite(factor).all()):
+                return factor, tried
+        tried = max(tried, 1e-6) * 10
+    raise ValueError(f"the second moment is not positive definite even with damping {tried / 10:g}")
+
+
+def gptq(
+    weight: Tensor,
+    hessian: Tensor,
+    grid: Grid,
+    damping: float = 0.01,
+    act_order: bool = True,
+    block: int = BLOCK,
+) -> tuple[Tensor, float]:
+    """Codes [N, K] (int64) and the damping used.
+
+    Columns whose input is always zero (H_jj = 0) are rounded to nearest: nothing can be said about them.
+
+    Args:
+        weight: [N, K] real.
+        hessian: [K, K], sum or mean of x x^T; its scale does not matter.
+        grid: admissible codes.
+        damping: share of the mean diagonal added to the diagonal; raised tenfold while Cholesky fails.
+        act_order: take columns by falling H_jj.
+        block: columns between updates of the rest; a matter of speed only.
+    """
+    w = weight.to(torch.float64).clone()
+    h = hessian.to(torch.float64).clone()
+    dead = h.diagonal() == 0
+    h[dead, dead] = 1.0
+    order = torch.argsort(h.diagonal(), descending=True, stable=True) if act_order else torch.arange(len(h))
+    w, h = w[:, order], h[order][:, order]
+    factor, used = inverse_factor(h, damping)
+    codes = torch.zeros_like(w)
+    for start in range(0, w.shape[1], block):
+        stop = min(start + block, w.shape[1])
+        errors = torch.zeros(len(w), stop - start, dtype=w.dtype)
+        for j in range(start, stop):
+            column = int(order[j])
+            codes[:, j] = grid.round(w[:, j], column)
+            scale, zero = grid.column(column)
+            error = (w[:, j] - (codes[:, j] - zero) * scale) / factor[j, j]
+            w[:, j + 1 : stop] -= error[:, None] * factor[j, j + 1 : stop]
+            errors[:, j - start] = error
+        w[:, stop:] -= errors @ factor[start:stop, stop:]
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order))
+    return codes[:, back].to(torch.int64), used
+
+
+def refit_scales(weight: Tensor, codes: Tensor, hessian: Tensor, grid: Grid, ridge: float = 1e-6) -> Tensor:
+    """Scales [N, G] that minimise tr((W - Q) H (W - Q)^T) for given codes: one least-squares problem per row.
+
+    Rows whose system is singular (a group of zeros only) keep their scales.
+    """
+    w, h = weight.to(torch.float64), hessian.to(torch.float64)
+    groups = grid.scale.shape[1]
+    columns = torch.arange(w.shape[1]) // grid.group_size
+    q = codes.to(torch.float64) - grid.zero[:, columns]
+    normal = torch.zeros(len(w), groups, groups, dtype=w.dtype)
+    right = torch.zeros(len(w), groups, dtype=w.dtype)
+    wh = w @ h
+    one_hot = torch.nn.functional.one_hot(columns, groups).to(w.dtype)
+    for g in range(groups):
+        part = q[:, columns == g]
+        normal[:, g] = ((part @ h[columns == g]) * q) @ one_hot
+        right[:, g] = (wh[:, columns == g] * part).sum(1)
+    diagonal = normal.diagonal(dim1=1, dim2=2)
+    usable = (diagonal > 0).all(1)
+    normal = normal + ridge * diagonal.mean(1)[:, None, None] * torch.eye(groups, dtype=w.dtype)
+    normal[~usable] = torch.eye(groups, dtype=w.dtype)
+    scale = torch.linalg.solve(normal, right[..., None])[..., 0]
+    usable &= torch.isfinite(scale).all(1) & (scale != 0).all(1)
+    return torch.where(usable[:, None], scale, grid.scale.to(scale.dtype))
+
+
+def objective(weight: Tensor, approximation: Tensor, hessian: Tensor) -> float:
+    """tr((W - Q) H (W - Q)^T)."""
+    error = weight.to(torch.float64) - approximation.to(torch.float64)
+    return float(((error @ hessian.to(torch.float64)) * error).sum())
