@@ -128,7 +128,7 @@ def check_order(passes: Sequence[Pass]) -> None:
     names = [p.name for p in passes]
     for index, step in enumerate(passes):
         for earlier in step.must_follow:
-            if earlier in names[index + 1 :]:
+            if earlier in names[index + 1 :] and earlier not in names[:index]:
                 raise InternalError(f"pass {step.name} must follow {earlier}, order is {', '.join(names)}")
 
 

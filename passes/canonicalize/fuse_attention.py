@@ -1,0 +1,169 @@
+"""Scaled dot-product attention written in steps becomes `attention` (Vaswani et al. 2017).
+
+softmax(s (q k^T) + mask) v        s on q, on k or on the scores; -inf where a bool mask is false
+k and v repeated per head group    grouped-query attention: reshape(expand(reshape(k)))
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, keeps_shape, pairs
+
+from qcompiler.ir import DType, Node, Rewriter, Value
+from qcompiler.ir.dims import same, same_shape
+from qcompiler.ir.ops.spec import broadcast_shapes
+
+
+@dataclass
+class _Scores:
+    """What was found on the way from the softmax to the product of q and k."""
+
+    scale: float = 1.0
+    mask: Value | None = None
+    inside: list[Node] = field(default_factory=list)
+
+
+class FuseAttention(PatternPass):
+    """See the module docstring."""
+
+    name = "fuse_attention"
+    must_follow = ("fuse_rotary",)
+    roots = frozenset({"matmul"})
+
+    def find(self, m: Matcher, node: Node) -> Found | str | None:
+        """Sites are products of a softmax over the last axis and a value."""
+        weights, v = node.operands
+        softmax = m.made_by(weights, "softmax")
+        if softmax is None:
+            return None
+        rank = len(weights.shape)
+        if rank < 3 or softmax.attrs["axis"] % rank != rank - 1:
+            return f"{softmax.where()} does not run over the last of three or more axes"
+        scores = _Scores(inside=[softmax])
+        product = _walk(m, softmax.operands[0], scores)
+        if isinstance(product, str):
+            return product
+        q, kt = product.operands
+        scores.inside.append(product)
+        if len(q.shape) != rank or len(kt.shape) != rank or len(v.shape) != rank:
+            return f"{product.where()} broadcasts operands of different rank"
+        q, kt = _unscaled(m, q, scores), _unscaled(m, kt, scores)
+        return _site(m, node, q, kt, v, scores)
+
+
+def _walk(m: Matcher, value: Value, scores: _Scores) -> Node | str:
+    """The product of q and k under scaling and masking; the reason where something else is in the way."""
+    while True:
+        node = m.graph.producer(value)
+        if node is None:
+            return "scores are no product of two values"
+        if node.op == "matmul":
+            return node
+        scores.inside.append(node)
+        found = m.scalar_operand(node) if node.op in ("mul", "div") else None
+        if found is not None and (node.op == "mul" or found[0] is node.operands[0]):
+            scores.scale *= found[1] if node.op == "mul" else 1 / found[1]
+            value = found[0]
+        elif node.op == "add" and scores.mask is None and scores.scale == 1:
+            branch = _added(m, node)
+            if branch is None:
+                return f"{node.where()} adds two values that are both no mask"
+            value, scores.mask = branch
+        elif node.op == "where" and scores.mask is None and scores.scale == 1:
+            condition, kept, other = node.operands
+            if m.scalar(other) != -math.inf:
+                return f"{node.where()} hides scores behind {m.scalar(other)}, not -inf"
+            value, scores.mask = kept, condition
+        else:
+            return f"{node.where()} stands between softmax and the product"
+
+
+def _added(m: Matcher, node: Node) -> tuple[Value, Value] | None:
+    """(scores, mask) of a sum: the operand that leads to a product, and the other."""
+    for value, mask in pairs(node):
+        source = m.made_by(value, "matmul", "mul", "div", "add")
+        if source is not None and same_shape(value.shape, node.output.shape) and _leads(m, value):
+            return value, mask
+    return None
+
+
+def _leads(m: Matcher, value: Value) -> bool:
+    """True if only scaling lies between a value and a product of two computed values."""
+    for _ in range(4):
+        node = m.made_by(value, "matmul", "mul", "div")
+        if node is None:
+            return False
+        if node.op == "matmul":
+            return not any(v.is_const for v in node.operands)
+        found = m.scalar_operand(node)
+        if found is None:
+            return False
+        value = found[0]
+    return False
+
+
+def _unscaled(m: Matcher, value: Value, scores: _Scores) -> Value:
+    """The operand before a scaling that only the product reads."""
+    node = m.made_by(value, "mul", "div")
+    found = None if node is None else m.scalar_operand(node)
+    if node is None or found is None or m.graph.sole_user(value) is None:
+        return value
+    if node.op == "div" and found[0] is not node.operands[0]:
+        return value
+    scores.scale *= found[1] if node.op == "mul" else 1 / found[1]
+    scores.inside.append(node)
+    return found[0]
+
+
+def _ungrouped(m: Matcher, value: Value) -> tuple[Value, list[Node]]:
+    """A repeated key or value before its heads were repeated: reshape(expand(reshape(x [.., H, T, D])))."""
+    flat = m.made_by(value, "reshape")
+    wide = None if flat is None else m.made_by(flat.operands[0], "expand")
+    narrow = None if wide is None else m.made_by(wide.operands[0], "reshape")
+    if flat is None or wide is None or narrow is None:
+        return value, []
+    x, last = narrow.operands[0], len(value.shape) - 1
+    *batch, heads, tokens, depth = x.shape
+    copies = wide.output.shape[len(batch) + 1] if len(wide.output.shape) == last + 2 else None
+    fits = (
+        copies is not None
+        and same_shape(narrow.output.shape, (*batch, heads, 1, tokens, depth))
+        and same_shape(wide.output.shape, (*batch, heads, copies, tokens, depth))
+        and same_shape(value.shape, (*batch, heads * copies, tokens, depth))
+    )
+    return (x, [flat, wide, narrow]) if fits else (value, [])
+
+
+def _site(m: Matcher, node: Node, q: Value, kt: Value, v: Value, scores: _Scores) -> Found | str:
+    rank = len(kt.shape)
+    swap = (*range(rank - 2), rank - 1, rank - 2)
+    shape = (*broadcast_shapes(q.shape[:-2], kt.shape[:-2]), q.shape[-2], kt.shape[-1])
+    if scores.mask is not None and not keeps_shape(Value(scores.mask.dtype, shape), scores.mask):
+        return f"mask {scores.mask.shape} does not broadcast to {shape}"
+    if scores.mask is not None and scores.mask.dtype not in (q.dtype, DType.bool):
+        return f"mask is {scores.mask.dtype.name}, query {q.dtype.name}"
+    key, inside = kt, scores.inside
+    turn = m.made_by(kt, "transpose")
+    turned = turn is not None and turn.attrs["perm"] == swap
+    if turn is not None and turned:
+        inside.append(turn)
+        key, repeated = _ungrouped(m, _unscaled(m, turn.operands[0], scores))
+        value, repeated_too = _ungrouped(m, v)
+        if bool(repeated) is bool(repeated_too):
+            inside += [*repeated, *repeated_too]
+            v = value
+        else:
+            key = turn.operands[0]
+    heads, key_heads = q.shape[-3], key.shape[-3]
+    if not same(key_heads, v.shape[-3]) or not (same(heads, key_heads) or heads % key_heads == 0):
+        return f"query {q.shape}, key {key.shape} and value {v.shape} differ in heads"
+
+    def build(r: Rewriter) -> Value:
+        keys = r[key] if turned else r.op("transpose", r[key], perm=swap)
+        return r.op(
+            "attention", r[q], keys, r[v], r.get(scores.mask), name=node.output.name, scale=scores.scale
+        )
+
+    return Found(node, tuple(dict.fromkeys(inside)), build, f"scale {scores.scale:g}")
