@@ -35,6 +35,8 @@ class NodePlan:
         granularity: of DYNAMIC: "tensor" or "token".
         rounding: rounding method asked for by the recipe for this node ("" = the recipe's default).
         fused: the activation node (relu, clip) that becomes the limits of this node's requantize.
+        per_channel: one weight scale per output channel instead of one for the whole weight.
+        weight_range: "minmax" or "mse": how the weight's scale is chosen.
     """
 
     scheme: str
@@ -45,6 +47,16 @@ class NodePlan:
     granularity: str = "tensor"
     rounding: str = ""
     fused: Node | None = None
+    per_channel: bool = True
+    weight_range: str = "minmax"
+
+
+@dataclass(frozen=True)
+class RangeRule:
+    """How the range of an activation is chosen: method of the recipe, and the percentile where it is that."""
+
+    method: str = "minmax"
+    percentile: float = 99.99
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,9 @@ class QuantPlan:
         activations: parameters per value.
         weights: codes per node (a weight shared by two nodes may be rounded twice).
         biases: real bias [O] per node, in place of the node's own.
+        ranges: how the range of each value that needs parameters is to be chosen, and the type of its codes.
+        groups: sets of values that must share their parameters (operands and result of a concatenation, a value
+            and what data movement makes of it).
     """
 
     graph: Graph
@@ -79,6 +94,19 @@ class QuantPlan:
     activations: dict[Value, QuantParams] = field(default_factory=dict)
     weights: dict[Node, WeightCodes] = field(default_factory=dict)
     biases: dict[Node, np.ndarray] = field(default_factory=dict)
+    ranges: dict[Value, tuple[DType, RangeRule]] = field(default_factory=dict)
+    groups: list[tuple[Value, ...]] = field(default_factory=list)
+
+    def fused_into(self, node: Node) -> Node | None:
+        """The node whose requantize takes over an activation node, None if it stands alone."""
+        source = self.graph.producer(node.inputs[0]) if node.inputs and node.inputs[0] is not None else None
+        plan = self.nodes.get(source) if source is not None else None
+        return source if plan is not None and plan.fused is node else None
+
+    def result_of(self, node: Node) -> Value:
+        """The value a node's requantize produces: its output, or that of the activation fused into it."""
+        plan = self.nodes.get(node)
+        return node.output if plan is None or plan.fused is None else plan.fused.output
 
     def is_integer(self, node: Node) -> bool:
         """True if the node computes on codes."""

@@ -118,7 +118,10 @@ class PlanView:
     def _tensor(self, node: Node, what: str, source: Any, make: Any) -> Tensor:
         known = self._tensors.get((node, what))
         if known is None or known[0] is not source:
-            known = (source, torch.tensor(np.asarray(make()), dtype=self.dtype, device=self.device))
+            tensor = torch.tensor(np.asarray(make()), dtype=self.dtype, device=self.device)
+            if tensor.ndim == 4:  # as the executor holds filters: torch's channels-last convolutions are faster
+                tensor = tensor.contiguous(memory_format=torch.channels_last)
+            known = (source, tensor)
             self._tensors[node, what] = known
         return known[1]
 

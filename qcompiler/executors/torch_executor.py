@@ -172,20 +172,24 @@ class TorchExecutor:
         if plan is None:
             result = body(*operands)
         else:
-            result = body(*self._quantized_operands(step.node, operands, plan))
+            result = body(*self.quantized_operands(step.node, operands, plan))
         results = result if isinstance(result, tuple) else (result,)
         for index, value, tensor in zip(step.writes, step.node.outputs, results, strict=True):
-            if plan is not None and value in plan.stored:
-                rounding = self._view.quantizer(plan, value)
-                tensor = tensor if rounding is None else rounding(tensor, step.fresh and not self.autograd)
+            if plan is not None:
+                tensor = self.stored(value, tensor, plan, step.fresh and not self.autograd)
             registers[index] = tensor
             if value in wanted and on_value is not None:
                 on_value(value, tensor)
         for index in step.frees:
             registers[index] = None
 
-    def _quantized_operands(self, node: Node, operands: list[Any], plan: QuantPlan) -> list[Any]:
-        """Operands as an integer node reads them; a float node's own otherwise."""
+    def stored(self, value: Value, tensor: Tensor, plan: QuantPlan, overwrite: bool = False) -> Tensor:
+        """A computed value as later nodes read it: rounded where the plan stores codes."""
+        rounding = self._view.quantizer(plan, value) if value in plan.stored else None
+        return tensor if rounding is None else rounding(tensor, overwrite)
+
+    def quantized_operands(self, node: Node, operands: list[Any], plan: QuantPlan) -> list[Any]:
+        """Operands as an integer node reads them, changed in place; a float node's own otherwise."""
         weight = self._view.weight(plan, node)
         at = weight_operand(node, tuple(weight.shape)) if weight is not None else -1
         if plan.is_integer(node):

@@ -1,0 +1,251 @@
+"""Decide how every node is computed: in integers with calibrated ranges, with ranges taken at run time, or real.
+
+Three things decide, in this order: what an op can do at all (conv and linear with constant weights begin integer
+computation, matmul where a rule names it; the ops of `op_roles` follow on codes), what the recipe says for the
+node's module path, and what kernels the target has. Everything else stays real, with a reason: masks, integer index
+paths, softmax, normalizations, sums that feed real readers.
+
+The graph is not changed; the result is the plan in `context.tables["plan"]`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
+from qcompiler.passes.quantize.code_flow import CodeFlow
+from qcompiler.passes.quantize.op_roles import (
+    FIXED_RANGES,
+    FOLLOWERS,
+    JOINS,
+    KERNELS,
+    MOVEMENT,
+    PRODUCTS,
+    clip_limits,
+    data_operands,
+)
+from qcompiler.passes.quantize.plan import DYNAMIC, FLOAT, STATIC, NodePlan, QuantPlan, RangeRule
+
+from qcompiler.errors import ConstraintError, UnsupportedError
+from qcompiler.ir import DType, Graph, Node, Value
+from qcompiler.recipe import LayerSettings, Recipe
+
+PLAN = "plan"
+
+
+class AssignConfig(PassConfig):
+    """recipe: settings per layer."""
+
+    recipe: Recipe = Recipe()
+
+
+class AssignPrecision(Pass):
+    """Fills `nodes`, `stored`, `ranges` and `groups` of a new plan."""
+
+    name = "assign_precision"
+    kind = Kind.EXACT
+
+    def __init__(self, config: AssignConfig | None = None) -> None:
+        self.config = config or AssignConfig()
+
+    def run(self, graph: Graph, context: Context) -> Result:
+        """Fill the plan.
+
+        Raises:
+            ConstraintError: the recipe asks for widths that the target has no kernel for.
+            UnsupportedError: no node can be quantized; lists why.
+        """
+        plan = _Assignment(graph, self.config.recipe, context.target).plan()
+        context.tables[PLAN] = plan
+        notes = tuple(
+            Note(node.where(), p.scheme != FLOAT, p.reason, {"op": node.op, "scheme": p.scheme})
+            for node, p in plan.nodes.items()
+        )
+        return Result(graph, False, notes)
+
+
+class _Assignment:
+    def __init__(self, graph: Graph, recipe: Recipe, target: Any) -> None:
+        self.graph, self.recipe, self.target = graph, recipe, target
+        self.settings: dict[Node, LayerSettings] = {}
+        self.reasons: dict[Node, str] = {}
+
+    def plan(self) -> QuantPlan:
+        static, dynamic = [], []
+        for node in self.graph.nodes:
+            scheme = self._product_scheme(node)
+            if scheme == STATIC:
+                static.append(node)
+            elif scheme == DYNAMIC:
+                dynamic.append(node)
+        if not static and not dynamic:
+            raise UnsupportedError(self._nothing())
+        flow = CodeFlow(self.graph, static, self._gives_real, self._follows)
+        plan = QuantPlan(self.graph, stored=flow.codes)
+        for node in self.graph.nodes:
+            plan.nodes[node] = self._node_plan(node, flow, dynamic)
+        self._add_ranges(plan, static)
+        plan.groups = _groups(plan)
+        return plan
+
+    # products
+
+    def _product_scheme(self, node: Node) -> str:
+        """STATIC, DYNAMIC or FLOAT for a product; "" for other ops."""
+        if node.op not in PRODUCTS | {"matmul", "conv_transpose"}:
+            return ""
+        settings = self.settings[node] = self.recipe.settings_for(node.origin.module, node.op)
+        reason = self._why_not(node, settings)
+        if reason:
+            self.reasons[node] = reason
+            return FLOAT
+        self._check_widths(node, settings)
+        return STATIC if settings.scheme == "static" else DYNAMIC
+
+    def _why_not(self, node: Node, settings: LayerSettings) -> str:
+        if settings.scheme == "float":
+            return "the recipe keeps it real"
+        if node.op == "matmul" and not self._names_op(node):
+            return "both operands are computed; name matmul in a rule's ops to quantize it"
+        if any(v.dtype is not DType.float32 for v in node.operands):
+            return f"operands are {', '.join(v.dtype.name for v in node.operands)}, not float32"
+        if node.op in PRODUCTS:
+            x, w, *bias = node.operands
+            if not w.is_const or any(not b.is_const for b in bias):
+                return "weight or bias is computed, not constant"
+            if x.is_const:
+                return "its operand is a constant"
+            if 0 in w.shape:
+                return "the weight is empty"
+        if settings.scheme == "dynamic":
+            if node.op != "linear":
+                return f"no kernel computes {node.op} with ranges taken at run time"
+            return "" if self.target.can("dynamic_linear") else "the target has no dynamic_linear kernel"
+        if node.op not in self.target.kernels:
+            return f"the target has no quantized {node.op}"
+        return ""
+
+    def _names_op(self, node: Node) -> bool:
+        rules = [r for r in self.recipe.rules if r.ops and node.op in r.ops]
+        return any(r.applies_to(node.origin.module, node.op) for r in rules)
+
+    def _check_widths(self, node: Node, settings: LayerSettings) -> None:
+        if settings.scheme != "static":
+            return
+        kernels = self.target.kernels[node.op]
+        wanted = (self._activation_dtype(settings), DType[f"int{settings.weight_bits}"])
+        if any(k.activation in (None, wanted[0]) and (k.weight is wanted[1] or node.op == "matmul") for k in kernels):
+            return
+        known = ", ".join(sorted({f"{k.activation.name} x {k.weight.name}" for k in kernels if k.activation and k.weight}))
+        raise ConstraintError(
+            f"{node.where()}: the recipe asks for {wanted[0].name} activations and {wanted[1].name} weights; target"
+            f" {self.target.name} has {known or 'no such kernel'}. Change weight_bits, activation_bits or activations."
+        )
+
+    def _activation_dtype(self, settings: LayerSettings) -> DType:
+        sign = "int" if self.recipe.activations == "s8_symmetric" else "uint"
+        return DType[f"{sign}{settings.activation_bits}"]
+
+    def _gives_real(self, node: Node) -> bool:
+        return node.op in ("linear", "matmul") and bool(self.target.can("accumulator_to_float"))
+
+    def _follows(self, node: Node) -> bool:
+        settings = self.recipe.settings_for(node.origin.module, node.op)
+        return KERNELS.get(node.op, node.op) in self.target.kernels and settings.scheme == "static"
+
+    # the plan
+
+    def _node_plan(self, node: Node, flow: CodeFlow, dynamic: list[Node]) -> NodePlan:
+        settings = self.settings.get(node)
+        if settings is not None and (node in flow.products or node in dynamic):
+            weight = node.op != "matmul"
+            return NodePlan(
+                STATIC if node in flow.products else DYNAMIC,
+                weight_dtype=DType[f"int{settings.weight_bits}"] if weight else None,
+                activation_dtype=self._activation_dtype(settings),
+                granularity="tensor",
+                rounding=settings.rounding if weight else "",
+                fused=flow.fused.get(node),
+                per_channel=settings.per_channel,
+                weight_range=settings.weight_range,
+            )
+        source = next((p for p, a in flow.fused.items() if a is node), None)
+        if node in flow.followers:
+            reason = f"limits of the requantize of {source.where()}" if source is not None else ""
+            own = self._activation_dtype(self.recipe.settings_for(node.origin.module, node.op))
+            return NodePlan(STATIC, reason, activation_dtype=own, fused=flow.fused.get(node))
+        return NodePlan(FLOAT, self.reasons.get(node) or self._why_real(node, flow))
+
+    def _why_real(self, node: Node, flow: CodeFlow) -> str:
+        if all(not v.dtype.is_float for v in node.outputs):
+            return "computes integers or truth values, not activations"
+        if node.operands and all(v.is_const or not v.dtype.is_float for v in node.operands):
+            return "computed from constants and indices only"
+        if node.op not in FOLLOWERS:
+            return f"{node.op} is computed on real numbers"
+        if self.recipe.settings_for(node.origin.module, node.op).scheme != "static":
+            return "the recipe keeps it real"
+        if not self.target.kernels.get(KERNELS.get(node.op, node.op)):
+            return f"the target has no quantized {node.op}"
+        operands = [node.inputs[i] for i in data_operands(node)]
+        if any(v is None or (v not in flow.codes and v not in flow.read_as_codes) for v in operands):
+            return "an operand is real"
+        return "its readers take real numbers"
+
+    def _add_ranges(self, plan: QuantPlan, static: list[Node]) -> None:
+        """Every value that integer nodes read or write needs parameters."""
+        needed: dict[Value, Node] = {}
+        for node in self.graph.nodes:
+            if plan.nodes[node].scheme != STATIC:
+                continue
+            for index in data_operands(node):
+                value = node.inputs[index]
+                if value is not None and plan.fused_into(node) is None:
+                    needed.setdefault(value, node)
+        for value in plan.stored:
+            producer = self.graph.producer(value)
+            if producer is not None:
+                needed.setdefault(value, producer)
+        for value, node in needed.items():
+            settings = self.settings.get(node) or self.recipe.settings_for(node.origin.module, node.op)
+            rule = RangeRule(settings.activation_range.method, settings.activation_range.percentile)
+            plan.ranges[value] = (self._activation_dtype(settings), rule)
+
+    def _nothing(self) -> str:
+        reasons = "; ".join(f"{n.where()}: {r}" for n, r in list(self.reasons.items())[:5])
+        return f"nothing to quantize: {reasons or 'the model has no convolution, linear layer or matrix product'}"
+
+
+def _groups(plan: QuantPlan) -> list[tuple[Value, ...]]:
+    """Values that must share their parameters: joined through movement and concatenation on codes."""
+    leader: dict[Value, Value] = {}
+
+    def find(value: Value) -> Value:
+        while leader.get(value, value) is not value:
+            value = leader[value]
+        return value
+
+    for node, node_plan in plan.nodes.items():
+        if node_plan.scheme == STATIC and node.op in MOVEMENT | JOINS:
+            for index in data_operands(node):
+                value = node.inputs[index]
+                if value is not None:
+                    leader[find(value)] = find(node.output)
+    members: dict[Value, list[Value]] = {}
+    for value in plan.ranges:
+        members.setdefault(find(value), []).append(value)
+    return [tuple(group) for group in members.values() if len(group) > 1]
+
+
+def fixed_range(plan: QuantPlan, value: Value) -> tuple[float, float] | None:
+    """The range of a value that is known without data (after ReLU6, softmax, ...), None if it has to be measured.
+
+    A clip's own limits are used rather than the largest number seen: calibrated maxima there lose what is rare.
+    """
+    node = plan.graph.producer(value)
+    if node is None:
+        return None
+    if node.op == "clip":
+        low, high = clip_limits(node)
+        return (low, high) if low is not None and high is not None and low < high else None
+    return FIXED_RANGES.get(node.op)

@@ -1,0 +1,175 @@
+"""Run a float graph and its quantized form side by side, one node at a time over all samples.
+
+Methods that correct a layer for the errors of the layers before it need, at each layer, what it reads and gives on
+both sides, for all their samples, with the earlier layers already corrected. Running node by node over all samples
+costs one pass per side; running the network anew for each layer would cost as many passes as there are layers.
+
+Only what a later node still reads is kept, so the peak is about twice the largest value times the number of samples;
+`choose_samples` limits that number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from qcompiler.passes.quantize.plan import QuantPlan
+from torch import Tensor
+
+from qcompiler.calibration.batching import batch_symbol
+from qcompiler.calibration.padding import find_token_mask
+from qcompiler.executors.reference import bind_inputs, last_uses
+from qcompiler.executors.torch_executor import TorchExecutor
+from qcompiler.ir import Graph, Node, Value
+from qcompiler.ir.dims import evaluate, product
+
+BATCH_BYTES = 24 << 20
+"""Samples run together while the largest value stays below this: about what the last-level cache holds."""
+
+
+@dataclass
+class Part:
+    """Some samples of one shape, run together.
+
+    Attributes:
+        bindings: values of symbolic dimensions.
+        real, rounded: live values of the float and of the quantized side.
+        keep: bool [batch, sequence], True for tokens that are no padding; None where all count.
+    """
+
+    bindings: dict[str, int]
+    real: dict[Value, Tensor]
+    rounded: dict[Value, Tensor]
+    keep: Tensor | None = None
+
+
+@dataclass
+class Layer:
+    """A node with a weight, as the visitor sees it; lists have one entry per part.
+
+    inputs are what the node reads on the quantized side (rounded), targets the float outputs, outputs those of the
+    quantized side with the present weight and bias, before the result is rounded. A visitor that changes the weight
+    in the plan sets `stale`; one that changes the bias only may add to `outputs` in place.
+    """
+
+    node: Node
+    parts: list[Part]
+    inputs: list[Tensor] = field(default_factory=list)
+    targets: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    stale: bool = False
+
+
+class SideBySide:
+    """The walk. `visit(layer)` is called for each node of `layers`, in program order, and may change the plan there."""
+
+    def __init__(self, graph: Graph, plan: QuantPlan, samples: Sequence[Any]) -> None:
+        self.graph, self.plan = graph, plan
+        self.executor = TorchExecutor(graph)
+        self.mask = find_token_mask(graph, "auto")
+        self.parts = [self._part(chunk) for chunk in _chunks(graph, samples)]
+
+    def run(self, layers: Sequence[Node], visit: Callable[[Layer], None], keep_inputs: bool = False) -> None:
+        """Walk the graph up to the last of `layers`.
+
+        keep_inputs: the visitor reads `layer.inputs`; without, they are freed as early as possible.
+        """
+        wanted, remaining, last = set(layers), len(layers), last_uses(self.graph)
+        with torch.no_grad():
+            for node in self.graph.nodes:
+                if not remaining:
+                    break
+                if node in wanted:
+                    remaining -= 1
+                    self._layer(node, visit, keep_inputs, last.get(node, []))
+                    continue
+                for part in self.parts:
+                    self._store(part, node, self._real(part, node), self._rounded(part, node))
+                    _free(part, last.get(node, []))
+
+    def token_axes(self, value: Value, part: Part) -> tuple[int, int] | None:
+        """(batch, sequence) axes of a value that has padding in this part."""
+        return None if part.keep is None or self.mask is None else self.mask.axes(value, tuple(value.shape))
+
+    def _layer(self, node: Node, visit: Callable[[Layer], None], keep_inputs: bool, dying: Sequence[Value]) -> None:
+        layer = Layer(node, self.parts)
+        for part in self.parts:
+            layer.targets.append(self._real(part, node)[0])
+            operands = self._operands(part, node)
+            layer.outputs.append(self.executor.run_node(node, operands, part.bindings)[0])
+            if keep_inputs:
+                assert operands[0] is not None
+                layer.inputs.append(operands[0])
+            else:
+                _free(part, dying)
+        visit(layer)
+        for i, part in enumerate(self.parts):
+            output = self._rounded(part, node)[0] if layer.stale else layer.outputs[i]
+            self._store(part, node, (layer.targets[i],), (output,))
+            _free(part, dying)
+
+    def _real(self, part: Part, node: Node) -> tuple[Tensor, ...]:
+        return self.executor.run_node(node, [_live(part.real, v) for v in node.inputs], part.bindings)
+
+    def _rounded(self, part: Part, node: Node) -> tuple[Tensor, ...]:
+        return self.executor.run_node(node, self._operands(part, node), part.bindings)
+
+    def _operands(self, part: Part, node: Node) -> list[Tensor | None]:
+        """What the node reads on the quantized side: rounded operands, weight and bias of the plan."""
+        operands = [self.executor.constants.get(v, part.rounded.get(v)) if v is not None else None for v in node.inputs]
+        return list(self.executor.quantized_operands(node, operands, self.plan))
+
+    def _store(self, part: Part, node: Node, real: Sequence[Tensor], rounded: Sequence[Tensor]) -> None:
+        for value, a, b in zip(node.outputs, real, rounded, strict=True):
+            part.real[value] = a
+            part.rounded[value] = self.executor.stored(value, b, self.plan)
+
+    def _part(self, chunk: list[Sequence[Any]]) -> Part:
+        arrays = chunk[0] if len(chunk) == 1 else [np.concatenate(a) for a in zip(*chunk, strict=True)]
+        tensors = {v: torch.as_tensor(np.asarray(a)) for v, a in zip(self.graph.inputs, arrays, strict=True)}
+        bindings = bind_inputs(self.graph, [tuple(t.shape) for t in tensors.values()])
+        keep = None if self.mask is None else self.mask.keep([np.asarray(a) for a in arrays])
+        rounded = {v: self.executor.stored(v, t, self.plan) for v, t in tensors.items()}
+        return Part(bindings, tensors, rounded, keep)
+
+
+def _live(values: dict[Value, Tensor], value: Value | None) -> Tensor | None:
+    """A live value; None (which makes the executor take the constant) for constants and absent operands."""
+    return None if value is None or value.is_const else values[value]
+
+
+def _free(part: Part, values: Sequence[Value]) -> None:
+    for value in values:
+        part.real.pop(value, None)
+        part.rounded.pop(value, None)
+
+
+def _chunks(graph: Graph, samples: Sequence[Any]) -> Iterator[list[Sequence[Any]]]:
+    """Samples to run together: of equal shapes, where the graph keeps samples apart."""
+    apart = batch_symbol(graph) is not None
+    buckets: dict[Any, list[Sequence[Any]]] = {}
+    for index, sample in enumerate(samples):
+        key = tuple(np.shape(a) for a in sample) if apart else index
+        buckets.setdefault(key, []).append(sample)
+    for bucket in buckets.values():
+        size = max(1, BATCH_BYTES // max(1, largest_value(graph, bucket[0])))
+        for at in range(0, len(bucket), size):
+            yield bucket[at : at + size]
+
+
+def largest_value(graph: Graph, sample: Sequence[Any]) -> int:
+    """Bytes of the largest value computed for one sample."""
+    bindings = bind_inputs(graph, [np.shape(a) for a in sample])
+    sizes = [evaluate(product(v.shape), bindings) * max(1, v.dtype.bits // 8) for n in graph.nodes for v in n.outputs]
+    return max(sizes, default=1)
+
+
+def choose_samples(graph: Graph, samples: Any, count: int, limit: int) -> list[Any]:
+    """At most `count` samples, evenly spaced over the data, whose run side by side stays below about `limit` bytes."""
+    first = samples[0]
+    # Both sides hold a layer's output; what residual paths keep alive is as much again at most.
+    count = max(1, min(count, len(samples), limit // max(1, 4 * largest_value(graph, first))))
+    return [samples[i] for i in sorted({i * len(samples) // count for i in range(count)})]
