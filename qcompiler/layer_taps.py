@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from qcompiler.report.layer_error import LayerErrors, Tap
 
 if TYPE_CHECKING:
+    from qcompiler.executors.torch_executor import TorchExecutor
     from qcompiler.ir import Node, Value
     from qcompiler.passes.quantize.plan import QuantPlan
     from qcompiler.report import LayerErrorRow
@@ -22,25 +23,49 @@ def compare_layers(plan: QuantPlan, samples: Iterable[Sequence[np.ndarray]]) -> 
     """One row per layer in execution order: the float run beside the run rounded as the plan says.
 
     Both run the same graph, so values correspond one to one. A layer is compared after the activation that
-    became the limits of its requantize.
+    became the limits of its requantize. Its local error is that of the layer alone, fed with the operands of the
+    float run: what rounding its weights and its result costs. (Rounding of an operand that is stored as codes
+    belongs to the layer that made it.)
     """
+    from qcompiler.executors.reference import bind_inputs
     from qcompiler.executors.torch_executor import TorchExecutor
 
     executor = TorchExecutor(plan.graph)
     layers = {plan.result_of(node): node for node in plan.graph.nodes if _shown(node, plan)}
+    wanted = {*layers, *(value for node in layers.values() for value in node.operands if not value.is_const)}
     errors = LayerErrors(Tap(value, node.origin.module, node.op) for value, node in layers.items())
     for arrays in samples:
-        exact: dict[Value, np.ndarray] = {}
+        bindings = bind_inputs(plan.graph, [array.shape for array in arrays])
+        exact: dict[Value, Any] = {}
 
-        def keep(value: Value, tensor: Any, exact: dict[Value, np.ndarray] = exact) -> None:
-            exact[value] = np.array(tensor)
+        def compare(value: Value, tensor: Any, exact: dict[Value, Any] = exact) -> None:
+            errors.add(value, np.asarray(exact[value]), np.asarray(tensor))
 
-        def compare(value: Value, tensor: Any, exact: dict[Value, np.ndarray] = exact) -> None:
-            errors.add(value, exact.pop(value), np.asarray(tensor))
-
-        executor.run(arrays, taps=layers, on_value=keep)
+        executor.run(arrays, taps=wanted, on_value=exact.__setitem__)
         executor.run(arrays, taps=layers, on_value=compare, plan=plan)
+        for value, node in layers.items():
+            alone = _alone(executor, plan, node, exact, bindings)
+            errors.add_local(value, np.asarray(exact[value]), np.asarray(alone))
     return errors.rows()
+
+
+def _alone(
+    executor: TorchExecutor, plan: QuantPlan, node: Node, exact: Mapping[Value, Any], bindings: Mapping[str, int]
+) -> Any:
+    """The result of one layer (with its fused activation), computed as planned from the float run's operands."""
+    operands = [
+        None if value is None else executor.constants[value] if value.is_const else exact[value]
+        for value in node.inputs
+    ]
+    operands = executor.quantized_operands(node, operands, plan)
+    (result,) = executor.run_node(node, operands, bindings)
+    result = executor.stored(node.output, result, plan)
+    decided = plan.nodes.get(node)
+    if decided is None or decided.fused is None:
+        return result
+    rest = [None] * (len(decided.fused.inputs) - 1)  # its limits are constants of its own
+    (result,) = executor.run_node(decided.fused, [result, *rest], bindings)
+    return executor.stored(decided.fused.output, result, plan)
 
 
 def _shown(node: Node, plan: QuantPlan) -> bool:
