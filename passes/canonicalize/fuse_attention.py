@@ -73,8 +73,9 @@ def _walk(m: Matcher, value: Value, scores: _Scores) -> Node | str:
             value, scores.mask = branch
         elif node.op == "where" and scores.mask is None and scores.scale == 1:
             condition, kept, other = node.operands
-            if m.scalar(other) != -math.inf:
-                return f"{node.where()} hides scores behind {m.scalar(other)}, not -inf"
+            hidden = m.scalar(other)
+            if hidden != -math.inf:
+                return f"{node.where()} hides scores behind {hidden}, not -inf"
             value, scores.mask = kept, condition
         else:
             return f"{node.where()} stands between softmax and the product"

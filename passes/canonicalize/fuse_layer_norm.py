@@ -50,7 +50,7 @@ class FuseLayerNorm(PatternPass):
 def spread_of(
     m: Matcher, op: str, centred: Value, denominator: Value
 ) -> tuple[float, int, tuple[Node, ...]] | None:
-    """(eps, last axes, nodes) if `denominator` is sqrt(mean(centred^2) + eps), or its reciprocal for a product."""
+    """(eps, last axes or 0, nodes) if `denominator` is sqrt(mean(centred^2) + eps), or its reciprocal for a product."""
     root = m.made_by(denominator, "sqrt" if op == "div" else "rsqrt")
     plus = None if root is None else m.made_by(root.operands[0], "add")
     shifted = None if plus is None else m.scalar_operand(plus)
@@ -63,7 +63,7 @@ def spread_of(
     a, b = square.operands
     squared = (a is centred and b is centred) if square.op == "mul" else (a is centred and m.scalar(b) == 2)
     count = last_axes(mean.attrs["axes"], len(centred.shape))
-    return (shifted[1], count, (square, mean, plus, root)) if squared and count else None
+    return (shifted[1], count, (square, mean, plus, root)) if squared else None
 
 
 def take_factor(m: Matcher, node: Node, op: str, shape: tuple[object, ...]) -> tuple[Node, Value] | None:

@@ -33,6 +33,8 @@ class FuseRmsNorm(PatternPass):
             spread = spread_of(m, node.op, x, denominator)
             if spread is not None:
                 eps, count, inside = spread
+                if count == 0:
+                    return "the mean does not run over the last axes"
                 return _found(m, node, x, inside, eps, count)
         return None
 

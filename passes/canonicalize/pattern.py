@@ -15,11 +15,16 @@ from typing import Any, ClassVar
 import numpy as np
 from qcompiler.passes.base import Context, Kind, Note, Pass, Result
 
+from qcompiler.errors import InternalError
 from qcompiler.ir import DType, Graph, Node, Rewriter, Value, rewrite
 from qcompiler.ir.dims import same
 
 # How near a constant must be to the one a formula names, by the precision it is written in.
 TOLERANCE = {DType.float64: 1e-9, DType.float32: 1e-6}
+
+
+# Replacements shrink the graph, so few rounds are needed; more mean that two rules undo each other.
+MAX_ROUNDS = 32
 
 
 class Matcher:
@@ -136,33 +141,40 @@ class PatternPass(Pass):
         """The site that `node` anchors, the reason why it is refused, or None if there is none."""
 
     def run(self, graph: Graph, context: Context) -> Result:
-        """Replace every legal site; see `find`."""
+        """Replace every legal site, also those that a replacement opens; see `find`."""
+        taken: list[Note] = []
+        new = graph
+        for _ in range(MAX_ROUNDS):
+            sites, refused = self._sites(new)
+            if not sites:
+                return Result(new, new is not graph, (*taken, *refused))
+            taken += [Note(s.last.where(), True, s.what) for s in sites.values()]
+            new = self._replace(new, sites)
+        raise InternalError(f"{self.name} still finds sites after {MAX_ROUNDS} rounds; the last: {taken[-1]}")
+
+    def _sites(self, graph: Graph) -> tuple[dict[Node, Found], list[Note]]:
         m = Matcher(graph)
-        notes: list[Note] = []
+        refused: list[Note] = []
         sites: dict[Node, Found] = {}
         claimed: set[Node] = set()
         for node in graph.nodes:
-            if node.op not in self.roots:
-                continue
-            found = self.find(m, node)
+            found = self.find(m, node) if node.op in self.roots else None
             if found is None:
                 continue
             reason = found if isinstance(found, str) else self._refuse(m, found, claimed)
-            if reason or isinstance(found, str):
-                notes.append(Note(node.where(), False, reason))
+            if isinstance(found, str) or reason:
+                refused.append(Note(node.where(), False, reason))
                 continue
             claimed.update(found.inside, (found.last,))
             sites[found.last] = found
-            notes.append(Note(found.last.where(), True, found.what))
-        if not sites:
-            return Result(graph, False, tuple(notes))
+        return sites, refused
 
+    def _replace(self, graph: Graph, sites: dict[Node, Found]) -> Graph:
         def visit(rewriter: Rewriter, node: Node) -> Value | None:
             site = sites.get(node)
             return None if site is None else site.build(rewriter)
 
-        new = rewrite(graph, visit, self.name)
-        return Result(new, new is not graph, tuple(notes))
+        return rewrite(graph, visit, self.name)
 
     def _refuse(self, m: Matcher, found: Found, claimed: set[Node]) -> str:
         if claimed.intersection(found.inside) or found.last in claimed:
