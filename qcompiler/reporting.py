@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +60,7 @@ def build_report(done: Compilation) -> ReportData:
 def coverage_rows(done: Compilation) -> tuple[CoverageRow, ...]:
     """One row per op of the artefact: what it computes in, by which kernel, and why it is not quantized."""
     reasons = _reasons(done)
-    macs = _multiplications(done.graph)
+    macs = _multiplications(done.graph, [a.shape for a in done.evaluation[0]])
     rows = []
     for choice in done.emission.kernels:
         if choice.op in BORDERS:
@@ -91,18 +92,19 @@ def _reasons(done: Compilation) -> dict[tuple[str, str], str]:
     }
 
 
-def _multiplications(graph: Graph) -> dict[tuple[str, str], int]:
-    """Multiply-accumulates of one inference per op, where all its dimensions are fixed."""
+def _multiplications(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[tuple[str, str], int]:
+    """Multiply-accumulates per op of one inference with inputs of these shapes."""
+    from qcompiler.executors.reference import bind_inputs
+    from qcompiler.ir.dims import evaluate
+
+    bindings = bind_inputs(graph, shapes)
     found: dict[tuple[str, str], int] = {}
     for node in graph.nodes:
-        if node.op not in ("linear", "conv") or node.inputs[1] is None:
+        if node.op not in ("linear", "conv", "dynamic_linear") or node.inputs[1] is None:
             continue
-        weight, result = node.inputs[1].shape, node.outputs[0].shape
-        taps = weight[1:]
-        if all(isinstance(d, int) for d in (*taps, *result)):
-            count = int(np.prod([*taps, *result], dtype=np.int64))
-            key = (node.origin.module, node.op)
-            found[key] = found.get(key, 0) + count
+        sizes = (*node.inputs[1].shape[1:], *node.outputs[0].shape)
+        key = (node.origin.module, node.op)
+        found[key] = found.get(key, 0) + math.prod(evaluate(size, bindings) for size in sizes)
     return found
 
 

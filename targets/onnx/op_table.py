@@ -20,6 +20,9 @@ _ON_CODES = {
     }.items()
 }  # fmt: skip
 
+# Limits of the number range become the limits of the requantize before them.
+_LIMITS = {name: (Kernel("limits of a requantize"),) for name in ("relu", "clip")}
+
 RUNTIME_KERNELS = MappingProxyType(
     {
         "conv": (Kernel("QLinearConv", U8, S8), Kernel("QLinearConv", U8, U8, "1.3 times the time")),
@@ -30,9 +33,11 @@ RUNTIME_KERNELS = MappingProxyType(
         ),
         "matmul": (Kernel("MatMulIntegerToFloat", U8, U8, "real result"), Kernel("QLinearMatMul", U8, U8)),
         "reduce_mean": (Kernel("QLinearGlobalAveragePool", U8, None, "all spatial axes of [N, C, H, W], kept"),),
+        "add": (Kernel("QLinearAdd", U8, None, "two operands"),),
         "requantize_sum": (Kernel("QLinearAdd", U8, None, "two operands"),),
         "dynamic_linear": (Kernel("DynamicQuantizeMatMul", None, S8, "per tensor; per token: MatMulIntegerToFloat"),),
         **_ON_CODES,
+        **_LIMITS,
     }
 )
 
@@ -42,8 +47,10 @@ PORTABLE = MappingProxyType(
         "linear": (Kernel("Q/DQ MatMul", U8, S8), Kernel("Q/DQ MatMul", S8, S8)),
         "matmul": (Kernel("Q/DQ MatMul", U8, U8), Kernel("Q/DQ MatMul", S8, S8)),
         "reduce_mean": (Kernel("Q/DQ GlobalAveragePool", U8), Kernel("Q/DQ ReduceMean", U8)),
+        "add": (Kernel("Q/DQ Add", U8),),
         "requantize_sum": (Kernel("Q/DQ Add", U8),),
         "dynamic_linear": (Kernel("DynamicQuantizeLinear + MatMulInteger", None, S8),),
         **_ON_CODES,
+        **_LIMITS,
     }
 )
