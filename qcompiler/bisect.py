@@ -87,7 +87,7 @@ def _outputs(graph: Graph, context: Context, sample: Any) -> Outputs:
 def _error(
     step: Step, got: Outputs, expected: Outputs, exact: bool, min_sqnr: float, max_rel: float
 ) -> PassError:
-    sqnr = evaluate([(got, expected)]).sqnr_db
+    sqnr = evaluate([(got, expected, list)]).sqnr_db
     floats = [(a, b) for a, b in zip(got, expected, strict=True) if b.dtype.kind == "f"]
     worst = max((_relative(a, b) for a, b in floats), default=0.0)
     exceeds = worst > max_rel if exact else sqnr < min_sqnr

@@ -15,9 +15,10 @@ import numpy as np
 
 from qcompiler.debug import after_pass, debug_level
 from qcompiler.errors import ConstraintError, UnsupportedError, UsageError
-from qcompiler.evaluation import Evaluation, Metric, Outputs, check_metric, evaluate
+from qcompiler.evaluation import Evaluation, Metric, Pair, check_metric, evaluate
 from qcompiler.lock import Lock, check_lock, current_versions, hash_arrays, plain, read_lock
 from qcompiler.progress import Stages, StageTime
+from qcompiler.real_tokens import RealTokens
 from qcompiler.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -386,15 +387,16 @@ def _measure(
 
 def output_pairs(
     session: Any, float_graph: Graph, samples: Samples, stages: Stages | None = None
-) -> Iterator[tuple[Outputs, Outputs]]:
-    """(artefact's, float model's) outputs of each sample."""
+) -> Iterator[Pair]:
+    """(artefact's, float model's) outputs of each sample, and what leaves its padding out."""
     from qcompiler.executors.torch_executor import TorchExecutor
 
-    executor = TorchExecutor(float_graph)
+    executor, tokens = TorchExecutor(float_graph), RealTokens(float_graph)
     for index, arrays in enumerate(samples):
         if stages is not None:
             stages.update("sample", index, len(samples))
-        yield session.run(arrays), [np.asarray(t) for t in executor.run(arrays)]
+        tokens.of_sample(arrays)
+        yield session.run(arrays), [np.asarray(t) for t in executor.run(arrays)], tokens.outputs
 
 
 def hash_graph(graph: Graph) -> str:

@@ -15,6 +15,8 @@ from qcompiler.errors import UsageError, did_you_mean
 Outputs = list[np.ndarray]
 """The outputs of one sample, one array per model output."""
 Metric = Callable[..., float]
+Pair = tuple[Outputs, Outputs, Callable[[Outputs], Outputs]]
+"""The artefact's and the float model's outputs of a sample, and what selects the part to compare."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ class Evaluation:
     float_value: float | None = None
 
 
-def evaluate(pairs: Iterable[tuple[Outputs, Outputs]], metric: str | Metric | None = None) -> Evaluation:
-    """Compare (artefact's, float model's) outputs of every sample.
+def evaluate(pairs: Iterable[Pair], metric: str | Metric | None = None) -> Evaluation:
+    """Compare the artefact's outputs with the float model's, sample by sample; padding is left out.
 
     A callable metric takes the outputs of all samples, `metric(outputs)`, or `metric(outputs, float_outputs)`;
-    it is called for the artefact and for the float model. Only it keeps all outputs in memory.
+    it is called for the artefact and for the float model, with whole outputs. Only it keeps them in memory.
 
     Raises:
         UsageError: unknown metric; a metric that raises or gives no number; no sample.
@@ -52,8 +54,8 @@ def evaluate(pairs: Iterable[tuple[Outputs, Outputs]], metric: str | Metric | No
     check_metric(metric)
     totals = _Totals()
     kept: tuple[list[Outputs], list[Outputs]] = ([], [])
-    for got, expected in pairs:
-        totals.add(got, expected)
+    for got, expected, select in pairs:
+        totals.add(select(got), select(expected))
         if callable(metric):
             kept[0].append(got)
             kept[1].append(expected)

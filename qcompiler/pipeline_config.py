@@ -42,7 +42,14 @@ def recipe_configs(recipe: Recipe) -> dict[str, Any]:
     """What the top-level fields of a recipe say about single steps."""
     from qcompiler.passes.quantize.assign_precision import AssignConfig
 
-    return {"assign_precision": AssignConfig(recipe=recipe)}
+    configs: dict[str, Any] = {"assign_precision": AssignConfig(recipe=recipe)}
+    switches = {
+        "correct_bias": recipe.bias_correction,
+        "equalize_layers": recipe.equalize,
+        "smooth_activations": recipe.smooth,
+        "never_slower": recipe.never_slower,
+    }
+    return configs | {name: None for name, on in switches.items() if on is False}
 
 
 def _changed(recipe: Recipe, step: Pass | None, name: str, fields: Mapping[str, Any]) -> BaseModel:

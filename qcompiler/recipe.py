@@ -119,6 +119,9 @@ class Recipe(LayerSettings):
     activations: Literal["u8", "s8_symmetric"] = "u8"
     bias_correction: Switch = True
     equalize: Switch = "auto"
+    """Move the ranges of a layer's channels into the layer before, where that measures better."""
+    smooth: Switch = "auto"
+    """Move the ranges of activation channels into the weights that read them, where that measures better."""
     never_slower: bool = True
     """Put a quantized region back to float where it is measured to be slower than float."""
     calibration: CalibrationSettings = CalibrationSettings()
