@@ -163,7 +163,7 @@ def _stages(
         random_calibration=data.random,
         hashes=hashes,
         versions=current_versions(),
-        decisions=dict(sorted(plain(context.decisions).items())),
+        decisions=dict(sorted(plain({**(context.locked or {}), **context.decisions}).items())),
     )
     return Compilation(
         request, recipe, target, float_graph, graph, folder, data.calibration, data.evaluation, data.held_back,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qcompiler.real_tokens import RealTokens
 from qcompiler.report.layer_error import LayerErrors, Tap
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def compare_layers(plan: QuantPlan, samples: Iterable[Sequence[np.ndarray]]) -> 
     Both run the same graph, so values correspond one to one. A layer is compared after the activation that
     became the limits of its requantize. Its local error is that of the layer alone, fed with the operands of the
     float run: what rounding its weights and its result costs. (Rounding of an operand that is stored as codes
-    belongs to the layer that made it.)
+    belongs to the layer that made it.) Padding is left out.
     """
     from qcompiler.executors.reference import bind_inputs
     from qcompiler.executors.torch_executor import TorchExecutor
@@ -33,19 +34,21 @@ def compare_layers(plan: QuantPlan, samples: Iterable[Sequence[np.ndarray]]) -> 
     executor = TorchExecutor(plan.graph)
     layers = {plan.result_of(node): node for node in plan.graph.nodes if _shown(node, plan)}
     wanted = {*layers, *(value for node in layers.values() for value in node.operands if not value.is_const)}
+    tokens = RealTokens(plan.graph)
     errors = LayerErrors(Tap(value, node.origin.module, node.op) for value, node in layers.items())
     for arrays in samples:
+        tokens.of_sample(arrays)
         bindings = bind_inputs(plan.graph, [array.shape for array in arrays])
         exact: dict[Value, Any] = {}
 
         def compare(value: Value, tensor: Any, exact: dict[Value, Any] = exact) -> None:
-            errors.add(value, np.asarray(exact[value]), np.asarray(tensor))
+            errors.add(value, *(tokens.select(value, np.asarray(t)) for t in (exact[value], tensor)))
 
         executor.run(arrays, taps=wanted, on_value=exact.__setitem__)
         executor.run(arrays, taps=layers, on_value=compare, plan=plan)
         for value, node in layers.items():
             alone = _alone(executor, plan, node, exact, bindings)
-            errors.add_local(value, np.asarray(exact[value]), np.asarray(alone))
+            errors.add_local(value, *(tokens.select(value, np.asarray(t)) for t in (exact[value], alone)))
     return errors.rows()
 
 
