@@ -120,4 +120,6 @@ def _compare(ratio: float | None, better: str, worse: str, same: str) -> str:
         return same
     if ratio == 0:
         return f"∞{_TIMES} {better}"
-    return f"{number(1 / ratio, 2)}{_TIMES} {better}" if ratio < 1 else f"{number(ratio)}{_TIMES} {worse}"
+    factor = 1 / ratio if ratio < 1 else ratio
+    digits = 3 if factor < 1.1 or ratio > 1 else 2
+    return f"{number(factor, digits)}{_TIMES} {better if ratio < 1 else worse}"

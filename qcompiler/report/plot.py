@@ -113,6 +113,7 @@ def _draw(axes: Axes, rows: Sequence[LayerErrorRow], worst: int) -> None:
             style: dict[str, Any] = {"fontsize": 8, "fontweight": "bold", "color": _INK}
             axes.text(i, height, str(rank), ha="center", va="center_baseline", zorder=6, **style)
 
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("layer, in execution order", color=_MUTED)
     axes.set_ylabel("SQNR, dB (higher is better)", color=_MUTED)
     axes.tick_params(colors=_MUTED, length=0)

@@ -69,6 +69,7 @@ def test_a_narrow_terminal_cuts_no_text(width):
         (formats.number, 1234567.0, "1.23e+06"),
         (formats.number, math.nan, "not a number"),
         (formats.faster, 0.4, "2.5× faster"),
+        (formats.faster, 0.965, "1.04× faster"),
         (formats.faster, 1.5, "1.50× slower"),
         (formats.faster, 0.995, "same speed"),
         (formats.faster, 0.001, "1,000× faster"),

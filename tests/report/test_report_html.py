@@ -171,6 +171,16 @@ def test_a_failed_verification_cannot_be_missed():
     assert "FAILED" in text
 
 
+def test_the_worst_op_of_a_run_is_named_with_or_without_its_type():
+    run = (
+        sample_report(10)
+        .verification[0]
+        .model_copy(update={"local_op": "", "local_module": "conv at blocks.3"})
+    )
+    text = Dom(render_report(sample_report(10, verification=(run,)))).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "conv at blocks.3: 0.04 % differ, 1 LSB" in text
+
+
 def test_an_empty_report_says_what_is_missing():
     text = Dom(render_report(ReportData(target="onnx", recipe="w8a8"))).text
     for phrase in ("not measured", "not verified", "No coverage table", "Per-layer errors were not measured"):
