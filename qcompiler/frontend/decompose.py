@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,7 +21,10 @@ def decompose_unknown(program: torch.export.ExportedProgram) -> torch.export.Exp
     seen: set[Any] = set()
     for _ in range(_ROUNDS):
         unknown = set(unknown_ops(program.graph_module)) - seen
-        table = {op: rule for op in unknown if (rule := decomposition(op)) is not None}
+        if not unknown:
+            return program
+        rules = torch.export.default_decompositions()
+        table = {op: rule for op in unknown if (rule := _rule(op, rules)) is not None}
         if not table:
             return program
         seen |= unknown
@@ -29,14 +33,8 @@ def decompose_unknown(program: torch.export.ExportedProgram) -> torch.export.Exp
     return program
 
 
-def decomposition(op: Any) -> Any:
-    """Gives torch's rule for an op; None if it has none."""
-    if not isinstance(op, torch._ops.OpOverload):
-        return None
+def _rule(op: Any, rules: Mapping[Any, Any]) -> Any:
+    """How torch takes an op apart; None if it does not."""
     from torch._decomp import decomposition_table
 
-    if op in decomposition_table:
-        return decomposition_table[op]
-    if op._can_decompose():  # composite: implemented by other ops
-        return op.decompose
-    return None
+    return rules[op] if op in rules else decomposition_table.get(op)

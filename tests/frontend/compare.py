@@ -13,20 +13,6 @@ from qcompiler.frontend import capture
 from qcompiler.ir import Graph, verify_graph
 
 
-def scatter_parameters(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Give every constant parameter and statistic (zero heads, unit scales, 1e-6 layer scales) random values.
-
-    Freshly made models hide whole branches behind zeros; a wrong converter there would go unnoticed.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    statistics = [b for n, b in model.named_buffers() if n.endswith(("running_mean", "running_var"))]
-    with torch.no_grad():
-        for tensor in [*model.parameters(), *statistics]:
-            if tensor.numel() and torch.equal(tensor, tensor.flatten()[0].expand_as(tensor)):
-                tensor.add_(0.1 + 0.2 * torch.rand(tensor.shape, generator=generator))
-    return model.eval()
-
-
 def max_rel(a: np.ndarray, b: np.ndarray) -> float:
     """max|a - b| / max|b|."""
     if a.size == 0 or np.array_equal(a, b):

@@ -10,12 +10,25 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from . import create, elementwise, index, linear, norm, pool, reduce, shape_ops
+from . import (
+    activation,
+    create,
+    einsum,
+    elementwise,
+    index,
+    linear,
+    norm,
+    pool,
+    reduce,
+    scatter,
+    shape_ops,
+    trigonometry,
+)
 
 CONVERTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         name: convert
-        for family in (elementwise, shape_ops, create, index, reduce, linear, norm, pool)
+        for family in (elementwise, activation, trigonometry, shape_ops, create, index, scatter, reduce, linear, einsum, norm, pool)
         for name, convert in family.CONVERTERS.items()
     }
 )

@@ -10,7 +10,6 @@ import numpy as np
 from ...ir import DType, Value
 from ...ir.ops.spec import broadcast_shapes as broadcast
 from ..context import Context, Refusal, static
-from .elementwise import truth
 
 Converter = Callable[..., Any]
 
@@ -44,7 +43,7 @@ def index(c: Context, x: Value, indices: Sequence[Value | None]) -> Value:
         return whole
     rank = len(x.shape)
     moved = c.transpose(x, [*axes, *(a for a in range(rank) if a not in axes)])
-    y = c.op("gather_nd", moved, _stack_indices(c, tensors))
+    y = c.op("gather_nd", moved, stack_indices(c, tensors))
     if axes == list(range(axes[0], axes[-1] + 1)) and axes[0]:  # adjacent: the result's axes stay where they were
         count = len(y.shape) - (rank - len(axes))
         front = list(range(count, count + axes[0]))
@@ -52,7 +51,7 @@ def index(c: Context, x: Value, indices: Sequence[Value | None]) -> Value:
     return y
 
 
-def _stack_indices(c: Context, tensors: Sequence[Value]) -> Value:
+def stack_indices(c: Context, tensors: Sequence[Value]) -> Value:
     """[..., K] int64: the indices broadcast against each other, side by side."""
     shape = broadcast(*[t.shape for t in tensors])
     wide = [c.unsqueeze(c.expand(c.cast(t, DType.int64), shape), -1) for t in tensors]
@@ -116,55 +115,6 @@ def _is_zero(c: Context, value: Value) -> bool:
     return _counts_up(c, value)  # one element that counts up from 0
 
 
-def index_put(
-    c: Context, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False, *_: Any
-) -> Value:
-    """Gives x with x[indices] replaced by values, or increased by them."""
-    values = c.cast(values, x.dtype)
-    if len(indices) == 1 and indices[0] is not None and indices[0].dtype is DType.bool:
-        return _masked_put(c, x, indices[0], values, accumulate)
-    if any(i is None or i.dtype is DType.bool for i in indices):
-        raise Refusal("assignment to x[indices] is in the graph for integer indices of the leading axes only")
-    stacked = _stack_indices(c, [i for i in indices if i is not None])
-    updates = c.expand(values, (*stacked.shape[:-1], *x.shape[len(indices) :]))
-    return c.op("scatter_nd", x, stacked, updates, accumulate=accumulate)
-
-
-def _masked_put(c: Context, x: Value, mask: Value, values: Value, accumulate: bool) -> Value:
-    if len(values.shape) > len(x.shape) - len(mask.shape):
-        raise Refusal("x[mask] = values is in the graph where one value serves all places")
-    mask = c.reshape(mask, (*mask.shape, *[1] * (len(x.shape) - len(mask.shape))))
-    return c.op("where", mask, c.op("add", x, values) if accumulate else values, x)
-
-
-def scatter(c: Context, x: Value, dim: int, index: Value, source: Any, *, reduce: Any = None) -> Value:
-    """Gives x with x[index[i][j]][j] replaced by (or increased by) source[i][j]."""
-    if reduce not in (None, "add"):
-        raise Refusal(f"scatter with reduce={reduce!r} is not in the graph")
-    return _scatter(c, x, dim, index, source, reduce == "add")
-
-
-def scatter_add(c: Context, x: Value, dim: int, index: Value, source: Value) -> Value:
-    """Gives x with x[index[i][j]][j] increased by source[i][j]."""
-    return _scatter(c, x, dim, index, source, True)
-
-
-def _scatter(c: Context, x: Value, dim: int, index: Value, source: Any, accumulate: bool) -> Value:
-    axis = dim % len(x.shape)
-    updates = c.tensor(source, x.dtype)
-    if not updates.shape:
-        updates = c.expand(updates, index.shape)
-    grid = []
-    for i, size in enumerate(index.shape):
-        view = [1] * len(index.shape)
-        view[i] = size
-        grid.append(index if i == axis else c.reshape(c.op("arange", stop=size), view))
-    if updates.shape != index.shape:
-        for i, size in enumerate(index.shape):
-            updates = c.slice(updates, i, 0, size)
-    return c.op("scatter_nd", x, _stack_indices(c, grid), updates, accumulate=accumulate)
-
-
 def masked_select(c: Context, *_: Any) -> Value:
     """Refuse sizes that depend on data."""
     raise Refusal("the size of the result depends on the data; use torch.where")
@@ -197,20 +147,6 @@ def im2col(c: Context, x: Value, kernel: Any, dilation: Any, padding: Any, strid
     return c.reshape(x, (batch, channels * kernel[0] * kernel[1], out[0] * out[1]))
 
 
-def masked_scatter(c: Context, x: Value, mask: Value, source: Value) -> Value:
-    """Gives x with source's elements, in order, where mask is true: the k-th true place takes source[k]."""
-    mask = c.expand(truth(c, mask), x.shape)
-    flat = c.reshape(mask, (c.dims.dim(c.fake.numel()),))
-    position = c.op("sub", c.op("cumsum", c.cast(flat, DType.int64), axis=0), c.const(1, DType.int64))
-    position = c.op("maximum", position, c.const(0, DType.int64))
-    total: Any = 1
-    for d in source.shape:
-        total = total * d
-    position = c.op("minimum", position, c.tensor(total - 1, DType.int64))
-    taken = c.op("gather", c.reshape(c.cast(source, x.dtype), (total,)), position, axis=0)
-    return c.op("where", mask, c.reshape(taken, x.shape), x)
-
-
 CONVERTERS: dict[str, Converter] = {
     "aten.embedding.default": embedding,
     "aten.index_select.default": index_select,
@@ -218,11 +154,6 @@ CONVERTERS: dict[str, Converter] = {
     "aten.take_along_dim.default": lambda c, x, index, dim: gather(c, x, dim, index),
     "aten.index.Tensor": index,
     "aten._unsafe_index.Tensor": index,
-    "aten.index_put.default": index_put,
-    "aten._unsafe_index_put.default": index_put,
-    **{f"aten.scatter.{o}": scatter for o in ("src", "value", "reduce", "value_reduce")},
-    "aten.scatter_add.default": scatter_add,
-    "aten.masked_scatter.default": masked_scatter,
     **{f"aten.{n}.default": masked_select for n in ("masked_select", "nonzero", "unique2", "_unique2")},
     "aten.nonzero_numpy.default": masked_select,
     "aten.item.default": masked_select,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from ...ir import DType, Value
@@ -201,70 +201,6 @@ def multi_head_attention(
     return [c.op("linear", c.reshape(y, query.shape), proj_weight, proj_bias), None]
 
 
-def einsum(c: Context, equation: str, tensors: Sequence[Value], path: Any = None) -> Value:
-    """Einstein summation of one or two operands as transposes and one matmul; traces and more operands are refused."""
-    left, right = _letters(equation, [len(t.shape) for t in tensors])
-    if any(len(set(term)) != len(term) for term in left):
-        raise Refusal(f"einsum {equation!r} repeats an index within one operand")
-    if len(tensors) == 1:
-        return _sum_permute(c, tensors[0], left[0], right)
-    if len(tensors) > 2:
-        raise Refusal(f"einsum {equation!r} has {len(tensors)} operands; write it as several of two")
-    sizes: dict[str, Any] = {}
-    for term, t in zip(left, tensors, strict=True):
-        for letter, size in zip(term, t.shape, strict=True):
-            sizes[letter] = size if sizes.get(letter, 1) == 1 else sizes[letter]
-    a, b = left
-    a_kept = [s for s in a if s in b or s in right]
-    b_kept = [s for s in b if s in a or s in right]
-    x, y = _sum_permute(c, tensors[0], a, a_kept), _sum_permute(c, tensors[1], b, b_kept)
-    batch = [s for s in a_kept if s in b_kept and s in right]
-    inner = [s for s in a_kept if s in b_kept and s not in right]
-    rows, columns = [s for s in a_kept if s not in b_kept], [s for s in b_kept if s not in a_kept]
-    x = _merge(c, _sum_permute(c, x, a_kept, batch + rows + inner), sizes, batch, [rows, inner])
-    y = _merge(c, _sum_permute(c, y, b_kept, batch + inner + columns), sizes, batch, [inner, columns])
-    product = c.reshape(c.op("matmul", x, y), [sizes[s] for s in batch + rows + columns])
-    return _sum_permute(c, product, batch + rows + columns, right)
-
-
-def _letters(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
-    """Index letters of the operands and of the result; an ellipsis becomes digits, counted from its right end."""
-    equation = equation.replace(" ", "")
-    inputs, arrow, output = equation.partition("->")
-    terms = inputs.split(",")
-    longest = max(r - len(t.replace("...", "")) for t, r in zip(terms, ranks, strict=True) if r >= 0)
-    left = []
-    for term, rank in zip(terms, ranks, strict=True):
-        count = rank - len(term.replace("...", ""))
-        head, dots, tail = term.partition("...")
-        left.append([*head, *(str(longest - count + i) for i in range(count if dots else 0)), *tail])
-    if not arrow:
-        letters = inputs.replace(",", "").replace("...", "")
-        output = "..." * ("..." in inputs) + "".join(s for s in sorted(set(letters)) if letters.count(s) == 1)
-    head, dots, tail = output.partition("...")
-    return left, [*head, *(str(i) for i in range(longest if dots else 0)), *tail]
-
-
-def _sum_permute(c: Context, x: Value, term: Sequence[str], target: Sequence[str]) -> Value:
-    """Sum over the indices that the target lacks, then order the axes as it has them."""
-    gone = [i for i, s in enumerate(term) if s not in target]
-    if gone:
-        x = c.op("reduce_sum", x, axes=gone)
-        term = [s for s in term if s in target]
-    return c.transpose(x, [list(term).index(s) for s in target])
-
-
-def _merge(c: Context, x: Value, sizes: dict[str, Any], batch: Sequence[str], groups: Sequence[Sequence[str]]) -> Value:
-    """[batch..., product of each group]; batch axes of size 1 stay 1, to be broadcast."""
-    shape = list(x.shape[: len(batch)])
-    for group in groups:
-        size: Any = 1
-        for letter in group:
-            size = size * sizes[letter]
-        shape.append(size)
-    return c.reshape(x, shape)
-
-
 CONVERTERS: dict[str, Converter] = {
     "aten.linear.default": linear,
     "aten.addmm.default": addmm,
@@ -272,7 +208,6 @@ CONVERTERS: dict[str, Converter] = {
     "aten.addmv.default": addmv,
     **{f"aten.{name}.default": matmul for name in ("matmul", "mm", "bmm", "mv", "dot", "inner_product")},
     "aten.bilinear.default": bilinear,
-    "aten.einsum.default": einsum,
     **{f"aten.conv{n}d.{o}": conv for n in (1, 2, 3) for o in ("default", "padding")},
     "aten.conv_transpose1d.default": conv_transpose,
     "aten.conv_transpose2d.input": conv_transpose,

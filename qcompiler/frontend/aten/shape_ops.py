@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ...ir import Value
-from ...ir.dims import Dim
+from ...ir.dims import Dim, product
 from ..context import Context, Refusal, static
 
 Converter = Callable[..., Any]
@@ -261,6 +263,37 @@ def scatter_select(c: Context, x: Value, src: Value, dim: int, index: Any) -> Va
     return scatter_slice(c, x, c.unsqueeze(src, axis), axis, at, at + 1)
 
 
+def diagonal_of(c: Context, x: Value, offset: int, dim1: int, dim2: int) -> Value:
+    """The diagonal of two axes as a new last axis: a gather from the axes laid flat."""
+    rank = len(x.shape)
+    a, b = dim1 % rank, dim2 % rank
+    rows, columns = static(x.shape[a], "the size of a diagonal"), static(x.shape[b], "the size of a diagonal")
+    length = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+    places = np.arange(length) * (columns + 1) + max(offset, 0) - min(offset, 0) * columns
+    rest = [i for i in range(rank) if i not in (a, b)]
+    y = c.transpose(x, [*rest, a, b])
+    flat = c.reshape(y, (*y.shape[:-2], rows * columns))
+    return c.op("gather", flat, c.const(places.astype(np.int64)), axis=rank - 2)
+
+
+def diagonal(c: Context, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
+    """The diagonal of two axes."""
+    return diagonal_of(c, x, offset, dim1, dim2)
+
+
+def as_strided(c: Context, x: Value, size: Any, stride: Any, storage_offset: Any = None) -> Value:
+    """A view by strides of a tensor that lies in memory in row-major order: a gather."""
+    fake = c.node.args[0].meta["val"]
+    if not fake.is_contiguous() or fake.storage_offset():
+        raise Refusal("as_strided of a tensor that is itself a view depends on its memory; use slices and reshape")
+    places = np.full((), static(storage_offset or 0, "the offset of as_strided"), np.int64)
+    for n, step in zip(size, stride, strict=True):
+        step = static(step, "the stride of as_strided")
+        places = places[..., None] + np.arange(static(n, "the size of as_strided")) * step
+    total = static(product(x.shape), "the size of a tensor viewed by as_strided")
+    return c.op("gather", c.reshape(x, (total,)), c.const(places), axis=0)
+
+
 def copy(c: Context, x: Value, src: Value, non_blocking: bool = False) -> Value:
     """x.copy_(src): src in x's shape and dtype."""
     return c.expand(c.cast(src, x.dtype), x.shape)
@@ -323,6 +356,8 @@ CONVERTERS: dict[str, Converter] = {
     "aten.triu.default": tri(True),
     "aten.slice_scatter.default": scatter_slice,
     "aten.select_scatter.default": scatter_select,
+    "aten.diagonal.default": diagonal,
+    "aten.as_strided.default": as_strided,
     "aten.copy.default": copy,
     "operator.getitem": item,
 }
