@@ -31,6 +31,12 @@ def ints(*shape: int, low: int = 0, high: int = 4, seed: int = 0) -> torch.Tenso
     return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed))
 
 
+def assign(t: torch.Tensor, place: Any, value: Any) -> torch.Tensor:
+    t = t.clone()
+    t[place] = value
+    return t
+
+
 A, B, C4 = x(2, 3, 4), x(2, 3, 4, seed=1), x(2, 4, 6, 5)
 POSITIVE = A.abs() + 0.5
 UNARY = (
@@ -204,7 +210,12 @@ INDEXED: list[Callable[[torch.Tensor, torch.Tensor], Any]] = [
     lambda t, i: t.masked_scatter(t > 0, t * 2 + 1),
     lambda t, i: torch.where(t > 0, t, t[:, i[0, :1] % 3]),
     lambda t, i: torch.bucketize(t, torch.tensor([-1.0, 0.0, 1.0])),
-    lambda t, i: (t.index_put((None, i[0] % 3), t[:, :1]), t.index_put((i[0] % 2, i[0] % 3), t[0, 0]), t.index_copy(1, i[0, :1], t[:, :1])),
+    lambda t, i: (t.index_put((i[0] % 2, i[0] % 3), t[0, 0]), t.index_copy(1, i[0, :1] % 3, t[:, :1])),
+    lambda t, i: assign(t, (slice(None), i[0] % 3), 4.0),
+    lambda t, i: assign(t, (i[0] % 2, slice(None), i[1]), t[0].mT[:3]),
+    lambda t, i: assign(t, (slice(0, 1), slice(1, None)), t[1:, 1:] * 2),
+    lambda t, i: assign(t, (1, ..., -1), 7.0),
+    lambda t, i: assign(t, t > 0, 7.0),
     lambda t, i: (torch.index_select(t, -1, i[1]), t.index_add(1, i[0] % 3, t)),
 ]
 MATRICES: list[Callable[[torch.Tensor, torch.Tensor], Any]] = [
@@ -240,6 +251,7 @@ LAYERS: list[tuple[torch.nn.Module, tuple[int, ...]]] = [
     (torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.BatchNorm1d(5), torch.nn.PReLU(), torch.nn.Dropout(0.5)), (2, 4)),
     (torch.nn.Sequential(torch.nn.MaxPool1d(2), torch.nn.AvgPool1d(2), torch.nn.AdaptiveAvgPool1d(2)), (2, 3, 16)),
     (torch.nn.Sequential(torch.nn.MaxPool3d(2), torch.nn.AvgPool3d(2, ceil_mode=True)), (1, 2, 6, 6, 5)),
+    (torch.nn.BatchNorm2d(4, track_running_stats=False), (2, 4, 5, 3)),
     (torch.nn.Upsample(scale_factor=2, mode="linear"), (2, 3, 5)),
     (torch.nn.Upsample(scale_factor=2, mode="trilinear", align_corners=True), (1, 2, 3, 3, 2)),
     (torch.nn.RMSNorm(5, eps=1e-6), (2, 5)),

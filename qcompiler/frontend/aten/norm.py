@@ -53,9 +53,24 @@ def batch_norm(
     cudnn_enabled: bool = True,
 ) -> Value:
     """Batch norm with stored statistics."""
-    if training or mean is None or var is None:
-        raise Refusal("batch norm uses the statistics of the batch; call eval() and keep track_running_stats=True")
+    if mean is None or var is None:
+        return _standardize(c, x, weight, bias, eps)
+    if training:
+        raise Refusal("batch norm uses the statistics of the batch; call eval() on the model first")
     return c.op("batch_norm", x, mean, var, weight, bias, eps=eps)
+
+
+def _standardize(c: Context, x: Value, weight: Value | None, bias: Value | None, eps: float) -> Value:
+    """Batch norm without stored statistics, over all axes but 1: how weight standardization is written."""
+    axes = [a for a in range(len(x.shape)) if a != 1]
+    view = [-1 if a == 1 else 1 for a in range(len(x.shape))]
+    centred = c.op("sub", x, c.op("reduce_mean", x, axes=axes, keepdims=True))
+    var = c.op("reduce_mean", c.op("mul", centred, centred), axes=axes, keepdims=True)
+    y = c.op("mul", centred, c.op("rsqrt", c.op("add", var, c.const(eps, x.dtype))))
+    for op, value in (("mul", weight), ("add", bias)):
+        if value is not None:
+            y = c.op(op, y, c.reshape(value, [value.shape[0] if n == -1 else 1 for n in view]))
+    return y
 
 
 def native_batch_norm(

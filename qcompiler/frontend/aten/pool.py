@@ -146,14 +146,19 @@ def _resample(c: Context, x: Value, i: int, given: dict[str, Any]) -> Value:
     size = static(x.shape[axis], "a size that is resampled so")
     out = static(c.shape[axis], "a size that is resampled so")
     rank = len(c.shape) - 2
+    # The other axes have 2 elements: with 1, torch's antialiasing kernel takes the wrong axis for the rows.
     units = torch.eye(size, dtype=torch.float32).reshape(1, size, *[size if j == i else 1 for j in range(rank)])
+    units = units.expand(1, size, *[size if j == i else 2 for j in range(rank)]).contiguous()
     arguments = dict(given)
-    if "output_size" in arguments and arguments["output_size"] is not None:
-        arguments["output_size"] = [out if j == i else 1 for j in range(rank)]
+    if arguments.get("output_size") is not None:
+        arguments["output_size"] = [out if j == i else 2 for j in range(rank)]
     if arguments.get("scale_factors"):
         arguments["scale_factors"] = [s if j == i else 1.0 for j, s in enumerate(arguments["scale_factors"])]
     with torch.no_grad():
-        matrix = c.node.target(units, **arguments).reshape(size, out).numpy()
+        resampled = c.node.target(units, **arguments)[0]
+    for j in reversed([j for j in range(rank) if j != i]):
+        resampled = resampled.select(1 + j, 0)
+    matrix = resampled.numpy()
     if np.array_equal(matrix.sum(0), np.ones(out)) and set(np.unique(matrix)) <= {0.0, 1.0}:
         return c.op("gather", x, c.const(matrix.argmax(0).astype(np.int64)), axis=axis)
     perm = [a for a in range(len(x.shape)) if a != axis] + [axis]

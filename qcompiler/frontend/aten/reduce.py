@@ -124,6 +124,12 @@ def norm(c: Context, x: Value, p: Any = 2, dim: Any = None, keepdim: bool = Fals
     return c.op("pow", total, c.const(1 / p, c.dtype))
 
 
+def cdist(c: Context, a: Value, b: Value, p: float = 2.0, compute_mode: Any = None) -> Value:
+    """Distances between the rows of two matrices."""
+    difference = c.op("sub", c.unsqueeze(a, -2), c.unsqueeze(b, -3))
+    return norm(c, difference, p, -1)
+
+
 def logsumexp(c: Context, x: Value, dim: Any, keepdim: bool = False) -> Value:
     """Gives max + log(sum(e^(x - max)))."""
     axes = axes_of(dim, len(x.shape))
@@ -189,6 +195,8 @@ CONVERTERS: dict[str, Converter] = {
     "aten.linalg_vector_norm.default": norm,
     **{f"aten.norm.{o}": norm for o in ("Scalar", "ScalarOpt_dim", "ScalarOpt_dim_dtype", "ScalarOpt_dtype")},
     "aten.frobenius_norm.dim": lambda c, x, dim, keepdim=False: norm(c, x, 2, dim, keepdim),
+    "aten.cdist.default": cdist,
+    "aten._cdist_forward.default": cdist,
     "aten.logsumexp.default": logsumexp,
     "aten.cumsum.default": cumsum,
     **{f"aten.count_nonzero.{o}": count_nonzero for o in ("default", "dim_IntList")},
