@@ -78,8 +78,12 @@ def bench(name: str, rows: list[str], folder: Path, seconds: float) -> dict[str,
     table = {key: {"title": row.title} | built[row.builder] for key, row in wanted.items()}
     sessions = {}
     for key, row in wanted.items():
-        if "error" not in table[key]:
+        if "error" in table[key]:
+            continue
+        try:
             sessions[key] = OPEN[row.runtime](Path(table[key].pop("path")))
+        except Exception as error:  # whatever a runtime has against a peer's file belongs in the table
+            table[key]["error"] = f"{row.runtime} does not load it: {str(error).strip().splitlines()[-1]}"
     _judge(workload, sessions, table)
     timed = time_interleaved(sessions, workload.evaluation()[0], seconds)
     for key, (milliseconds, ratio) in timed.items():
