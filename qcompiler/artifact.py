@@ -30,7 +30,7 @@ def check_output(out: str | Path, *, force: bool) -> Path:
     path = Path(os.path.abspath(out))
     if path.is_symlink() or path.exists():
         _check_existing(path, force)
-    with _writing(path):
+    with writing(path):
         _scratch_beside(path)
     return path
 
@@ -71,7 +71,7 @@ def output_folder(out: str | Path, *, force: bool = False) -> Iterator[Path]:
     work = _work_path(path)
     made: list[Path] = []
     try:
-        with _writing(path):
+        with writing(path):
             made = _make_parents(path)
             work.mkdir()
             yield work
@@ -137,7 +137,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path, what: str = "output folder") -> Iterator[None]:
     """Operating-system errors of writing as UsageError that says what to do."""
     try:
         yield
@@ -148,4 +148,4 @@ def _writing(path: Path) -> Iterator[None]:
             hint = "the place is read-only: name a folder you may write to"
         else:
             hint = "name another place"
-        raise UsageError(f"cannot write output folder {path}: {error.strerror or error} ({hint})") from error
+        raise UsageError(f"cannot write {what} {path}: {error.strerror or error} ({hint})") from error

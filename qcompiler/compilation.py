@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qcompiler.artifact import writing
 from qcompiler.debug import after_pass, debug_level
 from qcompiler.errors import ConstraintError, UnsupportedError, UsageError
 from qcompiler.evaluation import Evaluation, Metric, Pair, check_metric, evaluate
@@ -143,7 +144,8 @@ def _stages(
     folder = tempfile.TemporaryDirectory(prefix="qcompiler-")
     path = Path(folder.name)
     with stages.stage("emit"):
-        emission = target.emit(graph, path, _metadata(recipe, hashes, data))
+        with writing(path, "temporary folder"):
+            emission = target.emit(graph, path, _metadata(recipe, hashes, data))
         check_kernels(target, emission, request.allow_slow)
     with stages.stage("verify"):
         count = min(VERIFIED_SAMPLES, len(data.evaluation))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -243,5 +244,25 @@ def test_a_real_interrupt_gives_130_and_leaves_nothing(here, out, tmp_path):
     )  # fmt: skip
     assert done.returncode == 130, done.stderr
     assert "interrupted" in done.stderr
+    assert not list(out.parent.iterdir())
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_a_full_disk_gives_2_and_leaves_nothing(here, out, tmp_path):
+    """The kernel refuses every write past 8 kB, as on a disk without space."""
+    (tmp_path / "scratch").mkdir()
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    done = subprocess.run(
+        [sys.executable, "-B", "-m", "qcompiler.cli", "compile", f"{here}/net.py:net", "-c",
+         f"{here}/net.py:samples", "-o", out],
+        check=False, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path / "scratch")},
+        preexec_fn=limit,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "space" in done.stderr
     assert not list(out.parent.iterdir())
     assert not list((tmp_path / "scratch").iterdir())
