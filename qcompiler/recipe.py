@@ -52,7 +52,7 @@ Not in it are the ops that carry a model's weights: conv, conv_transpose and lin
 
 Scheme = Literal["static", "dynamic", "float"]
 Rounding = Literal["nearest", "hessian", "adaround", "auto"]
-RangeMethod = Literal["minmax", "percentile", "mse", "entropy", "moving_average"]
+RangeMethod = Literal["auto", "minmax", "percentile", "mse", "entropy", "moving_average"]
 Switch = Literal["auto"] | bool
 
 
@@ -63,7 +63,7 @@ class _Model(BaseModel):
 class ActivationRange(_Model):
     """How the range of an activation is chosen from its calibration statistics."""
 
-    method: RangeMethod = "minmax"
+    method: RangeMethod = "auto"
     percentile: Annotated[float, Field(gt=50.0, le=100.0)] = 99.99
     """Share of the values inside the range, in percent; read by `method: percentile` only."""
 

@@ -8,12 +8,14 @@ same sweep and left in `context.tables["statistics"]`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.assign_precision import PLAN, fixed_range
+from qcompiler.passes.quantize.measured_error import ErrorMeter, split_samples
 from qcompiler.passes.quantize.op_roles import JOINS, MOVEMENT
 from qcompiler.passes.quantize.plan import STATIC, QuantPlan, RangeRule
 from qcompiler.passes.rounding.sites import covariance_requests
@@ -35,6 +37,9 @@ from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import Graph, QuantParams, Value
 
 STATISTICS = "statistics"
+AUTO = "auto"
+CANDIDATES = ("minmax", "mse")
+"""What "auto" chooses from, for all values together."""
 
 
 class CalibrateConfig(PassConfig):
@@ -63,29 +68,69 @@ class CalibrateActivations(Pass):
         """
         plan: QuantPlan = context.tables[PLAN]
         roots = [v for v in plan.ranges if fixed_range(plan, v) is None and not _moved(plan, v)]
-        requests: dict[Value, list[Observer]] = {v: [observer(self._rule(plan, v))] for v in roots}
-        for value, observers in covariance_requests(plan, len(context.samples or ())).items():
+        methods = self._methods(plan, roots, context)
+        requests: dict[Value, list[Observer]] = {v: [observer(r) for r in self._rules(plan, v, methods)] for v in roots}
+        fitted, judged = context.samples, None
+        if len(methods) > 1 and context.samples is not None:
+            fitted, judged = split_samples(context.samples)
+        for value, observers in covariance_requests(plan, len(fitted or ())).items():
             requests.setdefault(value, []).extend(observers)
         statistics = Statistics({}, 0)
         if requests:
-            if context.samples is None:
+            if fitted is None:
                 raise UsageError("static quantization needs calibration data; give some, or use dynamic ranges")
             executor = TorchExecutor(graph)
-            statistics = collect(graph, context.samples, requests, executor, lambda i, n: context.progress(self.name, i, n))
+            statistics = collect(graph, fitted, requests, executor, lambda i, n: context.progress(self.name, i, n))
         context.tables[STATISTICS] = statistics
-        measured = {v: statistics.range(v, plan.ranges[v][0], plan.ranges[v][0].is_signed) for v in roots}
-        self._set_parameters(plan, measured)
-        notes = [Note(_where(graph, v), True, _describe(plan, v), _figures(plan.activations[v])) for v in plan.ranges]
-        return Result(graph, False, (*notes, *(Note("calibration data", True, n) for n in statistics.notes)))
+        method, note = self._choose(plan, roots, methods, statistics, judged)
+        if AUTO in (plan.ranges[v][1].method for v in roots) and not self.config.method:
+            context.decisions[self.name] = {"method": method}
+        plan.activations.update(self._parameters(plan, roots, method, statistics))
+        notes = [Note(_where(graph, v), True, self._describe(plan, v, method), _figures(plan.activations[v])) for v in plan.ranges]
+        notes += [Note("calibration data", True, n) for n in statistics.notes]
+        return Result(graph, False, (*note, *notes))
 
-    def _rule(self, plan: QuantPlan, value: Value) -> RangeRule:
+    def _methods(self, plan: QuantPlan, roots: Sequence[Value], context: Context) -> tuple[str, ...]:
+        """What "auto" may stand for: one method where it is settled."""
+        if self.config.method or AUTO not in (plan.ranges[v][1].method for v in roots):
+            return (self.config.method,)
+        locked = (context.locked or {}).get(self.name)
+        return (locked["method"],) if locked else CANDIDATES
+
+    def _choose(
+        self, plan: QuantPlan, roots: Sequence[Value], methods: Sequence[str], statistics: Statistics, judged: Any
+    ) -> tuple[str, tuple[Note, ...]]:
+        """The method whose ranges, with real weights, come nearest to the float graph on held-back data."""
+        if len(methods) == 1 or judged is None:
+            return methods[0], ()
+        meter = ErrorMeter(plan.graph, judged)
+        found = {}
+        for method in methods:
+            trial = replace(plan, activations=self._parameters(plan, roots, method, statistics), weights={}, biases={})
+            found[method] = meter.sqnr_db(trial)
+        best = max(methods, key=lambda m: found[m])
+        figures = {f"{m}_sqnr_db": round(v, 2) for m, v in found.items()}
+        return best, (Note("ranges of all activations", True, f"{best}, by measured error on held-back samples", figures),)
+
+    def _rules(self, plan: QuantPlan, value: Value, methods: Sequence[str]) -> list[RangeRule]:
+        """The rule of a value under each method that "auto" may stand for."""
         rule = plan.ranges[value][1]
-        return RangeRule(self.config.method or rule.method, rule.percentile)
+        if self.config.method:
+            return [RangeRule(self.config.method, rule.percentile)]
+        return [RangeRule(m, rule.percentile) for m in methods] if rule.method == AUTO else [rule]
 
-    def _set_parameters(self, plan: QuantPlan, measured: dict[Value, tuple[Any, Any]]) -> None:
+    def _parameters(
+        self, plan: QuantPlan, roots: Sequence[Value], method: str, statistics: Statistics
+    ) -> dict[Value, QuantParams]:
+        measured = {}
+        for value in roots:
+            dtype = plan.ranges[value][0]
+            kind = type(observer(self._rules(plan, value, (method,))[0]))
+            measured[value] = statistics.range(value, dtype, dtype.is_signed, kind)
         grouped = {v: group for group in plan.groups for v in group}
+        found: dict[Value, QuantParams] = {}
         for value, (dtype, _) in plan.ranges.items():
-            if value in plan.activations:
+            if value in found:
                 continue
             members = grouped.get(value, (value,))
             bounds = [measured[v] for v in members if v in measured]
@@ -94,7 +139,13 @@ class CalibrateActivations(Pass):
             low, high = min(b[0] for b in bounds) * factor, max(b[1] for b in bounds) * factor
             scale, zero_point = quant_params_from_range(low, high, dtype, symmetric=dtype.is_signed)
             params = QuantParams(dtype, scale, np.int32(zero_point))
-            plan.activations.update(dict.fromkeys(members, params))
+            found.update(dict.fromkeys(members, params))
+        return found
+
+    def _describe(self, plan: QuantPlan, value: Value, method: str) -> str:
+        if fixed_range(plan, value) is not None:
+            return "range known without data"
+        return self._rules(plan, value, (method,))[0].method
 
 
 def observer(rule: RangeRule) -> RangeObserver:
@@ -124,15 +175,5 @@ def _where(graph: Graph, value: Value) -> str:
     return node.where() if node is not None else f"input {value.name}"
 
 
-def _describe(plan: QuantPlan, value: Value) -> str:
-    return "range known without data" if fixed_range(plan, value) is not None else plan.ranges[value][1].method
-
-
 def _figures(quant: QuantParams) -> dict[str, Any]:
     return {"scale": float(quant.scale), "zero_point": int(quant.zero_point), "dtype": quant.dtype.name}
-
-
-def calibration_subset(samples: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` samples, evenly spaced."""
-    size = len(samples)
-    return [samples[i] for i in sorted({i * size // count for i in range(count)})] if size > count else list(samples)

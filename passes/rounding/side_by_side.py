@@ -5,29 +5,25 @@ both sides, for all their samples, with the earlier layers already corrected. Ru
 costs one pass per side; running the network anew for each layer would cost as many passes as there are layers.
 
 Only what a later node still reads is kept, so the peak is about twice the largest value times the number of samples;
-`choose_samples` limits that number.
+`sample_batches.choose_samples` limits that number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from qcompiler.passes.quantize.plan import QuantPlan
+from qcompiler.passes.quantize.sample_batches import batches
 from torch import Tensor
 
-from qcompiler.calibration.batching import batch_symbol
 from qcompiler.calibration.padding import find_token_mask
 from qcompiler.executors.reference import bind_inputs, last_uses
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import Graph, Node, Value
-from qcompiler.ir.dims import evaluate, product
-
-BATCH_BYTES = 24 << 20
-"""Samples run together while the largest value stays below this: about what the last-level cache holds."""
 
 
 @dataclass
@@ -70,7 +66,7 @@ class SideBySide:
         self.graph, self.plan = graph, plan
         self.executor = TorchExecutor(graph)
         self.mask = find_token_mask(graph, "auto")
-        self.parts = [self._part(chunk) for chunk in _chunks(graph, samples)]
+        self.parts = [self._part(chunk) for chunk in batches(graph, samples)]
 
     def run(self, layers: Sequence[Node], visit: Callable[[Layer], None], keep_inputs: bool = False) -> None:
         """Walk the graph up to the last of `layers`.
@@ -145,31 +141,3 @@ def _free(part: Part, values: Sequence[Value]) -> None:
     for value in values:
         part.real.pop(value, None)
         part.rounded.pop(value, None)
-
-
-def _chunks(graph: Graph, samples: Sequence[Any]) -> Iterator[list[Sequence[Any]]]:
-    """Samples to run together: of equal shapes, where the graph keeps samples apart."""
-    apart = batch_symbol(graph) is not None
-    buckets: dict[Any, list[Sequence[Any]]] = {}
-    for index, sample in enumerate(samples):
-        key = tuple(np.shape(a) for a in sample) if apart else index
-        buckets.setdefault(key, []).append(sample)
-    for bucket in buckets.values():
-        size = max(1, BATCH_BYTES // max(1, largest_value(graph, bucket[0])))
-        for at in range(0, len(bucket), size):
-            yield bucket[at : at + size]
-
-
-def largest_value(graph: Graph, sample: Sequence[Any]) -> int:
-    """Bytes of the largest value computed for one sample."""
-    bindings = bind_inputs(graph, [np.shape(a) for a in sample])
-    sizes = [evaluate(product(v.shape), bindings) * max(1, v.dtype.bits // 8) for n in graph.nodes for v in n.outputs]
-    return max(sizes, default=1)
-
-
-def choose_samples(graph: Graph, samples: Any, count: int, limit: int) -> list[Any]:
-    """At most `count` samples, evenly spaced over the data, whose run side by side stays below about `limit` bytes."""
-    first = samples[0]
-    # Both sides hold a layer's output; what residual paths keep alive is as much again at most.
-    count = max(1, min(count, len(samples), limit // max(1, 4 * largest_value(graph, first))))
-    return [samples[i] for i in sorted({i * len(samples) // count for i in range(count)})]
