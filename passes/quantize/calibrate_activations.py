@@ -71,8 +71,8 @@ class CalibrateActivations(Pass):
         methods = self._methods(plan, roots, context)
         requests: dict[Value, list[Observer]] = {v: [observer(r) for r in self._rules(plan, v, methods)] for v in roots}
         fitted, judged = context.samples, None
-        if len(methods) > 1 and context.samples is not None:
-            fitted, judged = split_samples(context.samples)
+        if self._is_auto(plan, roots) and context.samples is not None:
+            fitted, judged = split_samples(context.samples)  # a replayed decision fits on the same samples
         for value, observers in covariance_requests(plan, len(fitted or ())).items():
             requests.setdefault(value, []).extend(observers)
         statistics = Statistics({}, 0)
@@ -83,16 +83,19 @@ class CalibrateActivations(Pass):
             statistics = collect(graph, fitted, requests, executor, lambda i, n: context.progress(self.name, i, n))
         context.tables[STATISTICS] = statistics
         method, note = self._choose(plan, roots, methods, statistics, judged)
-        if AUTO in (plan.ranges[v][1].method for v in roots) and not self.config.method:
+        if self._is_auto(plan, roots):
             context.decisions[self.name] = {"method": method}
         plan.activations.update(self._parameters(plan, roots, method, statistics))
         notes = [Note(_where(graph, v), True, self._describe(plan, v, method), _figures(plan.activations[v])) for v in plan.ranges]
         notes += [Note("calibration data", True, n) for n in statistics.notes]
         return Result(graph, False, (*note, *notes))
 
+    def _is_auto(self, plan: QuantPlan, roots: Sequence[Value]) -> bool:
+        return not self.config.method and any(plan.ranges[v][1].method == AUTO for v in roots)
+
     def _methods(self, plan: QuantPlan, roots: Sequence[Value], context: Context) -> tuple[str, ...]:
         """What "auto" may stand for: one method where it is settled."""
-        if self.config.method or AUTO not in (plan.ranges[v][1].method for v in roots):
+        if not self._is_auto(plan, roots):
             return (self.config.method,)
         locked = (context.locked or {}).get(self.name)
         return (locked["method"],) if locked else CANDIDATES

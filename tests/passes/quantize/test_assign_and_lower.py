@@ -216,3 +216,18 @@ def test_same_input_gives_the_same_program():
     graph = mobile_network()
     first, second = (str(quantize(graph, context_for(graph))) for _ in range(2))
     assert first == second
+
+
+def test_range_method_is_chosen_by_error_and_replayed_from_the_lock():
+    graph = encoder_network()
+    context = context_for(graph, 16)
+    program = quantize(graph, context)
+    decision = context.decisions["calibrate_activations"]
+    assert decision["method"] in ("minmax", "mse")
+    other = {"method": "mse" if decision["method"] == "minmax" else "minmax"}
+    replayed = replace(context_for(graph, 16), locked={"calibrate_activations": decision})
+    assert str(quantize(graph, replayed)) == str(program) and replayed.decisions == context.decisions
+    changed = replace(context_for(graph, 16), locked={"calibrate_activations": other})
+    quantize(graph, changed)
+    assert changed.decisions["calibrate_activations"] == other
+    assert all(r[1].method == "auto" for r in plan_of(changed).ranges.values())

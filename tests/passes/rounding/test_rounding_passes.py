@@ -10,11 +10,11 @@ import pytest
 import torch
 from qcompiler.passes.base import Context, run_passes
 from qcompiler.passes.quantize.plan import WeightCodes
+from qcompiler.passes.quantize.sample_batches import choose_samples
 from qcompiler.passes.rounding.correct_bias import BiasConfig, CorrectBias
 from qcompiler.passes.rounding.filter_covariance import FilterCovariance
 from qcompiler.passes.rounding.round_hessian import RoundHessian
 from qcompiler.passes.rounding.round_nearest import NearestConfig, RoundNearest, quantize_weight
-from qcompiler.passes.quantize.sample_batches import choose_samples
 from qcompiler.passes.rounding.side_by_side import SideBySide
 from qcompiler.passes.rounding.sites import weight_of, weighted_nodes
 from qcompiler.targets.saturation import is_pair_safe
