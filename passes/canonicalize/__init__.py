@@ -17,6 +17,7 @@ from qcompiler.passes.canonicalize.fuse_rotary import FuseRotary
 from qcompiler.passes.canonicalize.fuse_silu import FuseSilu
 from qcompiler.passes.canonicalize.matmul_to_linear import MatmulToLinear
 from qcompiler.passes.canonicalize.merge_duplicates import MergeDuplicates
+from qcompiler.passes.canonicalize.merge_parallel_convs import MergeParallelConvs
 from qcompiler.passes.canonicalize.normalize_clips import NormalizeClips
 
 
@@ -30,12 +31,13 @@ def canonicalize_passes() -> list[Pass]:
         NormalizeClips(),  # relu6 has one spelling before hard swish is looked for
         FoldPadding(),  # a convolution with its pads is one layer
         FoldBatchNorm(),  # before anything else reads the layer's output
-        FoldAffine(),  # biases and layer scales, also those a batch norm left behind
+        MergeParallelConvs(),  # branches are plain convolutions now
         FuseLayerNorm(),  # before RMS norm, whose steps it contains
         FuseRmsNorm(),
         FuseGelu(),  # before silu: x sigmoid(1.702 x) is gelu
         FuseSilu(),
         FuseHardSwish(),
+        FoldAffine(),  # biases and layer scales; after activations, whose formulas add and scale too
         FuseRotary(),  # before attention, so that its key is one value
         FuseAttention(),
         DropIdentities(),  # what the fusions left: cancelled transposes
@@ -59,6 +61,7 @@ __all__ = [
     "FuseSilu",
     "MatmulToLinear",
     "MergeDuplicates",
+    "MergeParallelConvs",
     "NormalizeClips",
     "canonicalize_passes",
 ]

@@ -1,7 +1,8 @@
 """Drop nodes that change nothing, and merge neighbouring movements.
 
 Dropped: reshape, expand, slice, transpose, cast, pad, concat and clip that give back their operand; x + 0, x - 0,
-x * 1, x / 1, x ^ 1; an expand whose reader broadcasts anyway. Merged: reshape of reshape, transpose of transpose,
+x * 1, x / 1, x ^ 1, x and true, x or false; an expand whose reader broadcasts anyway. Moved: an expand behind an elementwise op with scalars (masks stay
+small). Merged: reshape of reshape, transpose of transpose,
 slice of slice along one axis (step 1), expand of expand, a widening cast and its way back.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from qcompiler.passes.base import Context, Kind, Note, Pass, Result
 
 from qcompiler.ir import DType, Graph, Level, Node, Rewriter, Value, make_node, rewrite
@@ -67,7 +69,7 @@ def simplify(r: Rewriter, node: Node, made: dict[Value, Node]) -> Value | None:
     if len(node.outputs) != 1 or not node.inputs:
         return None
     if node.op in _BROADCASTING:
-        return _neutral(r, node) or _drop_expand(r, node, made)
+        return _neutral(r, node) or _neutral_truth(r, node) or _drop_expand(r, node, made)
     rule = _RULES.get(node.op)
     return None if rule is None or node.inputs[0] is None else rule(r, node, r[node.inputs[0]], made)
 
@@ -90,6 +92,20 @@ def _neutral(r: Rewriter, node: Node) -> Value | None:
     return None
 
 
+def _neutral_truth(r: Rewriter, node: Node) -> Value | None:
+    """Gives x for `x and true`, `x or false`; broadcast where the constant has more elements."""
+    if node.op not in ("logical_and", "logical_or"):
+        return None
+    a, b = (r[v] for v in node.operands)
+    for x, c in ((a, b), (b, a)):
+        if c.data is None or c.data.dtype != np.bool_ or x.dtype is not DType.bool:
+            continue
+        if (c.data == (node.op == "logical_and")).all():
+            same_already = same_shape(x.shape, node.output.shape)
+            return x if same_already else r.op("expand", x, shape=node.output.shape, name=node.output.name)
+    return None
+
+
 def _drop_expand(r: Rewriter, node: Node, made: dict[Value, Node]) -> Value | None:
     inputs = [r[v] for v in node.operands]
     for i, value in enumerate(inputs):
@@ -99,6 +115,10 @@ def _drop_expand(r: Rewriter, node: Node, made: dict[Value, Node]) -> Value | No
         trial = [*inputs[:i], source.inputs[0], *inputs[i + 1 :]]
         if same_shape(make_node(node.op, trial, node.attrs).output.shape, node.output.shape):
             return r.op(node.op, *trial, name=node.output.name, **node.attrs)
+        others = [*inputs[:i], *inputs[i + 1 :]]
+        if all(v.data is not None and v.data.size == 1 for v in others):
+            small = r.op(node.op, *trial, **node.attrs)
+            return r.op("expand", small, shape=node.output.shape, name=node.output.name)
     return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, keeps_shape, pairs
+from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, keeps_shape, pairs
 
 from qcompiler.ir import DType, Node, Rewriter, Value
 from qcompiler.ir.dims import same, same_shape
@@ -30,10 +30,12 @@ class FuseAttention(PatternPass):
 
     name = "fuse_attention"
     must_follow = ("fuse_rotary",)
-    roots = frozenset({"matmul"})
+    roots = frozenset({"matmul", "attention"})
 
     def find(self, m: Matcher, node: Node) -> Found | str | None:
-        """Sites are products of a softmax over the last axis and a value."""
+        """Sites are products of a softmax over the last axis and a value, and attention over repeated heads."""
+        if node.op == "attention":
+            return _grouped(m, node)
         weights, v = node.operands
         softmax = m.made_by(weights, "softmax")
         if softmax is None:
@@ -135,6 +137,19 @@ def _ungrouped(m: Matcher, value: Value) -> tuple[Value, list[Node]]:
         and same_shape(value.shape, (*batch, heads * copies, tokens, depth))
     )
     return (x, [flat, wide, narrow]) if fits else (value, [])
+
+
+def _grouped(m: Matcher, node: Node) -> Found | None:
+    """Attention itself serves several queries per key head."""
+    q, k, v, mask = node.inputs
+    assert k is not None and v is not None
+    (key, repeated), (value, repeated_too) = _ungrouped(m, k), _ungrouped(m, v)
+    if not repeated or not repeated_too or not same(key.shape[-3], value.shape[-3]):
+        return None
+    inside = tuple(dict.fromkeys([*repeated, *repeated_too]))
+    return Found(
+        node, inside, becomes("attention", node, q, key, value, mask, **node.attrs), "heads not repeated"
+    )
 
 
 def _site(m: Matcher, node: Node, q: Value, kt: Value, v: Value, scores: _Scores) -> Found | str:

@@ -15,7 +15,8 @@ from qcompiler.ir import Node, Value
 from qcompiler.ir.dims import is_symbolic, same, same_shape
 from qcompiler.ir.ops.movement import END
 
-Turned = tuple[Value, bool, list[Node]]  # x, interleaved, nodes
+# (value that was sliced, channels of it that turn, interleaved, nodes)
+Turned = tuple[Value, tuple[int, int], bool, list[Node]]
 
 
 class FuseRotary(PatternPass):
@@ -35,12 +36,23 @@ class FuseRotary(PatternPass):
                 turned = _half(m, turn) or _interleaved(m, turn)
                 if turned is None:
                     continue
-                x, interleaved, inside = turned
-                cos = next((c for v, c in pairs(direct) if v is x), None)
-                if cos is None:
+                whole, channels, interleaved, inside = turned
+                found = next(((v, c) for v, c in pairs(direct) if _is_part(m, v, whole, channels)), None)
+                if found is None:
                     return f"{cross.where()} turns another value than {direct.where()} scales"
-                return _site(m, node, x, cos, sin, interleaved, [direct, cross, *inside])
+                return _site(m, node, found[0], found[1], sin, interleaved, [direct, cross, *inside])
         return None
+
+
+def _is_part(m: Matcher, value: Value, whole: Value, channels: tuple[int, int]) -> bool:
+    """True if a value is the given channels of `whole`."""
+    if value is whole:
+        return channels == (0, whole.shape[-1])
+    part = m.made_by(value, "slice")
+    if part is None or part.operands[0] is not whole:
+        return False
+    on_last = part.attrs["axis"] % len(whole.shape) == len(whole.shape) - 1
+    return on_last and bounds(part, whole.shape[-1]) == (*channels, 1)
 
 
 def _site(
@@ -123,10 +135,10 @@ def _half(m: Matcher, value: Value) -> Turned | None:
     if found is None:
         return None
     x, (upper, lower), nodes = found
-    size = x.shape[-1]
-    if upper != (size // 2, size, 1) or lower != (0, size // 2, 1) or size % 2:
+    half = lower[1] - lower[0]
+    if lower[2] != 1 or half < 1 or upper != (lower[1], lower[1] + half, 1):
         return None
-    return x, False, [concat, *nodes]
+    return x, (lower[0], upper[1]), False, [concat, *nodes]
 
 
 def _interleaved(m: Matcher, value: Value) -> Turned | None:
@@ -152,7 +164,7 @@ def _interleaved(m: Matcher, value: Value) -> Turned | None:
     size = x.shape[-1]
     if odd != (1, size, 2) or even != (0, size, 2) or size % 2:
         return None
-    return x, True, [flat, concat, *columns, *nodes]
+    return x, (0, size), True, [flat, concat, *columns, *nodes]
 
 
 def _columns(m: Matcher, concat: Node) -> Iterator[Node]:

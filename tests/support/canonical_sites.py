@@ -7,57 +7,12 @@ seed, so that both types hold the same program.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from support.sketch import Sketch
 
-from qcompiler.ir import DType, Graph, GraphBuilder, Value
-
-Build = Callable[["Sketch"], "Value | Sequence[Value]"]
-
-
-class Sketch(GraphBuilder):
-    """A builder with short forms for float programs of one type."""
-
-    def __init__(self, dtype: DType) -> None:
-        super().__init__("site")
-        self.dtype = dtype
-        self.rng = np.random.default_rng(11)
-        self.samples: list[np.ndarray] = []
-
-    def x(self, *shape: int) -> Value:
-        """The next graph input, with a sample of the right type."""
-        self.samples.append(self.rng.normal(size=shape).astype(self.dtype.numpy))
-        return self.input(f"x{len(self.inputs)}", self.dtype, shape)
-
-    def w(self, *shape: int, low: float | None = None) -> Value:
-        """A random constant; uniform above `low` if that is given."""
-        data = self.rng.normal(size=shape) if low is None else self.rng.uniform(low, low + 1, shape)
-        return self.const(data.astype(np.float32).astype(self.dtype.numpy), name="w")
-
-    def c(self, number: float) -> Value:
-        """A scalar constant."""
-        return self.const(np.array(number, self.dtype.numpy), name="c")
-
-    def __getattr__(self, op: str) -> Callable[..., Value]:
-        """`s.relu(x)` for `s.op("relu", x)`; plain numbers become scalar constants."""
-        if op.startswith("_"):
-            raise AttributeError(op)
-
-        def call(*operands: Value | float | None, **attrs: Any) -> Value:
-            values = [self.c(v) if isinstance(v, int | float) else v for v in operands]
-            return self.op(op.rstrip("_"), *values, **attrs)
-
-        return call
-
-
-def sketch(build: Build, dtype: DType) -> tuple[Graph, list[np.ndarray]]:
-    """The graph of a site and inputs for it."""
-    s = Sketch(dtype)
-    outputs = build(s)
-    return s.build([outputs] if isinstance(outputs, Value) else outputs), s.samples
-
+from qcompiler.ir import Value
 
 CONV = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1)}
 LAST = {"axes": (-1,), "keepdims": True}
@@ -215,6 +170,17 @@ def rotary_partial(s: Sketch) -> Value:
     return s.concat(rotary_halves(s, part), rest, axis=-1)
 
 
+def rotary_of_merged_slices(s: Sketch, start: int = 0) -> Value:
+    """Partial rotary whose halves are sliced from the whole value."""
+    whole = s.x(2, 3, 5, 12)
+    edges = [start, start + 4, start + 8]
+    low, high = (s.slice(whole, axis=-1, start=a, stop=b) for a, b in zip(edges, edges[1:], strict=False))
+    part = s.slice(whole, axis=-1, start=start, stop=start + 8)
+    rest = s.slice(whole, axis=-1, start=8) if start == 0 else s.slice(whole, axis=-1, start=0, stop=start)
+    turned = s.add(s.mul(part, s.x(5, 8)), s.mul(s.concat(s.neg(high), low, axis=-1), s.x(5, 8)))
+    return s.concat(*((turned, rest) if start == 0 else (rest, turned)), axis=-1)
+
+
 def rotary_interleaved(s: Sketch) -> Value:
     x = s.x(2, 3, 5, 8)
     odd, even = s.slice(x, axis=-1, start=1, step=2), s.slice(x, axis=-1, start=0, step=2)
@@ -251,6 +217,11 @@ def _repeated(s: Sketch, groups: int, lead: tuple[int, ...]) -> Value:
     b, h = lead
     x = s.reshape(s.x(b, h // groups, 7, 8), shape=(b, h // groups, 1, 7, 8))
     return s.reshape(s.expand(x, shape=(b, h // groups, groups, 7, 8)), shape=(b, h, 7, 8))
+
+
+def attention_of_repeated_heads(s: Sketch) -> Value:
+    k, v = (_repeated(s, 2, (2, 4)) for _ in range(2))
+    return s.attention(s.x(2, 4, 5, 8), k, v, None, scale=0.5)
 
 
 def attention_where(s: Sketch, hidden: float = -math.inf) -> Value:
@@ -327,6 +298,46 @@ def no_ops(s: Sketch) -> Value:
     x = s.expand(s.reshape(s.cast(x, dtype=s.dtype), shape=(3, 4)), shape=(3, 4))
     x = s.concat(s.pad(s.clip(x), pads=(0, 0, 0, 0)), axis=0)
     return s.relu(s.pow(s.transpose(x, perm=(0, 1)), 1.0))
+
+
+def true_masks(s: Sketch) -> Value:
+    x = s.x(3, 4)
+    keep = s.logical_and(s.greater(x, 0.0), s.const(np.ones((2, 1, 1), bool)))
+    return s.where(s.logical_or(s.const(np.zeros((), bool)), keep), s.x(2, 3, 4), x)
+
+
+def expanded_mask(s: Sketch) -> Value:
+    """An expand behind which a number is multiplied, before a reader that broadcasts."""
+    return s.add(s.x(3, 4), s.mul(s.expand(s.x(1, 4), shape=(3, 4)), -1e4))
+
+
+def repvgg_block(s: Sketch, groups: int = 1, stride: int = 1, other: int | None = None) -> Value:
+    size = 6 if other is None else 1  # with differing strides, sizes agree only for one pixel
+    x, same = s.x(2, 4, size, size), {"dilations": (1, 1), "groups": groups}
+    three = s.conv(x, s.w(4, 4 // groups, 3, 3), s.w(4), strides=(stride,) * 2, pads=(1,) * 4, **same)
+    one = s.conv(x, s.w(4, 4 // groups, 1, 1), s.w(4), strides=(other or stride,) * 2, pads=(0,) * 4, **same)
+    if stride > 1:
+        return s.add(one, three)
+    affine = s.add(s.mul(s.w(4, 1, 1), x), s.w(4, 1, 1))
+    return s.add(s.add(one, three), affine)
+
+
+def uneven_branches(s: Sketch) -> Value:
+    x, same = s.x(1, 3, 6, 6), {"strides": (1, 1), "dilations": (1, 1)}
+    tall = s.conv(x, s.w(4, 3, 5, 3), None, pads=(2, 1, 2, 1), **same)
+    return s.add(tall, s.conv(x, s.w(4, 3, 2, 3), None, pads=(0, 1, 1, 1), **same))
+
+
+def dilated_branch(s: Sketch) -> Value:
+    x, w = s.x(1, 3, 6, 6), s.w(4, 3, 3, 3)
+    wide = s.conv(x, w, None, strides=(1, 1), pads=(2,) * 4, dilations=(2, 2))
+    return s.add(s.conv(x, w, None, **CONV), wide)
+
+
+def branch_tapped(s: Sketch) -> list[Value]:
+    x = s.x(1, 3, 6, 6)
+    one, two = (s.conv(x, s.w(4, 3, 3, 3), None, **CONV) for _ in range(2))
+    return [s.add(one, two), s.neg(two)]
 
 
 def duplicates(s: Sketch) -> Value:

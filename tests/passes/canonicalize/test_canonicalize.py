@@ -26,11 +26,12 @@ from qcompiler.passes.canonicalize import (
     FuseSilu,
     MatmulToLinear,
     MergeDuplicates,
+    MergeParallelConvs,
     NormalizeClips,
     canonicalize_passes,
 )
 from support import canonical_sites as site
-from support.canonical_sites import sketch
+from support.sketch import Sketch, sketch
 
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, GraphBuilder, Origin, verify_graph
@@ -91,6 +92,8 @@ MATCHES: list[tuple[type[Pass], Callable[..., Any], str]] = [
     (FuseRotary, site.rotary_halves, "rotary"),
     (FuseRotary, site.rotary_partial, "rotary"),
     (FuseRotary, site.rotary_interleaved, "rotary"),
+    (FuseRotary, site.rotary_of_merged_slices, "rotary"),
+    (FuseRotary, partial(site.rotary_of_merged_slices, start=4), "slice slice rotary concat"),
     (FuseAttention, site.attention_steps, "attention"),
     (FuseAttention, partial(site.attention_steps, scale="q", mask=(2, 1, 5, 7)), "attention"),
     (FuseAttention, partial(site.attention_steps, scale="both", mask=(5, 7)), "attention"),
@@ -98,12 +101,19 @@ MATCHES: list[tuple[type[Pass], Callable[..., Any], str]] = [
     (FuseAttention, partial(site.attention_steps, scale="both", groups=4, mask=(1, 4, 5, 7)), "attention"),
     (FuseAttention, partial(site.attention_steps, rank=3, mask=(5, 7)), "attention"),
     (FuseAttention, site.attention_where, "attention"),
+    (FuseAttention, site.attention_of_repeated_heads, "attention"),
     (FuseAttention, site.attention_turned_key, "transpose transpose attention"),
     (DropIdentities, site.no_ops, "relu"),
     (DropIdentities, site.movements, "transpose reshape slice add"),
     (DropIdentities, lambda s: s.transpose(s.transpose(s.x(2, 3, 4), perm=(1, 2, 0)), perm=(2, 0, 1)), ""),
+    (DropIdentities, site.true_masks, "greater where"),
+    (DropIdentities, site.expanded_mask, "mul add"),
     (FoldConstants, site.constant_chain, "mul"),
     (MergeDuplicates, site.duplicates, "linear relu add"),
+    (MergeParallelConvs, site.repvgg_block, "conv"),
+    (MergeParallelConvs, partial(site.repvgg_block, groups=2), "conv"),
+    (MergeParallelConvs, partial(site.repvgg_block, stride=2), "conv"),
+    (MergeParallelConvs, site.uneven_branches, "conv"),
 ]
 
 # (pass, site, reason)
@@ -139,6 +149,9 @@ REFUSALS: list[tuple[type[Pass], Callable[..., Any], str]] = [
     ),
     (FuseAttention, site.attention_scaled_mask, "add at .* stands between softmax and the product"),
     (FuseAttention, site.attention_tapped, "is an output of the graph"),
+    (MergeParallelConvs, partial(site.repvgg_block, stride=2, other=1), "strides or groups"),
+    (MergeParallelConvs, site.dilated_branch, "a branch is dilated"),
+    (MergeParallelConvs, site.branch_tapped, "is also read by neg"),
     (FoldConstants, site.large_constant, "160000 bytes would replace 4000"),
 ]
 
@@ -228,7 +241,7 @@ def test_the_list_is_in_order_and_exact():
 
 
 def test_rewritten_nodes_keep_their_module_and_name_the_pass():
-    s = site.Sketch(F32)
+    s = Sketch(F32)
     s.origin = Origin("layers.3.norm", "model.py:9")
     graph = s.build([site.rms_norm_steps(s)])
     new, notes = apply(FuseRmsNorm(), graph)
