@@ -6,22 +6,42 @@ k and v repeated per head group    grouped-query attention: reshape(expand(resha
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 
 from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, keeps_shape, pairs
 
 from qcompiler.ir import DType, Node, Rewriter, Value
-from qcompiler.ir.dims import same, same_shape
+from qcompiler.ir.dims import Shape, same, same_shape
 from qcompiler.ir.ops.spec import broadcast_shapes
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """A mask, and the shape it was broadcast to before the scores took theirs (windows split off the batch)."""
+
+    value: Value
+    spread: Shape | None = None
+
+    def build(self, r: Rewriter, shape: Shape) -> Value:
+        value = r[self.value]
+        return (
+            value
+            if self.spread is None
+            else r.op("reshape", r.op("expand", value, shape=self.spread), shape=shape)
+        )
 
 
 @dataclass
 class _Scores:
-    """What was found on the way from the softmax to the product of q and k."""
+    """What was found on the way from the softmax to the product of q and k.
+
+    `masks` are added, or, one bool mask, selects.
+    """
 
     scale: float = 1.0
-    mask: Value | None = None
+    masks: list[_Mask] = field(default_factory=list)
     inside: list[Node] = field(default_factory=list)
 
 
@@ -68,17 +88,23 @@ def _walk(m: Matcher, value: Value, scores: _Scores) -> Node | str:
         if found is not None and (node.op == "mul" or found[0] is node.operands[0]):
             scores.scale *= found[1] if node.op == "mul" else 1 / found[1]
             value = found[0]
-        elif node.op == "add" and scores.mask is None and scores.scale == 1:
+        elif node.op == "add" and scores.scale == 1:
             branch = _added(m, node)
             if branch is None:
                 return f"{node.where()} adds two values that are both no mask"
-            value, scores.mask = branch
-        elif node.op == "where" and scores.mask is None and scores.scale == 1:
+            value, mask = branch
+            scores.masks.append(_Mask(mask))
+        elif node.op == "reshape" and scores.scale == 1 and (windows := _windowed(m, node)) is not None:
+            value, masked, inside = windows
+            scores.masks.append(masked)
+            scores.inside += inside
+        elif node.op == "where" and not scores.masks and scores.scale == 1:
             condition, kept, other = node.operands
             hidden = m.scalar(other)
             if hidden != -math.inf:
                 return f"{node.where()} hides scores behind {hidden}, not -inf"
-            value, scores.mask = kept, condition
+            value = kept
+            scores.masks.append(_Mask(condition))
         else:
             return f"{node.where()} stands between softmax and the product"
 
@@ -86,25 +112,44 @@ def _walk(m: Matcher, value: Value, scores: _Scores) -> Node | str:
 def _added(m: Matcher, node: Node) -> tuple[Value, Value] | None:
     """(scores, mask) of a sum: the operand that leads to a product, and the other."""
     for value, mask in pairs(node):
-        source = m.made_by(value, "matmul", "mul", "div", "add")
+        source = m.made_by(value, "matmul", "mul", "div", "add", "reshape")
         if source is not None and same_shape(value.shape, node.output.shape) and _leads(m, value):
             return value, mask
     return None
 
 
 def _leads(m: Matcher, value: Value) -> bool:
-    """True if only scaling lies between a value and a product of two computed values."""
-    for _ in range(4):
-        node = m.made_by(value, "matmul", "mul", "div")
+    """True if only scaling and masking lie between a value and a product of two computed values."""
+    for _ in range(6):
+        node = m.made_by(value, "matmul", "mul", "div", "add", "reshape")
         if node is None:
             return False
         if node.op == "matmul":
             return not any(v.is_const for v in node.operands)
+        if node.op == "reshape":
+            windows = _windowed(m, node)
+            return windows is not None and _leads(m, windows[0])
+        if node.op == "add":
+            return _added(m, node) is not None
         found = m.scalar_operand(node)
         if found is None:
             return False
         value = found[0]
     return False
+
+
+def _windowed(m: Matcher, flat: Node) -> tuple[Value, _Mask, list[Node]] | None:
+    """(scores, mask, nodes) of reshape(reshape(scores) + mask) that gives the scores' own shape back."""
+    add = m.made_by(flat.operands[0], "add")
+    if add is None:
+        return None
+    for value, mask in pairs(add):
+        split = m.made_by(value, "reshape")
+        if split is None or not same_shape(value.shape, add.output.shape):
+            continue
+        if same_shape(split.operands[0].shape, flat.output.shape):
+            return split.operands[0], _Mask(mask, add.output.shape), [add, split]
+    return None
 
 
 def _unscaled(m: Matcher, value: Value, scores: _Scores) -> Value:
@@ -156,30 +201,32 @@ def _site(m: Matcher, node: Node, q: Value, kt: Value, v: Value, scores: _Scores
     rank = len(kt.shape)
     swap = (*range(rank - 2), rank - 1, rank - 2)
     shape = (*broadcast_shapes(q.shape[:-2], kt.shape[:-2]), q.shape[-2], kt.shape[-1])
-    if scores.mask is not None and not keeps_shape(Value(scores.mask.dtype, shape), scores.mask):
-        return f"mask {scores.mask.shape} does not broadcast to {shape}"
-    if scores.mask is not None and scores.mask.dtype not in (q.dtype, DType.bool):
-        return f"mask is {scores.mask.dtype.name}, query {q.dtype.name}"
+    for mask in scores.masks:
+        if mask.spread is None and not keeps_shape(Value(q.dtype, shape), mask.value):
+            return f"mask {mask.value.shape} does not broadcast to {shape}"
+    if len(scores.masks) > 1 and any(mask.value.dtype is DType.bool for mask in scores.masks):
+        return "a bool mask and an added one"
     key, inside = kt, scores.inside
     turn = m.made_by(kt, "transpose")
     turned = turn is not None and turn.attrs["perm"] == swap
     if turn is not None and turned:
         inside.append(turn)
-        key, repeated = _ungrouped(m, _unscaled(m, turn.operands[0], scores))
+        whole = _unscaled(m, turn.operands[0], scores)
+        key, repeated = _ungrouped(m, whole)
         value, repeated_too = _ungrouped(m, v)
         if bool(repeated) is bool(repeated_too):
             inside += [*repeated, *repeated_too]
             v = value
         else:
-            key = turn.operands[0]
+            key = whole
     heads, key_heads = q.shape[-3], key.shape[-3]
     if not same(key_heads, v.shape[-3]) or not (same(heads, key_heads) or heads % key_heads == 0):
         return f"query {q.shape}, key {key.shape} and value {v.shape} differ in heads"
 
     def build(r: Rewriter) -> Value:
         keys = r[key] if turned else r.op("transpose", r[key], perm=swap)
-        return r.op(
-            "attention", r[q], keys, r[v], r.get(scores.mask), name=node.output.name, scale=scores.scale
-        )
+        parts = [mask.build(r, shape) for mask in reversed(scores.masks)]
+        total = functools.reduce(lambda a, b: r.op("add", a, b), parts) if parts else None
+        return r.op("attention", r[q], keys, r[v], total, name=node.output.name, scale=scores.scale)
 
     return Found(node, tuple(dict.fromkeys(inside)), build, f"scale {scores.scale:g}")

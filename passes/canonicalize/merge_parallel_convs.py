@@ -3,7 +3,7 @@
     conv(x, A) + conv(x, B)             -> conv(x, A + B padded to A's kernel)
     conv(x, A) + (x * scale + shift)    -> the second branch is a 1x1 identity convolution
 
-in float64, rounded once. What a batch norm beside a convolution left behind is the second form.
+and differences likewise; in float64, rounded once. What a batch norm beside a convolution left behind is the second form.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class MergeParallelConvs(PatternPass):
 
     name = "merge_parallel_convs"
     must_follow = ("fold_batch_norm",)
-    roots = frozenset({"add"})
+    roots = frozenset({"add", "sub"})
 
     def find(self, m: Matcher, node: Node) -> Found | str | None:
-        """Sites are sums of a convolution and another linear branch of the same input."""
+        """Sites are sums and differences of a convolution and another linear branch of the same input."""
         for a, b in pairs(node):
             conv = m.made_by(a, "conv")
             wide = None if conv is None else _convolution(conv)
@@ -63,7 +63,8 @@ class MergeParallelConvs(PatternPass):
             offset = _offset(wide, other)
             if offset is None:
                 continue  # the other order may fit
-            build = partial(_build, node=node, conv=conv, wide=wide, other=other, offset=offset)
+            signs = (1, 1) if node.op == "add" else (1, -1) if a is node.operands[0] else (-1, 1)
+            build = partial(_build, node=node, conv=conv, wide=wide, other=other, offset=offset, signs=signs)
             return Found(node, (*wide.nodes, *other.nodes), build, f"kernel {wide.weight.shape[2:]}")
         return None
 
@@ -107,12 +108,21 @@ def _offset(wide: Branch, other: Branch) -> tuple[int, ...] | None:
     return offset if all(o >= 0 and o + small <= large for o, small, large in sizes) else None
 
 
-def _build(r: Rewriter, node: Node, conv: Node, wide: Branch, other: Branch, offset: Sequence[int]) -> Value:
-    weight = wide.weight.copy()
+def _build(
+    r: Rewriter,
+    node: Node,
+    conv: Node,
+    wide: Branch,
+    other: Branch,
+    offset: Sequence[int],
+    signs: tuple[int, int],
+) -> Value:
+    weight = signs[0] * wide.weight
+    bias = signs[0] * wide.bias + signs[1] * other.bias
     inside = tuple(slice(o, o + n) for o, n in zip(offset, other.weight.shape[2:], strict=True))
-    weight[(slice(None), slice(None), *inside)] += other.weight
+    weight[(slice(None), slice(None), *inside)] += signs[1] * other.weight
     w = conv.operands[1]
     new_weight = r.const(typed_like(weight, w), w.dtype, name=w.name)
-    new_bias = r.const(typed_like(wide.bias + other.bias, w), w.dtype, name=f"{w.name}.bias")
+    new_bias = r.const(typed_like(bias, w), w.dtype, name=f"{w.name}.bias")
     origin = conv.origin.made_by(r.pass_name)
     return r.op("conv", r[wide.x], new_weight, new_bias, origin=origin, name=node.output.name, **conv.attrs)

@@ -224,6 +224,21 @@ def attention_of_repeated_heads(s: Sketch) -> Value:
     return s.attention(s.x(2, 4, 5, 8), k, v, None, scale=0.5)
 
 
+def attention_in_windows(s: Sketch) -> Value:
+    """Two windows split off the batch under a second mask, as in shifted-window attention."""
+    q, k, v = (s.x(4, 3, 5, 8) for _ in range(3))
+    scores = s.add(s.matmul(s.mul(q, 0.3), s.transpose(k, perm=(0, 1, 3, 2))), s.x(1, 3, 5, 5))
+    windows = s.add(s.reshape(scores, shape=(2, 2, 3, 5, 5)), s.x(1, 2, 1, 5, 5))
+    return s.matmul(s.softmax(s.reshape(windows, shape=(4, 3, 5, 5)), axis=-1), v)
+
+
+def attention_scaled_key_one_repeat(s: Sketch) -> Value:
+    """Only the key is repeated: it stays so, and its scale moves to the attention."""
+    k = s.mul(_repeated(s, 2, (2, 4)), 0.5)
+    scores = s.matmul(s.x(2, 4, 5, 8), s.transpose(k, perm=(0, 1, 3, 2)))
+    return s.matmul(s.softmax(scores, axis=-1), s.x(2, 4, 7, 8))
+
+
 def attention_where(s: Sketch, hidden: float = -math.inf) -> Value:
     q, k, v = (s.x(2, 4, 5, 8) for _ in range(3))
     keep = s.const(np.tri(5, dtype=bool))
@@ -320,6 +335,12 @@ def repvgg_block(s: Sketch, groups: int = 1, stride: int = 1, other: int | None 
         return s.add(one, three)
     affine = s.add(s.mul(s.w(4, 1, 1), x), s.w(4, 1, 1))
     return s.add(s.add(one, three), affine)
+
+
+def difference_of_branches(s: Sketch, swapped: bool = False) -> Value:
+    x = s.x(1, 4, 6, 6)
+    conv, affine = s.conv(x, s.w(4, 4, 3, 3), s.w(4), **CONV), s.add(s.mul(x, s.w(4, 1, 1)), s.w(4, 1, 1))
+    return s.sub(affine, conv) if swapped else s.sub(conv, affine)
 
 
 def uneven_branches(s: Sketch) -> Value:

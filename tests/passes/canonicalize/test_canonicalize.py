@@ -102,6 +102,8 @@ MATCHES: list[tuple[type[Pass], Callable[..., Any], str]] = [
     (FuseAttention, partial(site.attention_steps, rank=3, mask=(5, 7)), "attention"),
     (FuseAttention, site.attention_where, "attention"),
     (FuseAttention, site.attention_of_repeated_heads, "attention"),
+    (FuseAttention, site.attention_in_windows, "add expand reshape attention"),
+    (FuseAttention, site.attention_scaled_key_one_repeat, "reshape expand reshape attention"),
     (FuseAttention, site.attention_turned_key, "transpose transpose attention"),
     (DropIdentities, site.no_ops, "relu"),
     (DropIdentities, site.movements, "transpose reshape slice add"),
@@ -114,6 +116,8 @@ MATCHES: list[tuple[type[Pass], Callable[..., Any], str]] = [
     (MergeParallelConvs, partial(site.repvgg_block, groups=2), "conv"),
     (MergeParallelConvs, partial(site.repvgg_block, stride=2), "conv"),
     (MergeParallelConvs, site.uneven_branches, "conv"),
+    (MergeParallelConvs, site.difference_of_branches, "conv"),
+    (MergeParallelConvs, partial(site.difference_of_branches, swapped=True), "conv"),
 ]
 
 # (pass, site, reason)
