@@ -8,7 +8,8 @@ from pathlib import Path
 
 from benchmarks.workloads import Sample, Workload
 
-OPSET = 21
+OPSET = 20
+"""From 21 on, NNCF notes an output type beside zero points of another type, and ONNX Runtime refuses the file."""
 
 
 def export_float(workload: Workload, folder: Path) -> Path:
