@@ -1,10 +1,11 @@
 """Choice of per-channel factors for one site, scored by cross-validation over calibration samples.
 
 Candidates are SmoothQuant's t_j = max|X_j|^a / max|W_j|^(1-a) over a grid of a (Xiao et al. 2023, eq. 4) and
-Outlier Suppression+'s shift z_j = (max_j + min_j) / 2 with scale max(1, |X_j - z_j| / threshold) over a grid of
-thresholds (Wei et al. 2023, section 4.2), each without and with range headroom. A candidate is computed on all
-samples but one fold and scored on that fold, with ranges widened by a headroom for what was not seen: factors scored on the data they were chosen from overfit outliers.
-The score is the error of the readers' outputs with activation and weights rounded, relative to their power.
+Outlier Suppression+'s scale max(1, |X_j - z_j| / threshold) over a grid of thresholds, after the shift
+z_j = (max_j + min_j) / 2 where the site takes one (Wei et al. 2023, section 4.2). A candidate is computed on all
+samples but one fold and scored on that fold, with ranges widened by a headroom for what was not seen: factors scored
+on the data they were chosen from overfit outliers. The score is the error of the readers' outputs with activation and
+weights rounded, relative to the power of each row.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import numpy as np
 import torch
 
 from .fold import Factors
-from .groups import VALUE, Site, tied_max, weights
+from .groups import Site, tied_max, weights
+from .site_rows import SampleRows
 
 MIN_FACTOR = 1e-5
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """How factors are computed from statistics: method ("identity", "smooth" or "shift") and its strength."""
+    """How factors are computed from statistics: method ("identity", "smooth" or "threshold") and its strength."""
 
     method: str
     strength: float = 0.0
@@ -39,10 +41,10 @@ class Choice:
     error_before: float
 
 
-def candidates(site: Site, alphas: Sequence[float], thresholds: Sequence[float]) -> list[Candidate]:
-    """The grid for a site, "identity" first; shifts only where the site takes them."""
-    grid = [Candidate("identity"), *(Candidate("smooth", a) for a in alphas)]
-    return grid + [Candidate("shift", t) for t in thresholds] if site.shift else grid
+def candidates(alphas: Sequence[float], thresholds: Sequence[float]) -> list[Candidate]:
+    """The grid, "identity" first."""
+    smooth = [Candidate("smooth", a) for a in alphas]
+    return [Candidate("identity"), *smooth, *(Candidate("threshold", t) for t in thresholds)]
 
 
 def compute_factors(site: Site, candidate: Candidate, low: np.ndarray, high: np.ndarray) -> Factors:
@@ -57,16 +59,16 @@ def compute_factors(site: Site, candidate: Candidate, low: np.ndarray, high: np.
         t = np.maximum(t, MIN_FACTOR)
         # The common factor is free: the activation's own scale absorbs it.
         t /= np.exp(np.mean(np.log(t)))
-        return Factors(tied_max(site, t) if site.fold == VALUE else t, np.zeros(width))
-    centre = (low + high) / 2
-    reach = (high - low) / 2
+        return Factors(tied_max(site, t), np.zeros(width))
+    centre = (low + high) / 2 if site.shift else np.zeros(width)
+    reach = np.maximum(high - centre, centre - low)
     threshold = max(float(candidate.strength * reach.max()), MIN_FACTOR)
-    return Factors(np.maximum(1.0, reach / threshold), centre)
+    return Factors(tied_max(site, np.maximum(1.0, reach / threshold)), centre)
 
 
 def choose_factors(
     site: Site,
-    samples: Sequence[np.ndarray],
+    samples: Sequence[SampleRows],
     grid: Sequence[Candidate],
     bits: int = 8,
     headroom: float = 1.15,
@@ -76,7 +78,7 @@ def choose_factors(
 
     Args:
         site: the tensor and its readers.
-        samples: rows [n_i, K] of x, one array per calibration sample.
+        samples: rows of x by calibration sample, as `site_rows.collect_rows` gives them.
         grid: candidates, "identity" first: its error is `error_before`.
         bits: of activation and weights.
         headroom: factor on the range of the activation, as calibration may leave it.
@@ -91,10 +93,10 @@ def choose_factors(
     splits = [len(w) for w in weights(site)]
     errors = np.zeros(len(grid))
     for held, part in enumerate(parts):
-        low, high = _extrema([p for i, p in enumerate(parts) if i != held])
-        test = torch.from_numpy(part)
+        low, high = _extrema([s for i, p in enumerate(parts) for s in p if i != held])
+        test = torch.from_numpy(np.concatenate([sample.rows for sample in part]))
         exact = test @ rows.T
-        power = torch.stack([(y**2).sum() for y in exact.split(splits, 1)]).clamp_min(1e-12)
+        power = _row_power(exact, splits)
         for index, candidate in enumerate(grid):
             f = compute_factors(site, candidate, low, high)
             t, z = torch.from_numpy(f.t.astype(np.float32)), torch.from_numpy(f.z.astype(np.float32))
@@ -102,26 +104,34 @@ def choose_factors(
             x = _round_tensor((test - z) / t, *bounds, bits)
             offset = torch.from_numpy((matrix @ f.z).astype(np.float32))
             wrong = x @ _round_rows(rows * t, bits).T + offset - exact
-            noise = torch.stack([(e**2).sum() for e in wrong.split(splits, 1)])
-            errors[index] += float((noise / power).mean()) / len(parts)
+            errors[index] += float((_row_power(wrong, splits) / power.clamp_min(1e-12)).mean()) / len(parts)
     best = int(errors.argmin())
-    factors = compute_factors(site, grid[best], *_extrema(parts))
+    factors = compute_factors(site, grid[best], *_extrema(samples))
     return Choice(grid[best], factors, float(errors[best]), float(errors[0]))
 
 
-def _extrema(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    low, high = np.min([p.min(0) for p in parts], 0), np.max([p.max(0) for p in parts], 0)
+def _row_power(y: torch.Tensor, splits: list[int]) -> torch.Tensor:
+    """Power [readers, n] of each row at each reader.
+
+    Errors count relative to their own row: a few massive tokens would otherwise decide alone, and the next norm
+    divides every token by its own size.
+    """
+    return torch.stack([(part**2).sum(1) for part in y.split(splits, 1)])
+
+
+def _extrema(samples: Sequence[SampleRows]) -> tuple[np.ndarray, np.ndarray]:
+    low, high = np.min([s.low for s in samples], 0), np.max([s.high for s in samples], 0)
     return low.astype(np.float64), high.astype(np.float64)
 
 
-def _split(samples: Sequence[np.ndarray], folds: int) -> list[np.ndarray]:
-    kept = [s for s in samples if len(s)]
-    if not kept:
+def _split(samples: Sequence[SampleRows], folds: int) -> list[list[SampleRows]]:
+    if not samples:
         raise ValueError("no calibration rows")
-    if len(kept) < folds:
-        rows = np.concatenate(kept)
-        kept = [rows[i::folds] for i in range(folds)] if len(rows) >= folds else [rows] * folds
-    return [np.concatenate(kept[i::folds]) for i in range(folds)]
+    if len(samples) < folds:
+        rows = np.concatenate([s.rows for s in samples])
+        halves = [rows[i::folds] for i in range(folds)] if len(rows) >= folds else [rows] * folds
+        return [[SampleRows.of(half)] for half in halves]
+    return [list(samples[i::folds]) for i in range(folds)]
 
 
 def _round_tensor(x: torch.Tensor, low: float, high: float, bits: int) -> torch.Tensor:

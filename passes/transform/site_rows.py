@@ -13,12 +13,26 @@ from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import Graph, Value
 
 
+@dataclass(frozen=True)
+class SampleRows:
+    """Some rows [n, K] of one sample, and the extrema [K] over all of its rows."""
+
+    rows: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @staticmethod
+    def of(rows: np.ndarray) -> SampleRows:
+        """All rows of a sample."""
+        return SampleRows(rows, rows.min(0), rows.max(0))
+
+
 @dataclass
 class KeptRows(Observer):
-    """Up to `per_sample` evenly spaced rows [n, K] of each sample; padding left out."""
+    """Up to `per_sample` evenly spaced rows of each sample; padding left out."""
 
     per_sample: int
-    rows: list[np.ndarray] = field(default_factory=list, init=False, compare=False)
+    samples: list[SampleRows] = field(default_factory=list, init=False, compare=False)
 
     def _update(self, observation: Observation) -> None:
         observation.bounds()  # refuses NaN and Inf
@@ -26,16 +40,17 @@ class KeptRows(Observer):
             flat = part.reshape(-1, part.shape[-1])
             if len(flat):
                 index = torch.linspace(0, len(flat) - 1, min(self.per_sample, len(flat))).round().long()
-                self.rows.append(flat[index.unique()].cpu().numpy().copy())
+                low, high = flat.amin(0).cpu().numpy(), flat.amax(0).cpu().numpy()
+                self.samples.append(SampleRows(flat[index.unique()].cpu().numpy().copy(), low, high))
 
     def _merge(self, other: KeptRows) -> None:
-        self.rows += other.rows
+        self.samples += other.samples
 
 
 def collect_rows(
     graph: Graph, values: Sequence[Value], samples: Samples, limit: int
-) -> dict[Value, list[np.ndarray]]:
-    """Rows of each value, one array per sample, at most about `limit` rows per value in all.
+) -> dict[Value, list[SampleRows]]:
+    """Rows of each value by sample, at most about `limit` rows per value in all.
 
     One run over the samples, of which at most `limit` (evenly spaced) are used.
     """
@@ -46,4 +61,4 @@ def collect_rows(
     per_sample = max(1, limit // len(samples))
     requests = {v: [KeptRows(per_sample)] for v in values}
     collect(graph, samples, requests, TorchExecutor(graph))
-    return {v: kept[0].rows for v, kept in requests.items()}
+    return {v: kept[0].samples for v, kept in requests.items()}

@@ -34,7 +34,7 @@ class SmoothConfig(PassConfig):
     """
 
     alphas: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    thresholds: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1)
+    thresholds: tuple[float, ...] = (1.0, 0.6, 0.4, 0.25, 0.15, 0.1, 0.06, 0.04)
     headroom: float = Field(1.15, ge=1)
     multiply: bool = True
     min_gain_db: float = Field(0.5, ge=0, json_schema_extra={"search": [0.2, 0.5, 1.0]})
@@ -77,7 +77,7 @@ class SmoothActivations(Pass):
         chosen: dict[Site, Choice] = {}
         for done, site in enumerate(wanted):
             context.progress(self.name, done, len(wanted))
-            grid = candidates(site, self.config.alphas, self.config.thresholds)
+            grid = candidates(self.config.alphas, self.config.thresholds)
             choice = choose_factors(site, rows.pop(site.value), grid, self.config.bits, self.config.headroom)
             gain = float(10 * np.log10(max(choice.error_before, 1e-30) / max(choice.error, 1e-30)))
             how = f"{choice.candidate.method} {choice.candidate.strength}"

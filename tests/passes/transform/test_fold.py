@@ -7,6 +7,7 @@ import pytest
 from qcompiler.passes.transform.choose_factors import Candidate, candidates, choose_factors, compute_factors
 from qcompiler.passes.transform.fold import Factors, apply_factors
 from qcompiler.passes.transform.groups import FORK, MULTIPLY, NORM, UP, VALUE, Site, find_sites
+from qcompiler.passes.transform.site_rows import SampleRows
 
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, GraphBuilder, verify_graph
@@ -154,21 +155,21 @@ def test_smoothquant_balances_activation_and_weight() -> None:
 def test_shift_makes_channels_symmetric() -> None:
     site = find_sites(block())[0][0]
     low, high = rng(1).uniform(-5, 0, 16), rng(2).uniform(1, 9, 16)
-    f = compute_factors(site, Candidate("shift", 0.5), low, high)
+    f = compute_factors(site, Candidate("threshold", 0.5), low, high)
     np.testing.assert_allclose((low - f.z) + (high - f.z), 0, atol=1e-12)
     assert (f.t >= 1).all()
 
 
 def test_outlier_channels_gain_and_clean_data_gains_little() -> None:
     site = find_sites(block())[0][0]
-    grid = candidates(site, (0.5, 0.7, 0.9), (0.5, 0.2))
+    grid = candidates((0.5, 0.7, 0.9), (0.5, 0.2))
     outliers = np.ones(16, np.float32)
     outliers[3] = 60
-    rows = [f32(64, 16, seed=i) * outliers for i in range(8)]
+    rows = [SampleRows.of(f32(64, 16, seed=i) * outliers) for i in range(8)]
     choice = choose_factors(site, rows, grid)
     assert choice.candidate.method != "identity"
     assert choice.error < choice.error_before / 2
-    clean = choose_factors(site, [f32(64, 16, seed=i) for i in range(8)], grid)
+    clean = choose_factors(site, [SampleRows.of(f32(64, 16, seed=i)) for i in range(8)], grid)
     assert clean.error > clean.error_before / 1.5
 
 
@@ -178,7 +179,7 @@ def test_scores_come_from_held_out_samples() -> None:
     rows = [f32(32, 16, seed=i) for i in range(2)]
     rows[0][:, 5] *= 100
     grid = [Candidate("identity"), Candidate("smooth", 0.9)]
-    choice = choose_factors(site, rows, grid)
+    choice = choose_factors(site, [SampleRows.of(r) for r in rows], grid)
     # Factors computed from sample 1 cannot know channel 5 of sample 0: its range saturates there.
     assert choice.error > 0.01
 
@@ -186,4 +187,4 @@ def test_scores_come_from_held_out_samples() -> None:
 def test_no_rows_is_an_error() -> None:
     site = find_sites(block())[0][0]
     with pytest.raises(ValueError, match="no calibration rows"):
-        choose_factors(site, [np.zeros((0, 16), np.float32)], [Candidate("identity")])
+        choose_factors(site, [], [Candidate("identity")])
