@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from qcompiler.errors import UsageError, did_you_mean
+from qcompiler.errors import UnsupportedError, UsageError, did_you_mean
 from qcompiler.validation import explain
 
 if TYPE_CHECKING:
@@ -35,7 +35,26 @@ def pass_configs(recipe: Recipe, target: Target) -> dict[str, Any]:
             configs[name] = None
         elif given:
             configs[name] = _changed(recipe, steps.get(name), name, given)
+    _check_methods(recipe, set(steps), target)
     return configs
+
+
+def _check_methods(recipe: Recipe, steps: set[str], target: Target) -> None:
+    """A method that the recipe asks for by name must have its step, or it would silently not be done."""
+    asked = {f"rounding: {s.rounding}": f"round_{s.rounding}" for s in (recipe, *recipe.rules) if s.rounding}
+    asked = {field: step for field, step in asked.items() if step != "round_auto"}
+    switches = {
+        "bias_correction": "correct_bias",
+        "equalize": "equalize_layers",
+        "smooth": "smooth_activations",
+    }
+    asked |= {f"{field}: true": step for field, step in switches.items() if getattr(recipe, field) is True}
+    for field, step in asked.items():
+        if step not in steps:
+            raise UnsupportedError(
+                f"recipe {recipe.name!r} asks for `{field}`, and the pipeline of target {target.name} has no step "
+                f"{step}"
+            )
 
 
 def recipe_configs(recipe: Recipe) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""From recipe fields to configured steps."""
+
+from __future__ import annotations
+
+import pytest
+from qcompiler.targets import get_target, known_targets
+
+from qcompiler.compilation import build_passes
+from qcompiler.errors import UnsupportedError, UsageError
+from qcompiler.pipeline_config import pass_configs
+from qcompiler.recipe import load_recipe
+
+
+def steps(**changes):
+    return {
+        p.name: p
+        for p in build_passes(load_recipe({"base": "w8a8", **changes}), get_target("onnxruntime-cpu"))
+    }
+
+
+@pytest.mark.parametrize("target", known_targets())
+@pytest.mark.parametrize("recipe", ["w8a8", "w8a8-dynamic"])
+def test_shipped_recipes_give_a_pipeline_for_every_target(target, recipe):
+    names = [p.name for p in build_passes(load_recipe(recipe), get_target(target))]
+    assert names.index("assign_precision") < names.index("lower_to_quantized")
+
+
+def test_switches_of_the_recipe_remove_steps():
+    assert "correct_bias" in steps()
+    assert "correct_bias" not in steps(bias_correction=False)
+    assert "smooth_activations" not in steps(smooth=False)
+    assert "round_nearest" not in steps(passes={"round_nearest": {"enabled": False}})
+
+
+def test_fields_of_a_step_are_set_and_validated():
+    assert steps(passes={"correct_bias": {"samples": 7}})["correct_bias"].config.samples == 7
+    with pytest.raises(
+        UsageError, match="passes.correct_bias: sample: unknown field. Did you mean 'samples'?"
+    ):
+        steps(passes={"correct_bias": {"sample": 7}})
+    with pytest.raises(UsageError, match="greater than or equal to 1"):
+        steps(passes={"correct_bias": {"samples": 0}})
+    with pytest.raises(UsageError, match="Did you mean 'correct_bias'?"):
+        steps(passes={"corect_bias": {"samples": 7}})
+
+
+def test_a_method_without_its_step_is_refused_rather_than_skipped():
+    """A target whose pipeline lacks the steps that a recipe names."""
+
+    class Bare:
+        name = "bare"
+
+        def pipeline(self, configs):
+            return []
+
+    for changes in ({"rules": [{"match": "*", "rounding": "hessian"}]}, {"bias_correction": True}):
+        recipe = load_recipe({"base": "w8a8", "bias_correction": False, "rounding": "auto", **changes})
+        with pytest.raises(UnsupportedError, match="target bare has no step (round_hessian|correct_bias)"):
+            pass_configs(recipe, Bare())
