@@ -86,7 +86,7 @@ def export_module(
         try:
             program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
         except Exception as error:
-            raise _explain(error, model) from error
+            raise _explain(error, model, args, kwargs) from error
     names = {place: wish for place, wish in wishes.items() if wish}
     exported = Exported(program, name or type(model).__name__, names)
     _check_dynamic(exported)
@@ -129,7 +129,7 @@ def _dynamic(
     if dynamic_shapes is None:
         return None, {}
     bound = inspect.signature(model.forward).bind(*args, **kwargs)
-    arguments = _arguments(model, bound)
+    arguments = _arguments(bound, kwargs)
     by_name = _by_name(arguments, dynamic_shapes)
     wishes: DimNames = {}
     shapes: dict[str, Any] = {}
@@ -146,24 +146,22 @@ def _dynamic(
                     forms[i][axis] = torch.export.Dim.AUTO if isinstance(dim, str) else dim
             position += isinstance(leaf, torch.Tensor)
         shapes[argument] = pytree.tree_unflatten(forms, spec) if leaves else None
-    return _regroup(model, bound, shapes), wishes
+    return _regroup(bound, shapes), wishes
 
 
-def _arguments(model: torch.nn.Module, bound: inspect.BoundArguments) -> dict[str, Any]:
-    """Arguments by name in the order of the call; `*args` by index, `**kwargs` by their names."""
+def _arguments(bound: inspect.BoundArguments, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by name in the program's order: positional ones, then keyword ones as given; `*args` by index."""
     flat: dict[str, Any] = {}
     for name, value in bound.arguments.items():
         kind = bound.signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_KEYWORD:
-            flat.update(value)
-        elif kind is inspect.Parameter.VAR_POSITIONAL:
+        if kind is inspect.Parameter.VAR_POSITIONAL:
             flat.update({f"{name}[{i}]": v for i, v in enumerate(value)})
-        else:
+        elif kind is not inspect.Parameter.VAR_KEYWORD and name not in kwargs:
             flat[name] = value
-    return flat
+    return {**flat, **kwargs}
 
 
-def _regroup(model: torch.nn.Module, bound: inspect.BoundArguments, shapes: dict[str, Any]) -> Any:
+def _regroup(bound: inspect.BoundArguments, shapes: dict[str, Any]) -> Any:
     """Back into the nesting of the signature, as torch.export wants it."""
     grouped: dict[str, Any] = {}
     for name, value in bound.arguments.items():
@@ -271,7 +269,7 @@ def _check_dynamic(exported: Exported) -> None:
     tensors = [n for n in users if isinstance(n.meta.get("val"), torch.Tensor)]
     for (position, axis), name in exported.dim_names.items():
         size = tensors[position].meta["val"].shape[axis]
-        if isinstance(size, int):
+        if isinstance(size, int) or size.node.expr.is_Integer:
             raise UsageError(
                 f"axis {axis} of input {tensors[position].target!r} is declared dynamic ({name!r}), but the model fixes"
                 f" it to {size}; leave it out of dynamic_shapes, or change the code that fixes it"
@@ -304,21 +302,17 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _explain(error: Exception, model: torch.nn.Module) -> Exception:
-    """torch.export's failures in our classes: constraints are usage, untraceable code is unsupported."""
+def _explain(error: Exception, model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Exception:
+    """torch.export's failures in our classes: broken constraints and inputs are usage, untraceable code is not."""
     text = str(error).strip()
     first = " ".join(text.split("\n\n")[0].split())[:600]
-    if "constraints" in text.lower() and ("Suggested fixes" in text or "Constraints violated" in text):
-        advice = text[text.find("Suggested fixes") :] if "Suggested fixes" in text else ""
-        return UsageError(
-            f"dynamic_shapes do not hold for {type(model).__name__}: {first} {' '.join(advice.split())[:400]}"
-        )
-    kind = type(error).__name__
-    if isinstance(error, (RuntimeError, ValueError, IndexError, TypeError)) and not _from_torch_export(error):
-        return UsageError(f"{type(model).__name__} fails on the example inputs ({kind}): {first}")
-    return UnsupportedError(f"torch.export cannot trace {type(model).__name__} ({kind}): {first}")
-
-
-def _from_torch_export(error: Exception) -> bool:
-    module = type(error).__module__
-    return module.startswith(("torch._dynamo", "torch.fx", "torch._export", "torch.export"))
+    name = type(model).__name__
+    if "Constraints violated" in text or "Suggested fixes" in text and "dynamic" in text:
+        advice = " ".join(text[text.find("Suggested fixes") :].split())[:400] if "Suggested fixes" in text else ""
+        return UsageError(f"dynamic_shapes do not hold for {name}: {first} {advice}".strip())
+    try:
+        model(*args, **kwargs)
+    except Exception as own:
+        reason = " ".join(str(own).split())[:400]
+        return UsageError(f"{name} itself fails on the example inputs: {type(own).__name__}: {reason}")
+    return UnsupportedError(f"torch.export cannot trace {name} ({type(error).__name__}): {first}")

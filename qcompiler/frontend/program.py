@@ -35,7 +35,7 @@ def to_graph(exported: Exported) -> Graph:
     program = functionalize_if_needed(program)
     program = decompose_unknown(program)
     names = name_symbols(program, exported.dim_names)
-    dims = DimTranslator(names)
+    dims = DimTranslator(names, program.range_constraints)
     builder = GraphBuilder(exported.name)
     converter = Converter(builder, dims)
     arguments = list(_inputs(program, builder, dims))

@@ -16,10 +16,12 @@ class DimTranslator:
 
     Attributes:
         names: torch's symbol name (`s31`) -> the graph's (`batch`), for every symbol that an input's shape binds.
+        ranges: torch's symbol -> torch's ValueRanges; settle `Max(0, 64 - seq)` where seq is at most 64.
     """
 
-    def __init__(self, names: Mapping[str, str]) -> None:
+    def __init__(self, names: Mapping[str, str], ranges: Mapping[Any, Any] | None = None) -> None:
         self.names = names
+        self._ranges = dict(ranges or {})
         self._cache: dict[Any, Dim] = {}
 
     def dim(self, size: Any) -> Dim:
@@ -60,7 +62,8 @@ class DimTranslator:
         if name in ("Mod", "PythonMod"):
             return sympy.Mod(*args)
         if name in ("Max", "Min"):
-            return getattr(sympy, name)(*args)
+            kept = self._extremes(expr.args, name == "Max")
+            return getattr(sympy, name)(*(args[i] for i in kept))
         if name in ("CeilToInt", "ceiling", "CeilDiv"):
             return sympy.ceiling(args[0] if len(args) == 1 else sympy.sympify(args[0]) / args[1])
         if name in ("FloorToInt", "TruncToInt", "floor"):  # sizes are positive: truncation is floor
@@ -70,3 +73,18 @@ class DimTranslator:
         if name == "ToFloat":
             return args[0]
         raise UnsupportedError(f"a size is computed as {expr}; sizes may use + - * // % min max")
+
+    def _extremes(self, operands: Any, largest: bool) -> list[int]:
+        """Operands of Max (or Min) that no other operand always beats."""
+        from torch.utils._sympy.value_ranges import bound_sympy
+
+        def beats(i: int, j: int) -> bool:
+            difference = operands[i] - operands[j] if largest else operands[j] - operands[i]
+            known = all(symbol in self._ranges for symbol in difference.free_symbols)
+            return known and bool(bound_sympy(difference, self._ranges).lower >= 0)
+
+        kept = list(range(len(operands)))
+        for j in range(len(operands)):
+            if any(i != j and beats(i, j) for i in kept):
+                kept.remove(j)
+        return kept

@@ -134,6 +134,7 @@ REDUCTIONS: list[Callable[[torch.Tensor], Any]] = [
     lambda t: torch.sort(t, dim=1, descending=True),
     lambda t: t.argsort(-1),
     lambda t: (t > 0).float().mean(),
+    lambda t: (t.diff(), t.diff(n=2, dim=1), t.diff(prepend=t[..., :1]), (t > 0).diff()),
 ]
 SHAPES: list[Callable[[torch.Tensor], Any]] = [
     lambda t: (t.view(6, 4), t.reshape(-1), t.flatten(1), t.unflatten(2, (2, 2)), t.unsqueeze(1).squeeze(1)),
@@ -308,6 +309,27 @@ def test_matrix(index: int) -> None:
 def test_layer(index: int) -> None:
     module, shape = LAYERS[index]
     check(module, (x(*shape),))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        torch.nn.LSTM(4, 5, num_layers=2, bidirectional=True, batch_first=True),
+        torch.nn.GRU(4, 5, num_layers=2, bias=False),
+        torch.nn.RNN(4, 5, bidirectional=True),
+        torch.nn.RNN(4, 5, nonlinearity="relu", batch_first=True),
+    ],
+    ids=repr,
+)
+def test_recurrent(layer: torch.nn.Module) -> None:
+    check(layer, (A,))
+    state = x(4 if layer.bidirectional and layer.num_layers == 2 else layer.num_layers * (1 + layer.bidirectional), A.shape[0 if layer.batch_first else 1], 5)
+    check(layer, (A, (state, state + 1) if isinstance(layer, torch.nn.LSTM) else state))
+
+
+def test_weight_norm() -> None:
+    check(torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(3, 4, 3), dim=2), (x(2, 3, 8),))
+    check(torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(4, 4)), (A,))
 
 
 def attention(**options: Any) -> Fn:

@@ -37,8 +37,8 @@ TIMM: dict[str, tuple[int, dict[str, Any]]] = {
     "mnasnet_small": (64, {}),
     "resnext26ts": (64, {}),
     "seresnet18": (64, {}),
-    "botnet26t_256": (64, {}),
-    "halonet26t": (64, {}),
+    "botnet26t_256": (256, {}),
+    "halonet26t": (256, {}),
     "maxvit_nano_rw_256": (64, {"img_size": 64}),
     "xcit_nano_12_p16_224": (64, {"img_size": 64, "depth": 2}),
     "cait_xxs24_224": (64, {"img_size": 64, "depth": 2}),
@@ -47,7 +47,6 @@ TIMM: dict[str, tuple[int, dict[str, Any]]] = {
     "vit_small_patch14_dinov2": (56, {"img_size": 56, "depth": 2}),
     "swinv2_tiny_window8_256": (64, {"img_size": 64, "depths": (2, 2)}),
     "poolformer_s12": (64, {}),
-    "metaformer_ppff": (64, {}),
     "caformer_s18": (64, {}),
     "efficientformer_l1": (224, {}),
     "efficientformerv2_s0": (224, {}),
@@ -64,7 +63,6 @@ TIMM: dict[str, tuple[int, dict[str, Any]]] = {
     "xception41": (64, {}),
     "nfnet_l0": (64, {}),
     "res2net50_26w_4s": (64, {}),
-    "sknet": (64, {}),
     "skresnet18": (64, {}),
     "volo_d1_224": (64, {"img_size": 64}),
     "crossvit_9_240": (240, {}),
@@ -84,10 +82,7 @@ TIMM: dict[str, tuple[int, dict[str, Any]]] = {
     "davit_tiny": (64, {"depths": (1, 1, 1, 1)}),
     "mvitv2_tiny": (224, {}),
     "naflexvit_base_patch16_gap": (64, {}),
-    "sequencer2d_s": (224, {}),
 }
-for _gone in ("metaformer_ppff", "sknet"):
-    del TIMM[_gone]
 
 
 def _seq2seq(batch: int, length: int) -> dict[str, torch.Tensor]:

@@ -19,16 +19,33 @@ from . import (
     linear,
     norm,
     pool,
+    recurrent,
     reduce,
     scatter,
     shape_ops,
     trigonometry,
 )
 
+_FAMILIES = (
+    elementwise,
+    activation,
+    trigonometry,
+    shape_ops,
+    create,
+    index,
+    scatter,
+    reduce,
+    linear,
+    recurrent,
+    einsum,
+    norm,
+    pool,
+)
+
 CONVERTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         name: convert
-        for family in (elementwise, activation, trigonometry, shape_ops, create, index, scatter, reduce, linear, einsum, norm, pool)
+        for family in _FAMILIES
         for name, convert in family.CONVERTERS.items()
     }
 )

@@ -118,6 +118,13 @@ def instance_norm(
     return c.op("group_norm", x, weight, bias, groups=x.shape[1], eps=eps)
 
 
+def weight_norm(c: Context, v: Value, g: Value, dim: int = 0) -> Value:
+    """G v / |v|, the norm taken over all axes but `dim` (Salimans & Kingma 2016, equation 2)."""
+    axes = [a for a in range(len(v.shape)) if a != dim % len(v.shape)]
+    length = c.op("sqrt", c.op("reduce_sum", c.op("mul", v, v), axes=axes, keepdims=True))
+    return c.op("mul", v, c.op("div", g, length))
+
+
 def softmax(op: str) -> Converter:
     """Softmax or its logarithm, in the result's dtype."""
     return lambda c, x, dim, *_, **__: c.op(op, c.cast(x, c.dtype), axis=dim % max(len(x.shape), 1))
@@ -139,5 +146,6 @@ CONVERTERS: dict[str, Converter] = {
     "aten.instance_norm.default": instance_norm,
     **{f"aten.{name}": softmax("softmax") for name in ("softmax.int", "_softmax.default", "_safe_softmax.default")},
     **{f"aten.{name}": softmax("log_softmax") for name in ("log_softmax.int", "_log_softmax.default")},
+    "aten._weight_norm.default": weight_norm,
     "aten.softmin.int": softmin,
 }

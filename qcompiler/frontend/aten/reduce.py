@@ -144,6 +144,21 @@ def cumsum(c: Context, x: Value, dim: int, *, dtype: Any = None) -> Value:
     return c.op("cumsum", x, axis=dim % len(x.shape)) if x.shape else x
 
 
+def diff(
+    c: Context, x: Value, n: int = 1, dim: int = -1, prepend: Value | None = None, append: Value | None = None
+) -> Value:
+    """Differences of neighbours along an axis, n times."""
+    axis = dim % len(x.shape)
+    parts = [p for p in (prepend, x, append) if p is not None]
+    x = c.op("concat", *parts, axis=axis) if len(parts) > 1 else x
+    for _ in range(n):
+        size = x.shape[axis]
+        later, earlier = c.slice(x, axis, 1, size), c.slice(x, axis, 0, size - 1)
+        boolean = x.dtype is DType.bool
+        x = c.op("logical_xor" if boolean else "sub", later, earlier)
+    return x
+
+
 def count_nonzero(c: Context, x: Value, dim: Any = None) -> Value:
     """How many elements are not 0."""
     return c.op("reduce_sum", c.cast(truth(c, x), DType.int64), axes=axes_of(dim, len(x.shape)))
@@ -200,6 +215,7 @@ CONVERTERS: dict[str, Converter] = {
     "aten.logsumexp.default": logsumexp,
     "aten.cumsum.default": cumsum,
     **{f"aten.count_nonzero.{o}": count_nonzero for o in ("default", "dim_IntList")},
+    "aten.diff.default": diff,
     "aten.topk.default": topk,
     "aten.sort.default": sort,
     "aten.sort.stable": stable_sort,
