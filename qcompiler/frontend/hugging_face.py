@@ -74,7 +74,7 @@ def load_directory(path: Path) -> torch.nn.Module:
             )
         else:
             raise UnsupportedError(f"{path}: transformers {transformers.__version__}: {error}") from error
-    except (OSError, KeyError, RuntimeError) as error:
+    except Exception as error:  # from safetensors, torch or transformers, each with classes of its own
         raise UsageError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     finally:
         if before is None:

@@ -85,6 +85,14 @@ def eye(c: Context, *_: Any, **__: Any) -> Value:
     return c.cast(c.op("equal", i, c.op("arange", stop=columns)), c.dtype)
 
 
+def fill_diagonal(c: Context, x: Value, value: Operand, wrap: bool = False) -> Value:
+    """A matrix with a number on its diagonal."""
+    if len(x.shape) != 2 or wrap:
+        raise Refusal("fill_diagonal is in the graph for matrices, without wrap")
+    rows = c.reshape(c.op("arange", stop=x.shape[0]), (x.shape[0], 1))
+    return c.op("where", c.op("equal", rows, c.op("arange", stop=x.shape[1])), c.tensor(value, x.dtype), x)
+
+
 def tri_indices(upper: bool) -> Converter:
     """Row and column numbers of a triangle."""
 
@@ -135,6 +143,7 @@ CONVERTERS: dict[str, Converter] = {
     **{f"aten.arange.{o}": arange for o in ("default", "start", "start_step")},
     "aten.linspace.default": linspace,
     **{f"aten.eye.{o}": eye for o in ("default", "m")},
+    "aten.fill_diagonal.default": fill_diagonal,
     "aten.tril_indices.default": tri_indices(False),
     "aten.triu_indices.default": tri_indices(True),
     "aten.one_hot.default": one_hot,
