@@ -45,11 +45,13 @@ class EmittedModel:
         proto: the model, weights inside.
         rows: kernel of every node.
         tensors: tensor name of every value that exists in the model.
+        sources: node of the graph that each ONNX node came from, by ONNX node name.
     """
 
     proto: onnx.ModelProto
     rows: tuple[KernelChoice, ...]
     tensors: Mapping[Value, str]
+    sources: Mapping[str, Node]
 
 
 def emit_model(graph: Graph, style: Style, metadata: Mapping[str, str] | None = None) -> EmittedModel:
@@ -81,7 +83,7 @@ def emit_model(graph: Graph, style: Style, metadata: Mapping[str, str] | None = 
             emitter.names[value] = name
     emitter.current = None
     outputs = _name_outputs(emitter)
-    return EmittedModel(_model(emitter, outputs, metadata or {}), tuple(emitter.rows), dict(emitter.names))
+    return EmittedModel(_model(emitter, outputs, metadata or {}), tuple(emitter.rows), dict(emitter.names), dict(emitter.sources))
 
 
 def _emit_node(e: Emitter, node: Node, quantized: Mapping[str, Rule]) -> str | tuple[str, ...]:

@@ -73,6 +73,7 @@ class Emitter:
         self.mask_cache: dict[Any, tuple[str | None, str | None]] = {}
         self.names: dict[Value, str] = {v: v.name for v in graph.inputs}
         self.current: Node | None = None
+        self.sources: dict[str, Node] = {}  # ONNX node name -> node of the graph it came from
         self._taken = {*self.names.values(), *graph.output_names}
         self._next_node: dict[str, int] = {}
         self.dims = DimEmitter(self)
@@ -133,6 +134,8 @@ class Emitter:
         self._next_node[hint] = number + 1
         node_name = f"{hint}_{number}"
         outputs = [self.unique(node_name if count == 1 else f"{node_name}:{i}") for i in range(count)]
+        if self.current is not None:
+            self.sources[node_name] = self.current
         present = {k: v for k, v in attrs.items() if v is not None}
         self.nodes.append(helper.make_node(op_type, operands, outputs, name=node_name, domain=domain, **present))
         return outputs[0] if count == 1 else tuple(outputs)

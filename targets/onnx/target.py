@@ -35,6 +35,11 @@ class OnnxTarget(Target):
         """Forms for the emitter."""
         return Style(self.runtime_kernels, False, "int16_pair_products" in self.capabilities)
 
+    @property
+    def baseline_style(self) -> Style:
+        """Forms of the float baseline."""
+        return BASELINE
+
     def pipeline(self, configs: Mapping[str, Any]) -> list[Any]:
         from .pipeline import build_pipeline
 

@@ -1,0 +1,295 @@
+"""Put layers back to float where integers do not pay on this machine, decided by measurement.
+
+1. The plan is lowered with stand-in ranges and weights (time does not depend on the numbers) and profiled beside
+   the float model, run by run in turns.
+2. A minimum cut over the per-layer times and the costs of conversion proposes the layers to put back.
+3. The proposal is timed against the all-integer form and the float model. It is taken if it is faster by a margin.
+   If even the best form is slower than float, nothing pays, and everything goes back.
+
+The decision and its figures go to `context.decisions`; a lock replays it without measuring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from qcompiler.executors.reference import bind_inputs
+from qcompiler.ir import DType, Graph, Node, QuantParams
+from qcompiler.ir.dims import evaluate, product
+from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
+from qcompiler.passes.quantize.assign_precision import PLAN, AssignConfig, AssignPrecision
+from qcompiler.passes.quantize.lower_to_quantized import LowerToQuantized
+from qcompiler.passes.quantize.plan import FLOAT, QuantPlan, WeightCodes
+from qcompiler.recipe import Recipe, Rule
+
+from ..saturation import pair_safe_scale
+from .emit import EmittedModel, emit_model
+from .isa import host_isa
+from .profile import Profile, Profiler
+from .region_choice import Layer, cheapest_real
+from .runtime import OnnxSession, measure_sessions
+
+LAYERS = ("conv", "linear", "matmul")
+# Convolutions compute channels-last on codes and in blocks of channels on real numbers: a value that crosses from one
+# to the other changes layout as well (Transpose, Reorder). Both together take this many times the conversion alone
+# (0.2 ns and 1.2 ns per element on Zen 3). Elementwise ops take any layout.
+LAYOUT_FACTOR = 7.0
+# Stands for all that is computed on real numbers anyway; module paths are strings.
+REAL_REST = ("real",)
+
+
+class NeverSlowerConfig(PassConfig):
+    """How to decide.
+
+    rounds: profiled runs of each form. seconds: of each comparison. margin: a proposal must be faster than
+    all-integer by this share.
+    """
+
+    rounds: int = Field(12, ge=3)
+    seconds: float = Field(1.5, gt=0)
+    margin: float = Field(0.02, ge=0)
+
+
+class NeverSlower(Pass):
+    """Replaces the plan by one in which layers that do not pay are FLOAT."""
+
+    name = "never_slower"
+    kind = Kind.EXACT
+    must_follow = ("assign_precision",)
+
+    def __init__(self, config: NeverSlowerConfig | None = None, recipe: Recipe | None = None) -> None:
+        self.config = config or NeverSlowerConfig()
+        self.recipe = recipe or Recipe()
+
+    def run(self, graph: Graph, context: Context) -> Result:
+        """Decide, or replay the decision of a lock."""
+        decision = (context.locked or {}).get(self.name)
+        if context.locked is None:
+            why = _why_unmeasurable(context)
+            if why:
+                return Result(graph, False, (Note("whole model", False, why),))
+            decision = _Trial(graph, context, self.config, self.recipe).decide()
+        if decision is None:
+            return Result(graph, False, (Note("whole model", False, "the lock holds no decision: nothing is put back"),))
+        context.decisions[self.name] = decision
+        modules = [row["module"] for row in decision["float"]]
+        if modules:
+            put_back(graph, context, self.recipe, decision)
+        return Result(graph, False, tuple(_notes(decision)))
+
+
+def _why_unmeasurable(context: Context) -> str:
+    target = context.target
+    if not target.can("measurable"):
+        return "not measured: the target cannot be timed here"
+    if target.isa is not None and target.isa != host_isa():
+        return f"not measured: compiled for {target.isa}, this machine is {host_isa()}"
+    if context.samples is None or len(context.samples) == 0:
+        return "not measured: no sample to run"
+    return ""
+
+
+def put_back(graph: Graph, context: Context, recipe: Recipe, decision: dict[str, Any]) -> None:
+    """Assign again with the layers of a decision kept real."""
+    rows = {row["module"]: row for row in decision["float"]}
+    rules = (*recipe.rules, *(Rule(match=_literal(m), ops=LAYERS, scheme="float") for m in rows))
+    changed = recipe.model_copy(update={"rules": rules})
+    before: QuantPlan = context.tables[PLAN]
+    AssignPrecision(AssignConfig(recipe=changed)).run(graph, context)
+    plan: QuantPlan = context.tables[PLAN]
+    for node, node_plan in plan.nodes.items():
+        row = rows.get(node.origin.module)
+        if row is not None and node_plan.scheme == FLOAT and before.nodes[node].scheme != FLOAT:
+            reason = f"never slower: {row['integer_ms']:.3f} ms in integers, {row['float_ms']:.3f} ms in float"
+            plan.nodes[node] = type(node_plan)(FLOAT, reason)
+
+
+def _literal(module: str) -> str:
+    """A shell pattern that matches a module path only."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in module)
+
+
+def _notes(decision: dict[str, Any]) -> list[Note]:
+    notes = [
+        Note(row["module"], True, "put back to float", {k: row[k] for k in ("integer_ms", "float_ms")})
+        for row in decision["float"]
+    ]
+    return [*notes, Note("whole model", bool(notes), decision["why"], decision["ratios"])]
+
+
+class _Trial:
+    """One decision."""
+
+    def __init__(self, graph: Graph, context: Context, config: NeverSlowerConfig, recipe: Recipe) -> None:
+        self.graph, self.context, self.config, self.recipe = graph, context, config, recipe
+        self.target = context.target
+        self.arrays: Sequence[np.ndarray] = list(context.samples[0])
+        self.bindings = bind_inputs(graph, [a.shape for a in self.arrays])
+        self.layers: dict[Any, Layer] = {}
+
+    def decide(self) -> dict[str, Any]:
+        plan: QuantPlan = self.context.tables[PLAN]
+        lowered = self._lowered(plan)
+        integer, real = emit_model(lowered, self.target.style), emit_model(self.graph, self.target.baseline_style)
+        rows = self._propose(plan, lowered, integer, real)
+        baseline = _session(real)
+        ratios = {"integer": self._ratio(_session(integer), baseline)}
+        if rows:
+            ratios["mixed"], gain = self._compare(rows, integer, baseline)
+            if gain < self.config.margin:
+                why = f"{len(rows)} layers proposed for float gain {gain:.1%}: not worth it"
+                rows = []
+            else:
+                why = f"{len(rows)} layers are faster in float: {gain:.1%} gained"
+        else:
+            why = "every quantized layer pays"
+        best = ratios["mixed"] if rows else ratios["integer"]
+        if best > 1.0:
+            rows = [_row(m, layer) for m, layer in self.layers.items() if layer.movable]
+            why = f"no quantized form is faster than float ({best:.2f} of its time)"
+        return {"float": rows, "ratios": ratios, "why": why}
+
+    def _ratio(self, subject: OnnxSession, baseline: OnnxSession) -> float:
+        return round(measure_sessions(subject, baseline, self.arrays, self.config.seconds).ratio, 4)
+
+    def _compare(self, rows: list[dict[str, Any]], integer: EmittedModel, baseline: OnnxSession) -> tuple[float, float]:
+        """Ratio of the proposal to float, and its gain over all-integer."""
+        before = self.context.tables[PLAN]
+        put_back(self.graph, self.context, self.recipe, {"float": rows})
+        mixed = emit_model(self._lowered(self.context.tables[PLAN]), self.target.style)
+        self.context.tables[PLAN] = before
+        session = _session(mixed)
+        gain = 1 - measure_sessions(session, _session(integer), self.arrays, self.config.seconds).ratio
+        return self._ratio(session, baseline), gain
+
+    def _propose(
+        self, plan: QuantPlan, lowered: Graph, integer: EmittedModel, real: EmittedModel
+    ) -> list[dict[str, Any]]:
+        profilers = Profiler(integer), Profiler(real)
+        for _ in range(self.config.rounds):
+            for profiler in profilers:
+                profiler.run(self.arrays)
+        mine, other = (p.finish() for p in profilers)
+        self.layers, crossings = _Costs(self.graph, plan, lowered, mine, other, self.bindings).problem()
+        chosen = cheapest_real(self.layers, crossings)
+        return [_row(m, layer) for m, layer in self.layers.items() if m in chosen]
+
+    def _lowered(self, plan: QuantPlan) -> Graph:
+        """The program of a plan with stand-in ranges and weights."""
+        trial = QuantPlan(plan.graph, dict(plan.nodes), set(plan.stored), groups=list(plan.groups))
+        trial.activations = {v: QuantParams(dtype, 0.05, _middle(dtype)) for v, (dtype, _) in plan.ranges.items()}
+        for node in quantized_layers(plan):
+            if node.op != "matmul":
+                trial.weights[node] = _stand_in(node, plan.nodes[node].weight_dtype or DType.int8)
+        context = Context(target=self.target, tables={PLAN: trial})
+        return LowerToQuantized().run(plan.graph, context).graph
+
+
+def _row(module: Hashable, layer: Layer) -> dict[str, Any]:
+    figures = {"integer_ms": round(layer.integer_ms, 4), "float_ms": round(layer.real_ms, 4)}
+    return {"module": str(module), **figures}
+
+
+def _middle(dtype: DType) -> int:
+    return (dtype.min + dtype.max + 1) // 2
+
+
+def _stand_in(node: Node, dtype: DType) -> WeightCodes:
+    """Codes of the right kind: pair-safe, and with a scale that no bias overflows."""
+    weight = node.inputs[1]
+    assert weight is not None and weight.data is not None
+    scale = pair_safe_scale(weight.data, node.attrs.get("groups", 1), dtype.max)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None and bias.data is not None:
+        scale = np.maximum(scale, np.abs(bias.data) / (0.05 * (1 << 28)))
+    quant = QuantParams(dtype, np.maximum(scale, 1e-20), axis=0)
+    return WeightCodes(quant.quantize(weight.data), quant)
+
+
+def _session(model: EmittedModel) -> OnnxSession:
+    return OnnxSession(model.proto.SerializeToString())
+
+
+def quantized_layers(plan: QuantPlan) -> list[Node]:
+    """Products that compute on codes, in program order."""
+    return [n for n in plan.graph.nodes if n.op in LAYERS and plan.is_integer(n)]
+
+
+class _Costs:
+    """Per-layer times and crossings, keyed by module path: layers of one module move together."""
+
+    def __init__(
+        self, graph: Graph, plan: QuantPlan, lowered: Graph, mine: Profile, other: Profile, bindings: dict[str, int]
+    ) -> None:
+        self.graph, self.plan, self.bindings = graph, plan, bindings
+        self.border = mine.border_ms
+        self.real, self.integer = other.nodes, mine.nodes
+        self.layers = quantized_layers(plan)
+        kernels = [n for n in lowered.nodes if n.op == "dynamic_linear" or (n.op in LAYERS and _on_codes(n))]
+        self.kernel_of = dict(zip(self.layers, kernels, strict=True))
+        self.lowered = lowered
+
+    def problem(self) -> tuple[dict[Any, Layer], list[tuple[Any, Any, float]]]:
+        """Arguments of `cheapest_real`; what is real anyway is one immovable layer."""
+        layers: dict[Any, Layer] = {REAL_REST: Layer(0.0, 0.0, movable=False)}
+        for node in self.layers:
+            module = node.origin.module
+            known = layers.get(module, Layer(0.0, 0.0))
+            layers[module] = Layer(known.real_ms + self._real_ms(node), known.integer_ms + self._integer_ms(node))
+        crossings = []
+        for node in self.layers:
+            for source, elements in self._sources(node):
+                crossings.append((source, node.origin.module, elements * self._crossing(node, source)))
+            result = self.plan.result_of(node)
+            if result in self.plan.stored and self._leaves(result):
+                crossings.append((node.origin.module, REAL_REST, self._elements(result) * self.border))
+        return layers, [c for c in crossings if c[0] != c[1]]
+
+    def _crossing(self, node: Node, source: Hashable) -> float:
+        """Milliseconds per element of a value that crosses on its way to a layer."""
+        return self.border * (LAYOUT_FACTOR if node.op == "conv" and source is not REAL_REST else 1.0)
+
+    def _real_ms(self, node: Node) -> float:
+        """Of the layer and the activation that its integer kernel takes over."""
+        fused = self.plan.nodes[node].fused
+        return self.real.get(node, 0.0) + (self.real.get(fused, 0.0) if fused is not None else 0.0)
+
+    def _integer_ms(self, node: Node) -> float:
+        kernel = self.kernel_of[node]
+        tails = [user for user, _ in self.lowered.uses(kernel.output) if user.op in ("requantize", "dequantize")]
+        return self.integer.get(kernel, 0.0) + sum(self.integer.get(t, 0.0) for t in tails)
+
+    def _elements(self, value: Any) -> float:
+        return float(evaluate(product(value.shape), self.bindings))
+
+    def _sources(self, node: Node) -> list[tuple[Any, float]]:
+        """(module of the layer, or REAL_REST, whose result reaches the node; elements), through ops on codes."""
+        found, todo, seen = [], [v for v in node.inputs[:2] if v is not None and not v.is_const], set()
+        while todo:
+            value = todo.pop()
+            if value in seen:
+                continue
+            seen.add(value)
+            producer = self.graph.producer(value)
+            if producer is not None:
+                producer = self.plan.fused_into(producer) or producer
+            if producer is None or value not in self.plan.stored:
+                readers = max(1, len(self.graph.uses(value)))
+                found.append((REAL_REST, self._elements(value) / readers))
+            elif producer in self.kernel_of:
+                found.append((producer.origin.module, self._elements(value)))
+            else:
+                todo += [v for v in producer.operands if not v.is_const]
+        return found
+
+    def _leaves(self, value: Any) -> bool:
+        """True if a real reader needs the value."""
+        return self.graph.is_output(value) or any(not self.plan.is_integer(user) for user, _ in self.graph.uses(value))
+
+
+def _on_codes(node: Node) -> bool:
+    return node.operands[0].quant is not None
