@@ -28,13 +28,14 @@ def reduction_rows(weight: np.ndarray) -> np.ndarray:
 def pair_peak(weight: np.ndarray) -> np.ndarray:
     """Largest same-sign sum of two neighbours per output channel, [N]; real weights or codes (zero point 0)."""
     rows = reduction_rows(weight)
+    if rows.dtype.kind != "f":
+        rows = rows.astype(np.int16)
     if rows.shape[1] % 2:
         rows = np.concatenate([rows, np.zeros_like(rows[:, :1])], 1)
-    wide = rows.astype(np.float64 if rows.dtype.kind == "f" else np.int64)
-    pairs = wide.reshape(rows.shape[0], rows.shape[1] // 2, 2)
-    positive = np.maximum(pairs, 0).sum(-1).max(1, initial=0)
-    negative = -np.minimum(pairs, 0).sum(-1).min(1, initial=0)
-    return np.asarray(np.maximum(positive, negative))
+    left, right = rows[:, 0::2], rows[:, 1::2]
+    positive = (np.maximum(left, 0) + np.maximum(right, 0)).max(1, initial=0)
+    negative = (np.minimum(left, 0) + np.minimum(right, 0)).min(1, initial=0)
+    return np.maximum(positive, -negative)
 
 
 def is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:

@@ -11,27 +11,28 @@ The decision and its figures go to `context.decisions`; a lock replays it withou
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from pydantic import Field
-
-from qcompiler.executors.reference import bind_inputs
-from qcompiler.ir import DType, Graph, Node, QuantParams
-from qcompiler.ir.dims import evaluate, product
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.assign_precision import PLAN, AssignConfig, AssignPrecision
 from qcompiler.passes.quantize.lower_to_quantized import LowerToQuantized
 from qcompiler.passes.quantize.plan import FLOAT, QuantPlan, WeightCodes
+
+from qcompiler.executors.reference import bind_inputs
+from qcompiler.ir import DType, Graph, Node, QuantParams
+from qcompiler.ir.dims import evaluate, product
 from qcompiler.recipe import Recipe, Rule
 
 from ..saturation import pair_safe_scale
-from .emit import EmittedModel, emit_model
+from .emit import emit_model
 from .isa import host_isa
 from .profile import Profile, Profiler
 from .region_choice import Layer, cheapest_real
-from .runtime import OnnxSession, measure_sessions
+from .runtime import OnnxSession, Runnable, measure_sessions
 
 LAYERS = ("conv", "linear", "matmul")
 # Convolutions compute channels-last on codes and in blocks of channels on real numbers: a value that crosses from one
@@ -40,6 +41,8 @@ LAYERS = ("conv", "linear", "matmul")
 LAYOUT_FACTOR = 7.0
 # Stands for all that is computed on real numbers anyway; module paths are strings.
 REAL_REST = ("real",)
+WHOLE = "whole model"
+PUT_BACK = "put_back"
 
 
 class NeverSlowerConfig(PassConfig):
@@ -49,8 +52,8 @@ class NeverSlowerConfig(PassConfig):
     all-integer by this share.
     """
 
-    rounds: int = Field(12, ge=3)
-    seconds: float = Field(1.5, gt=0)
+    rounds: int = Field(10, ge=3)
+    seconds: float = Field(1.0, gt=0)
     margin: float = Field(0.02, ge=0)
 
 
@@ -71,15 +74,16 @@ class NeverSlower(Pass):
         if context.locked is None:
             why = _why_unmeasurable(context)
             if why:
-                return Result(graph, False, (Note("whole model", False, why),))
+                return Result(graph, False, (Note(WHOLE, False, why),))
             decision = _Trial(graph, context, self.config, self.recipe).decide()
         if decision is None:
-            return Result(graph, False, (Note("whole model", False, "the lock holds no decision: nothing is put back"),))
+            return Result(graph, False, (Note(WHOLE, False, "the lock holds no decision: nothing is put back"),))
         context.decisions[self.name] = decision
-        modules = [row["module"] for row in decision["float"]]
-        if modules:
-            put_back(graph, context, self.recipe, decision)
-        return Result(graph, False, tuple(_notes(decision)))
+        rows = [row for row in decision if row["chosen"] == "float"]
+        if rows:
+            put_back(graph, context, self.recipe, rows)
+        notes = [Note(row["site"], row["chosen"] == "float", row["why"], row["scores"]) for row in decision]
+        return Result(graph, False, tuple(notes))
 
 
 def _why_unmeasurable(context: Context) -> str:
@@ -93,32 +97,34 @@ def _why_unmeasurable(context: Context) -> str:
     return ""
 
 
-def put_back(graph: Graph, context: Context, recipe: Recipe, decision: dict[str, Any]) -> None:
-    """Assign again with the layers of a decision kept real."""
-    rows = {row["module"]: row for row in decision["float"]}
-    rules = (*recipe.rules, *(Rule(match=_literal(m), ops=LAYERS, scheme="float") for m in rows))
+def put_back(graph: Graph, context: Context, recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Assign again with the layers of some rows kept real; the nodes are listed in `context.tables["put_back"]`.
+
+    Raises:
+        UnsupportedError: no quantized layer is left.
+    """
+    scores = {row["site"]: row["scores"] for row in rows}
+    rules = (*recipe.rules, *(Rule(match=_literal(site), ops=LAYERS, scheme="float") for site in scores))
     changed = recipe.model_copy(update={"rules": rules})
     before: QuantPlan = context.tables[PLAN]
     AssignPrecision(AssignConfig(recipe=changed)).run(graph, context)
     plan: QuantPlan = context.tables[PLAN]
+    returned = []
     for node, node_plan in plan.nodes.items():
-        row = rows.get(node.origin.module)
-        if row is not None and node_plan.scheme == FLOAT and before.nodes[node].scheme != FLOAT:
-            reason = f"never slower: {row['integer_ms']:.3f} ms in integers, {row['float_ms']:.3f} ms in float"
-            plan.nodes[node] = type(node_plan)(FLOAT, reason)
+        if node_plan.scheme == FLOAT and before.nodes[node].scheme != FLOAT:
+            returned.append(node)
+            if node.origin.module in scores and node.op in LAYERS:
+                plan.nodes[node] = replace(node_plan, reason=_reason(scores[node.origin.module]))
+    context.tables[PUT_BACK] = returned
+
+
+def _reason(scores: Mapping[str, float]) -> str:
+    return f"never slower: {scores['integer']:.3f} ms in integers, {scores['float']:.3f} ms in float"
 
 
 def _literal(module: str) -> str:
     """A shell pattern that matches a module path only."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in module)
-
-
-def _notes(decision: dict[str, Any]) -> list[Note]:
-    notes = [
-        Note(row["module"], True, "put back to float", {k: row[k] for k in ("integer_ms", "float_ms")})
-        for row in decision["float"]
-    ]
-    return [*notes, Note("whole model", bool(notes), decision["why"], decision["ratios"])]
 
 
 class _Trial:
@@ -131,52 +137,57 @@ class _Trial:
         self.bindings = bind_inputs(graph, [a.shape for a in self.arrays])
         self.layers: dict[Any, Layer] = {}
 
-    def decide(self) -> dict[str, Any]:
+    def decide(self) -> list[dict[str, Any]]:
         plan: QuantPlan = self.context.tables[PLAN]
         lowered = self._lowered(plan)
-        integer, real = emit_model(lowered, self.target.style), emit_model(self.graph, self.target.baseline_style)
-        rows = self._propose(plan, lowered, integer, real)
-        baseline = _session(real)
-        ratios = {"integer": self._ratio(_session(integer), baseline)}
-        if rows:
-            ratios["mixed"], gain = self._compare(rows, integer, baseline)
-            if gain < self.config.margin:
-                why = f"{len(rows)} layers proposed for float gain {gain:.1%}: not worth it"
-                rows = []
-            else:
-                why = f"{len(rows)} layers are faster in float: {gain:.1%} gained"
-        else:
-            why = "every quantized layer pays"
-        best = ratios["mixed"] if rows else ratios["integer"]
+        integer = Profiler(emit_model(lowered, self.target.style))
+        real = Profiler(emit_model(self.graph, self.target.baseline_style))
+        rows, promised = self._propose(plan, lowered, integer, real)
+        ratios = {"all integer": self._ratio(integer, real)}
+        why = "every quantized layer pays"
+        if rows and promised < self.config.margin:
+            why = f"putting {len(rows)} layers back to float promises {promised:.1%}: too little to try"
+            rows = []
+        elif rows:
+            mixed, gain = self._compare(rows, integer, real)
+            ratios["mixed"] = mixed
+            taken = gain >= self.config.margin
+            why = f"putting {len(rows)} layers back to float gains {gain:.1%}" + ("" if taken else ": too little")
+            rows = rows if taken else []
+        best = ratios["mixed"] if rows else ratios["all integer"]
         if best > 1.0:
-            rows = [_row(m, layer) for m, layer in self.layers.items() if layer.movable]
+            rows = [_row(site, layer) for site, layer in self.layers.items() if layer.movable]
             why = f"no quantized form is faster than float ({best:.2f} of its time)"
-        return {"float": rows, "ratios": ratios, "why": why}
+        chosen = "mixed" if rows else "all integer"
+        whole = {"site": WHOLE, "chosen": chosen, "scores": ratios, "unit": "x of float", "why": why}
+        return [whole, *rows]
 
-    def _ratio(self, subject: OnnxSession, baseline: OnnxSession) -> float:
+    def _ratio(self, subject: Runnable, baseline: Runnable) -> float:
         return round(measure_sessions(subject, baseline, self.arrays, self.config.seconds).ratio, 4)
 
-    def _compare(self, rows: list[dict[str, Any]], integer: EmittedModel, baseline: OnnxSession) -> tuple[float, float]:
+    def _compare(self, rows: list[dict[str, Any]], integer: Runnable, real: Runnable) -> tuple[float, float]:
         """Ratio of the proposal to float, and its gain over all-integer."""
         before = self.context.tables[PLAN]
-        put_back(self.graph, self.context, self.recipe, {"float": rows})
+        put_back(self.graph, self.context, self.recipe, rows)
         mixed = emit_model(self._lowered(self.context.tables[PLAN]), self.target.style)
         self.context.tables[PLAN] = before
-        session = _session(mixed)
-        gain = 1 - measure_sessions(session, _session(integer), self.arrays, self.config.seconds).ratio
-        return self._ratio(session, baseline), gain
+        del self.context.tables[PUT_BACK]
+        session = OnnxSession(mixed.proto.SerializeToString())
+        gain = 1 - measure_sessions(session, integer, self.arrays, self.config.seconds).ratio
+        return self._ratio(session, real), gain
 
     def _propose(
-        self, plan: QuantPlan, lowered: Graph, integer: EmittedModel, real: EmittedModel
-    ) -> list[dict[str, Any]]:
-        profilers = Profiler(integer), Profiler(real)
+        self, plan: QuantPlan, lowered: Graph, integer: Profiler, real: Profiler
+    ) -> tuple[list[dict[str, Any]], float]:
+        """Rows of the layers to put back, and the share of the time that should save."""
         for _ in range(self.config.rounds):
-            for profiler in profilers:
+            for profiler in (integer, real):
                 profiler.run(self.arrays)
-        mine, other = (p.finish() for p in profilers)
+        mine, other = integer.finish(), real.finish()
         self.layers, crossings = _Costs(self.graph, plan, lowered, mine, other, self.bindings).problem()
-        chosen = cheapest_real(self.layers, crossings)
-        return [_row(m, layer) for m, layer in self.layers.items() if m in chosen]
+        chosen, saved = cheapest_real(self.layers, crossings)
+        total = sum(mine.nodes.values())
+        return [_row(m, layer) for m, layer in self.layers.items() if m in chosen], saved / total if total else 0.0
 
     def _lowered(self, plan: QuantPlan) -> Graph:
         """The program of a plan with stand-in ranges and weights."""
@@ -189,9 +200,9 @@ class _Trial:
         return LowerToQuantized().run(plan.graph, context).graph
 
 
-def _row(module: Hashable, layer: Layer) -> dict[str, Any]:
-    figures = {"integer_ms": round(layer.integer_ms, 4), "float_ms": round(layer.real_ms, 4)}
-    return {"module": str(module), **figures}
+def _row(site: Hashable, layer: Layer) -> dict[str, Any]:
+    scores = {"integer": round(layer.integer_ms, 4), "float": round(layer.real_ms, 4)}
+    return {"site": str(site), "chosen": "float", "scores": scores, "unit": "ms", "why": "put back to float"}
 
 
 def _middle(dtype: DType) -> int:
@@ -208,10 +219,6 @@ def _stand_in(node: Node, dtype: DType) -> WeightCodes:
         scale = np.maximum(scale, np.abs(bias.data) / (0.05 * (1 << 28)))
     quant = QuantParams(dtype, np.maximum(scale, 1e-20), axis=0)
     return WeightCodes(quant.quantize(weight.data), quant)
-
-
-def _session(model: EmittedModel) -> OnnxSession:
-    return OnnxSession(model.proto.SerializeToString())
 
 
 def quantized_layers(plan: QuantPlan) -> list[Node]:

@@ -16,6 +16,7 @@ from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.transform.smooth_activations import SmoothActivations
 
 from ..base import Target
+from .never_slower import NeverSlower
 
 
 def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
@@ -30,6 +31,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         *canonicalize_passes(),  # one spelling of every layer, for all that follows
         SmoothActivations(configs.get("smooth_activations")),  # moves ranges before anything measures them
         AssignPrecision(assign),  # what computes in integers; the plan that the rest fills
+        NeverSlower(configs.get("never_slower"), assign.recipe),  # before anything is spent on what goes back to float
         CalibrateActivations(configs.get("calibrate_activations")),  # of the transformed graph
         RoundNearest(configs.get("round_nearest")),  # a start for every weight
         RoundHessian(configs.get("round_hessian")),  # better codes where the recipe says so

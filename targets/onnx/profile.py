@@ -33,7 +33,7 @@ class Profile:
 
 
 class Profiler:
-    """A loaded model that is timed run by run; several can take turns."""
+    """A loaded model that is timed run by run; several can take turns. As a whole it is timed after that."""
 
     def __init__(self, model: EmittedModel, threads: int = 1) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="qcompiler-profile-")
@@ -48,11 +48,11 @@ class Profiler:
         self._sources = model.sources
 
     def run(self, arrays: Sequence[np.ndarray]) -> None:
-        """One timed run."""
+        """One run, timed node by node until `finish`."""
         self._session.run(None, dict(zip(self._names, arrays, strict=True)))
 
     def finish(self) -> Profile:
-        """End profiling and add up."""
+        """End profiling and add up; the model can be run on."""
         path = Path(self._session.end_profiling())
         events = [e for e in json.loads(path.read_text()) if e.get("cat") == "Node" and e["name"].endswith(SUFFIX)]
         self._folder.cleanup()

@@ -26,7 +26,7 @@ class Layer:
 
 def cheapest_real(
     layers: Mapping[Hashable, Layer], crossings: Iterable[tuple[Hashable, Hashable, float]]
-) -> set[Hashable]:
+) -> tuple[set[Hashable], float]:
     """Layers that are cheaper on real numbers, all things counted.
 
     Args:
@@ -34,7 +34,7 @@ def cheapest_real(
         crossings: (producer, reader, ms if they are on different sides).
 
     Returns:
-        The keys to compute on real numbers.
+        The keys to compute on real numbers, and the ms that saves against all of them in integers.
     """
     view = networkx.DiGraph()
     view.add_nodes_from((REAL, INTEGER))
@@ -46,5 +46,7 @@ def cheapest_real(
         for tail, head in ((a, b), (b, a)):
             before = view.edges[tail, head]["capacity"] if view.has_edge(tail, head) else 0.0
             view.add_edge(tail, head, capacity=before + cost)
-    _, (real_side, _) = networkx.minimum_cut(view, REAL, INTEGER)
-    return {key for key in layers if key in real_side and layers[key].movable}
+    least, (real_side, _) = networkx.minimum_cut(view, REAL, INTEGER)
+    immovable = {REAL, *(key for key, layer in layers.items() if not layer.movable)}
+    all_integer = sum(c for a, b, c in view.edges.data("capacity") if a in immovable and b not in immovable)
+    return {key for key in layers if key in real_side and layers[key].movable}, float(all_integer - least)

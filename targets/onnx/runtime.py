@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
@@ -86,8 +87,16 @@ def measure_pair(
     )
 
 
+class Runnable(Protocol):
+    """A loaded model."""
+
+    def run(self, arrays: Sequence[np.ndarray]) -> object:
+        """One run."""
+        ...
+
+
 def measure_sessions(
-    subject: OnnxSession, baseline: OnnxSession, arrays: Sequence[np.ndarray], seconds: float = 3.0, threads: int = 1
+    subject: Runnable, baseline: Runnable, arrays: Sequence[np.ndarray], seconds: float = 3.0, threads: int = 1
 ) -> Measurement:
     """`measure_pair` of two loaded models on the same inputs."""
     return measure_pair(lambda: subject.run(arrays), lambda: baseline.run(arrays), seconds, threads)
