@@ -22,11 +22,13 @@ from qcompiler.passes.quantize.assign_precision import PLAN, AssignConfig, Assig
 from qcompiler.passes.quantize.lower_to_quantized import LowerToQuantized
 from qcompiler.passes.quantize.plan import FLOAT, QuantPlan, WeightCodes
 
+from qcompiler.errors import UnsupportedError
 from qcompiler.executors.reference import bind_inputs
 from qcompiler.ir import DType, Graph, Node, QuantParams
 from qcompiler.ir.dims import evaluate, product
 from qcompiler.recipe import Recipe, Rule
 
+from ..base import Measurement
 from ..saturation import pair_safe_scale
 from .emit import emit_model
 from .isa import host_isa
@@ -49,12 +51,13 @@ class NeverSlowerConfig(PassConfig):
     """How to decide.
 
     rounds: profiled runs of each form. seconds: of each comparison. margin: a proposal must be faster than
-    all-integer by this share.
+    all-integer by this share. shortest_ms: a model that takes less in float is left alone.
     """
 
     rounds: int = Field(10, ge=3)
     seconds: float = Field(1.0, gt=0)
     margin: float = Field(0.02, ge=0)
+    shortest_ms: float = Field(1.0, ge=0)
 
 
 class NeverSlower(Pass):
@@ -103,10 +106,15 @@ def put_back(graph: Graph, context: Context, recipe: Recipe, rows: Sequence[Mapp
     Raises:
         UnsupportedError: no quantized layer is left.
     """
+    before: QuantPlan = context.tables[PLAN]
+    if {n.origin.module for n in quantized_layers(before)} <= {row["site"] for row in rows}:
+        raise UnsupportedError(
+            "nothing is quantized: on this machine every quantized layer would be slower than in float. To have it"
+            " all the same, set `never_slower: false` in the recipe."
+        )
     scores = {row["site"]: row["scores"] for row in rows}
     rules = (*recipe.rules, *(Rule(match=_literal(site), ops=LAYERS, scheme="float") for site in scores))
     changed = recipe.model_copy(update={"rules": rules})
-    before: QuantPlan = context.tables[PLAN]
     AssignPrecision(AssignConfig(recipe=changed)).run(graph, context)
     plan: QuantPlan = context.tables[PLAN]
     returned = []
@@ -143,38 +151,40 @@ class _Trial:
         integer = Profiler(emit_model(lowered, self.target.style))
         real = Profiler(emit_model(self.graph, self.target.baseline_style))
         rows, promised = self._propose(plan, lowered, integer, real)
-        ratios = {"all integer": self._ratio(integer, real)}
+        whole = self._time(integer, real)
+        ratios = {"all integer": round(whole.ratio, 4)}
+        if whole.baseline_ms < self.config.shortest_ms:
+            why = f"not decided: float takes {whole.baseline_ms:.2f} ms only, less than can be told apart"
+            return [_whole("all integer", ratios, why)]
         why = "every quantized layer pays"
         if rows and promised < self.config.margin:
             why = f"putting {len(rows)} layers back to float promises {promised:.1%}: too little to try"
             rows = []
-        elif rows:
+        elif rows and len(rows) < len(self.layers) - 1:
             mixed, gain = self._compare(rows, integer, real)
-            ratios["mixed"] = mixed
+            ratios["mixed"] = round(mixed.ratio, 4)
             taken = gain >= self.config.margin
             why = f"putting {len(rows)} layers back to float gains {gain:.1%}" + ("" if taken else ": too little")
-            rows = rows if taken else []
-        best = ratios["mixed"] if rows else ratios["all integer"]
-        if best > 1.0:
+            rows, whole = (rows, mixed) if taken else ([], whole)
+        elif rows:
+            why, rows = "every layer seems faster in float, but the whole is not", []
+        if whole.ratio * (1 - whole.spread / 2) > 1.0:  # the lower quartile is slower too
             rows = [_row(site, layer) for site, layer in self.layers.items() if layer.movable]
-            why = f"no quantized form is faster than float ({best:.2f} of its time)"
-        chosen = "mixed" if rows else "all integer"
-        whole = {"site": WHOLE, "chosen": chosen, "scores": ratios, "unit": "x of float", "why": why}
-        return [whole, *rows]
+            why = f"no quantized form is faster than float ({whole.ratio:.2f} of its time)"
+        return [_whole("mixed" if rows else "all integer", ratios, why), *rows]
 
-    def _ratio(self, subject: Runnable, baseline: Runnable) -> float:
-        return round(measure_sessions(subject, baseline, self.arrays, self.config.seconds).ratio, 4)
+    def _time(self, subject: Runnable, baseline: Runnable) -> Measurement:
+        return measure_sessions(subject, baseline, self.arrays, self.config.seconds)
 
-    def _compare(self, rows: list[dict[str, Any]], integer: Runnable, real: Runnable) -> tuple[float, float]:
-        """Ratio of the proposal to float, and its gain over all-integer."""
+    def _compare(self, rows: list[dict[str, Any]], integer: Runnable, real: Runnable) -> tuple[Measurement, float]:
+        """The proposal beside float, and its gain over all-integer."""
         before = self.context.tables[PLAN]
         put_back(self.graph, self.context, self.recipe, rows)
         mixed = emit_model(self._lowered(self.context.tables[PLAN]), self.target.style)
         self.context.tables[PLAN] = before
         del self.context.tables[PUT_BACK]
         session = OnnxSession(mixed.proto.SerializeToString())
-        gain = 1 - measure_sessions(session, integer, self.arrays, self.config.seconds).ratio
-        return self._ratio(session, real), gain
+        return self._time(session, real), 1 - self._time(session, integer).ratio
 
     def _propose(
         self, plan: QuantPlan, lowered: Graph, integer: Profiler, real: Profiler
@@ -198,6 +208,10 @@ class _Trial:
                 trial.weights[node] = _stand_in(node, plan.nodes[node].weight_dtype or DType.int8)
         context = Context(target=self.target, tables={PLAN: trial})
         return LowerToQuantized().run(plan.graph, context).graph
+
+
+def _whole(chosen: str, ratios: dict[str, float], why: str) -> dict[str, Any]:
+    return {"site": WHOLE, "chosen": chosen, "scores": ratios, "unit": "x of float", "why": why}
 
 
 def _row(site: Hashable, layer: Layer) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from qcompiler.passes.base import Context, run_passes
 from qcompiler.passes.quantize.assign_precision import AssignPrecision
 from qcompiler.passes.quantize.plan import FLOAT
 from qcompiler.targets import get_target
+from qcompiler.targets.base import Measurement
 from qcompiler.targets.onnx import never_slower
 from qcompiler.targets.onnx.isa import ISAS, host_isa
 from qcompiler.targets.onnx.never_slower import NeverSlower, NeverSlowerConfig
@@ -58,11 +59,16 @@ def with_times(monkeypatch: pytest.MonkeyPatch, real: float, integer: float, mix
         return {never_slower.REAL_REST: Layer(0, 0, movable=False), **layers}, []
 
     monkeypatch.setattr(never_slower._Costs, "problem", problem)
-    monkeypatch.setattr(never_slower._Trial, "_ratio", lambda self, subject, baseline: ratio)
-    compare = never_slower._Trial._compare
-    monkeypatch.setattr(
-        never_slower._Trial, "_compare", lambda self, *a: (compare(self, *a) and ratio * (1 - mixed_gain), mixed_gain)
-    )
+    def timed(value: float) -> Measurement:
+        return Measurement(value * 9, 9.0, value, 0.1, False, 5, 1)
+
+    def compare(trial: Any, *args: Any) -> tuple[Measurement, float]:
+        real_compare(trial, *args)  # the mixed form has to compile and run
+        return timed(ratio * (1 - mixed_gain)), mixed_gain
+
+    monkeypatch.setattr(never_slower._Trial, "_time", lambda self, subject, baseline: timed(ratio))
+    real_compare = never_slower._Trial._compare
+    monkeypatch.setattr(never_slower._Trial, "_compare", compare)
     monkeypatch.setattr(never_slower._Costs, "__init__", lambda self, g, plan, *rest: setattr(
         self, "layers", never_slower.quantized_layers(plan)))  # fmt: skip
     propose = never_slower._Trial._propose
@@ -102,14 +108,15 @@ def test_too_little_gain_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_model_that_never_pays_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with_times(monkeypatch, real=9.0, integer=1.0, mixed_gain=0.0, ratio=1.3)
-    with pytest.raises(UnsupportedError, match="nothing to quantize"):
+    with pytest.raises(UnsupportedError, match="never_slower: false"):
         run(conv_chain())
 
 
 def test_real_clock_decides_something() -> None:
-    context, _ = run(conv_chain(size=32))
-    whole = context.decisions["never_slower"][0]
+    whole = run(conv_chain(size=48))[0].decisions["never_slower"][0]
     assert whole["site"] == "whole model" and 0 < whole["scores"]["all integer"] < 1.0
+    (whole,) = run(conv_chain(size=4))[0].decisions["never_slower"]
+    assert whole["chosen"] == "all integer" and "not decided" in whole["why"]
 
 
 def test_what_cannot_be_measured_is_said() -> None:
