@@ -12,7 +12,7 @@ Keys are the graph's own nodes and values, so a plan belongs to one graph object
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -96,6 +96,10 @@ class QuantPlan:
     biases: dict[Node, np.ndarray] = field(default_factory=dict)
     ranges: dict[Value, tuple[DType, RangeRule]] = field(default_factory=dict)
     groups: list[tuple[Value, ...]] = field(default_factory=list)
+
+    def with_real_activations(self) -> QuantPlan:
+        """A view that rounds weights only; codes and biases written to either are seen by both."""
+        return replace(self, activations={}, stored=set())
 
     def fused_into(self, node: Node) -> Node | None:
         """The node whose requantize takes over an activation node, None if it stands alone."""

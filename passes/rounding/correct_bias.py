@@ -11,8 +11,6 @@ than the calibration's come out 0.4 to 4 dB better without).
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from pydantic import Field
@@ -56,7 +54,7 @@ class CorrectBias(Pass):
         if context.samples is None:
             return Result(graph, False, (Note("all layers", False, "there is no calibration data"),))
         samples = choose_samples(graph, context.samples, self.config.samples, self.config.memory)
-        side = plan if self.config.activations else replace(plan, activations={}, stored=set())
+        side = plan if self.config.activations else plan.with_real_activations()
         walk = SideBySide(graph, side, samples)
         notes: list[Note] = []
 

@@ -13,6 +13,7 @@ from qcompiler.passes.quantize.plan import WeightCodes
 from qcompiler.passes.quantize.sample_batches import choose_samples
 from qcompiler.passes.rounding.correct_bias import BiasConfig, CorrectBias
 from qcompiler.passes.rounding.filter_covariance import FilterCovariance
+from qcompiler.passes.rounding.round_adaround import AdaroundConfig, RoundAdaround
 from qcompiler.passes.rounding.round_hessian import RoundHessian
 from qcompiler.passes.rounding.round_nearest import NearestConfig, RoundNearest, quantize_weight
 from qcompiler.passes.rounding.side_by_side import SideBySide
@@ -236,3 +237,30 @@ def test_configs_round_trip():
     for config in (NearestConfig(shrink=0.7), BiasConfig(samples=3)):
         assert type(config).model_validate_json(config.model_dump_json()) == config
     assert RoundNearest(NearestConfig(steps=2)).config.steps == 2
+
+
+@pytest.mark.parametrize("network", [mobile_network, encoder_network])
+def test_learned_rounding_is_better_than_nearest_and_repeats(network):
+    graph = network()
+    results = []
+    for _ in range(2):
+        context = prepared(graph, recipe_with(rounding="adaround", weight_range="minmax"))
+        before = {n: c.codes for n, c in plan_of(context).weights.items()}
+        result = RoundAdaround(AdaroundConfig(steps=60)).run(graph, context)
+        assert len(result.notes) == len(before)
+        taken = [n.data["error_ratio"] for n in result.notes if n.taken]
+        assert len(taken) >= len(before) // 2 and min(taken) < 0.9
+        for node, codes in plan_of(context).weights.items():
+            exact = weight_of(node) / codes.quant.broadcast(codes.quant.scale, codes.codes.shape)
+            assert (np.abs(codes.codes - exact) < 1.0001).all()  # up or down, nothing else
+        results.append([c.codes for c in plan_of(context).weights.values()])
+    assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_learned_rounding_touches_only_the_layers_that_ask_for_it():
+    graph = mobile_network()
+    context = prepared(graph, recipe_with(rules=[{"match": "head", "rounding": "adaround"}]))
+    before = dict(plan_of(context).weights)
+    RoundAdaround(AdaroundConfig(steps=30)).run(graph, context)
+    changed = [n.origin.module for n, c in plan_of(context).weights.items() if c is not before[n]]
+    assert changed in ([], ["head"])
