@@ -60,8 +60,11 @@ def _check_methods(recipe: Recipe, steps: set[str], target: Target) -> None:
 def recipe_configs(recipe: Recipe) -> dict[str, Any]:
     """What the top-level fields of a recipe say about single steps."""
     from qcompiler.passes.quantize.assign_precision import AssignConfig
+    from qcompiler.passes.transform.equalize_layers import EqualizeConfig
 
     configs: dict[str, Any] = {"assign_precision": AssignConfig(recipe=recipe)}
+    if recipe.equalize is True:
+        configs["equalize_layers"] = EqualizeConfig(when="always")
     switches = {
         "correct_bias": recipe.bias_correction,
         "equalize_layers": recipe.equalize,

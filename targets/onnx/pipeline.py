@@ -11,8 +11,10 @@ from qcompiler.passes.quantize.assign_precision import AssignConfig, AssignPreci
 from qcompiler.passes.quantize.calibrate_activations import CalibrateActivations
 from qcompiler.passes.quantize.lower_to_quantized import LowerToQuantized
 from qcompiler.passes.rounding.correct_bias import CorrectBias
+from qcompiler.passes.rounding.round_adaround import RoundAdaround
 from qcompiler.passes.rounding.round_hessian import RoundHessian
 from qcompiler.passes.rounding.round_nearest import RoundNearest
+from qcompiler.passes.transform.equalize_layers import EqualizeLayers
 from qcompiler.passes.transform.smooth_activations import SmoothActivations
 
 from ..base import Target
@@ -29,12 +31,14 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
     assign = configs.get(AssignPrecision.name) or AssignConfig()
     steps = [
         *canonicalize_passes(),  # one spelling of every layer, for all that follows
+        EqualizeLayers(configs.get("equalize_layers")),  # across convolutions; where only linears read, the next step
         SmoothActivations(configs.get("smooth_activations")),  # moves ranges before anything measures them
         AssignPrecision(assign),  # what computes in integers; the plan that the rest fills
         NeverSlower(configs.get("never_slower"), assign.recipe),  # before anything is spent on what goes back to float
         CalibrateActivations(configs.get("calibrate_activations")),  # of the transformed graph
         RoundNearest(configs.get("round_nearest")),  # a start for every weight
         RoundHessian(configs.get("round_hessian")),  # better codes where the recipe says so
+        RoundAdaround(configs.get("round_adaround")),  # where the recipe says so: learned from what the codes above give
         CorrectBias(configs.get("correct_bias")),  # last: makes up for the errors of all the codes above
         LowerToQuantized(configs.get("lower_to_quantized")),
     ]
