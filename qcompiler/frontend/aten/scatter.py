@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ...ir import DType, Value
+from ...ir.dims import product
 from ..context import Context, Refusal
 from .elementwise import truth
 from .index import stack_indices
+from .shape_ops import strided_places
 
 Converter = Callable[..., Any]
 
@@ -89,6 +91,17 @@ def masked_scatter(c: Context, x: Value, mask: Value, source: Value) -> Value:
     return c.op("where", mask, c.reshape(taken, x.shape), x)
 
 
+def as_strided_scatter(
+    c: Context, x: Value, src: Value, size: Any, stride: Any, storage_offset: Any = 0
+) -> Value:
+    """x with a strided view of it replaced: how torch writes an assignment to a diagonal."""
+    places = strided_places(c, x, size, stride, storage_offset)
+    flat = c.reshape(x, (product(x.shape),))
+    updates = c.reshape(c.cast(src, x.dtype), (places.size,))
+    y = c.op("scatter_nd", flat, c.const(places.reshape(-1, 1)), updates, accumulate=False)
+    return c.reshape(y, x.shape)
+
+
 def index_fill(c: Context, x: Value, dim: int, index: Value, value: Any) -> Value:
     """X with the slices x[index] along an axis filled with a number: true where an index equals the position."""
     axis = dim % len(x.shape)
@@ -102,6 +115,8 @@ def index_fill(c: Context, x: Value, dim: int, index: Value, value: Any) -> Valu
 CONVERTERS: dict[str, Converter] = {
     "aten.index_put.default": index_put,
     "aten._unsafe_index_put.default": index_put,
+    "aten.as_strided_scatter.default": as_strided_scatter,
+    "prims.as_strided_scatter.default": as_strided_scatter,
     **{f"aten.index_fill.{o}": index_fill for o in ("int_Scalar", "int_Tensor")},
     **{f"aten.scatter.{o}": scatter for o in ("src", "value", "reduce", "value_reduce")},
     "aten.scatter_add.default": scatter_add,

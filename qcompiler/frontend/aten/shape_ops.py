@@ -281,8 +281,12 @@ def diagonal(c: Context, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
     return diagonal_of(c, x, offset, dim1, dim2)
 
 
-def as_strided(c: Context, x: Value, size: Any, stride: Any, storage_offset: Any = None) -> Value:
-    """A view by strides of a tensor that lies in memory in row-major order: a gather."""
+def strided_places(c: Context, x: Value, size: Any, stride: Any, storage_offset: Any) -> np.ndarray:
+    """Positions, in row-major order of x, of the elements of a strided view of it.
+
+    Raises:
+        Refusal: x does not lie in memory in row-major order, or a size is not known.
+    """
     fake = c.node.args[0].meta["val"]
     if not fake.is_contiguous() or fake.storage_offset():
         raise Refusal("as_strided of a tensor that is itself a view depends on its memory; use slices and reshape")
@@ -290,8 +294,13 @@ def as_strided(c: Context, x: Value, size: Any, stride: Any, storage_offset: Any
     for n, step in zip(size, stride, strict=True):
         step = static(step, "the stride of as_strided")
         places = places[..., None] + np.arange(static(n, "the size of as_strided")) * step
-    total = static(product(x.shape), "the size of a tensor viewed by as_strided")
-    return c.op("gather", c.reshape(x, (total,)), c.const(places), axis=0)
+    return places
+
+
+def as_strided(c: Context, x: Value, size: Any, stride: Any, storage_offset: Any = None) -> Value:
+    """A view by strides of a tensor that lies in memory in row-major order: a gather."""
+    places = strided_places(c, x, size, stride, storage_offset)
+    return c.op("gather", c.reshape(x, (product(x.shape),)), c.const(places), axis=0)
 
 
 def copy(c: Context, x: Value, src: Value, non_blocking: bool = False) -> Value:
