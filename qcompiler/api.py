@@ -161,7 +161,8 @@ def compile(
         threads: the artefact is measured, verified and run with.
         lock: `recipe.lock.yaml` or a folder that holds one: repeat that compile without measuring anything.
             It brings its own target, recipe, seed and threads; model, data and versions have to be the same.
-        allow_slow: accept kernels that are slower than the target's first choice for an op.
+        allow_slow: accept kernels that are slower than the target's first choice for an op, and layers that are
+            slower than in float (`never_slower: false` in the recipe).
         allow_random_calibration: calibrate on random numbers where no data is given; stamped into the artefact.
         progress: show stages on stderr; by default where it is a terminal.
 

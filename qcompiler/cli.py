@@ -99,7 +99,9 @@ def compile(
     dynamic: Dynamic = [],  # noqa: B006
     seed: Seed = 0,
     threads: Threads = 1,
-    allow_slow: Annotated[bool, typer.Option("--allow-slow", help="accept slower kernels")] = False,
+    allow_slow: Annotated[
+        bool, typer.Option("--allow-slow", help="accept slower kernels, and layers slower than float")
+    ] = False,
     allow_random_calibration: RandomData = False,
     float_model: Annotated[
         bool, typer.Option(help="keep the float program, which evaluate and bench compare with")
