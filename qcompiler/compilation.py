@@ -76,8 +76,7 @@ class Compilation:
     folder: tempfile.TemporaryDirectory[str]
     calibration: Samples | None
     evaluation: Samples
-    held_back: bool
-    data_note: str
+    evaluated_on: str
     steps: list[Step]
     emission: Emission
     verification: Any
@@ -122,7 +121,7 @@ def _stages(
     check_order(passes)
     with stages.stage("capture"):
         captured, examples = capture_model(request)
-        data = Data.load(request, recipe, captured, examples)
+        data = Data.load(request, recipe, captured, examples, lock)
         hashes = {"model": hash_graph(captured), **data.hashes()}
         threads = request.threads
         if lock is not None:
@@ -165,13 +164,14 @@ def _stages(
         threads=threads,
         recipe=recipe,
         random_calibration=data.random,
+        calibration_samples=0 if data.calibration is None else len(data.calibration),
         hashes=hashes,
         versions=current_versions(),
         decisions=dict(sorted(plain({**(context.locked or {}), **context.decisions}).items())),
     )
     return Compilation(
-        request, recipe, target, float_graph, graph, folder, data.calibration, data.evaluation, data.held_back,
-        data.note, [*first, *rest], emission, verification, latency, accuracy, made,
+        request, recipe, target, float_graph, graph, folder, data.calibration, data.evaluation, data.evaluated_on,
+        [*first, *rest], emission, verification, latency, accuracy, made,
         context.tables.get("plan"),
     )  # fmt: skip
 
@@ -201,17 +201,23 @@ def _tensors(structure: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Data:
-    """Calibration and evaluation samples. `note` says where the evaluation samples come from."""
+    """Calibration and evaluation samples.
+
+    Attributes:
+        evaluated_on: `evaluation`, `held_back`, `calibration` (too little to hold any back) or `example`.
+    """
 
     calibration: Samples | None
     evaluation: Samples
-    held_back: bool
-    note: str
-    random: bool
+    evaluated_on: str
 
     @staticmethod
-    def load(request: Request, recipe: Recipe, graph: Graph, examples: Sequence[Any]) -> Data:
+    def load(
+        request: Request, recipe: Recipe, graph: Graph, examples: Sequence[Any], lock: Lock | None = None
+    ) -> Data:
         """Load both, holding back a part of the calibration data where no evaluation data was given.
+
+        A lock says how many samples were calibrated on, whether or not evaluation data is given this time.
 
         Raises UsageError where static ranges are asked for and there is no data, or only random data that was
         not allowed.
@@ -231,19 +237,28 @@ class Data:
         samples = None
         if given is not None:
             samples = load_samples(given, graph, allow_random=random, limit=limit)
-        if request.evaluation is not None:
-            evaluation = load_samples(request.evaluation, graph)
-            return Data(samples, evaluation, False, f"evaluation data: {evaluation.source}", _random(samples))
+        evaluation = None if request.evaluation is None else load_samples(request.evaluation, graph)
+        if samples is not None and lock is not None and lock.calibration_samples < len(samples):
+            used, rest = range(lock.calibration_samples), range(lock.calibration_samples, len(samples))
+            if evaluation is None:
+                return Data(samples.select(used), samples.select(rest), "held_back")
+            samples = samples.select(used)
+        if evaluation is not None:
+            return Data(samples, evaluation, "evaluation")
         if samples is not None:
-            split = samples.split(recipe.calibration.held_back or 0.25)
-            return Data(split.calibration, split.evaluation, True, split.note, _random(samples))
+            split = samples.split(recipe.calibration.held_back)
+            return Data(split.calibration, split.evaluation, "held_back" if split.disjoint else "calibration")
         if not examples:
             raise UsageError(
                 "there is no data to verify the artefact with: pass calibration or evaluation data"
             )
-        note = "no data given: verified and evaluated on the example inputs only"
-        logger.warning(note)
-        return Data(None, load_samples([tuple(examples)], graph), False, note, False)
+        logger.warning("no data given: verified and evaluated on the example inputs only")
+        return Data(None, load_samples([tuple(examples)], graph), "example")
+
+    @property
+    def random(self) -> bool:
+        """True if the model was calibrated on random numbers."""
+        return self.calibration is not None and self.calibration.random
 
     def hashes(self) -> dict[str, str]:
         """Content hash of the calibration samples, by the name that lock errors show.
@@ -253,10 +268,6 @@ class Data:
         if self.calibration is None:
             return {}
         return {"calibration data": f"sha256:{self.calibration.content_hash}"}
-
-
-def _random(samples: Samples | None) -> bool:
-    return samples is not None and samples.random
 
 
 def needs_calibration(recipe: Recipe) -> bool:

@@ -42,6 +42,8 @@ class Lock(BaseModel):
     seed: int
     threads: int
     recipe: Recipe
+    calibration_samples: int
+    """Samples calibrated on: the first of the data that was given."""
     random_calibration: bool = False
     """The calibration data was random: accuracy figures of this artefact mean nothing."""
     hashes: dict[str, str]

@@ -106,7 +106,7 @@ class CalibrationSettings(_Model):
     """How much of the calibration data is used, and for what."""
 
     max_samples: Annotated[int, Field(ge=1)] = 512
-    held_back: Annotated[float, Field(ge=0.0, le=0.5)] = 0.25
+    held_back: Annotated[float, Field(gt=0.0, le=0.5)] = 0.25
     """Share of the samples that decisions are measured on (choice of rounding, equalization, report)."""
 
 

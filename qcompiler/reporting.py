@@ -113,9 +113,8 @@ def _accuracy(done: Compilation) -> Accuracy:
     metrics: tuple[MetricRow, ...] = ()
     if found.value is not None and found.float_value is not None:
         metrics = (MetricRow(name=found.metric, float_value=found.float_value, quantized_value=found.value),)
-    given = "example" if done.request.evaluation is None else "evaluation"
     return Accuracy(
-        data="held_back" if done.held_back else given,
+        data=done.evaluated_on,  # type: ignore[arg-type]  # one of the four words
         samples=found.samples,
         metrics=metrics,
         sqnr_db=found.sqnr_db,

@@ -18,6 +18,7 @@ def make_lock(**changes):
         "isa": ("avx2",),
         "seed": 0,
         "threads": 1,
+        "calibration_samples": 4,
         "recipe": load_recipe("w8a8"),
         "hashes": HASHES,
         "versions": current_versions(),

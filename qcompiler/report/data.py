@@ -59,11 +59,11 @@ class Accuracy(_Row):
     """How close the artefact's outputs are to the float model's.
 
     `data` says which samples: the user's `evaluation` data, a part of the calibration data `held_back` from
-    calibration, or, where no data was given at all, the `example` inputs of the capture.
+    calibration, the `calibration` data itself where there was too little to hold any back, or, where no data was given at all, the `example` inputs of the capture.
     `agreement` is the share of samples with the same arg-max.
     """
 
-    data: Literal["evaluation", "held_back", "example"]
+    data: Literal["evaluation", "held_back", "calibration", "example"]
     samples: NonNegativeInt
     metrics: tuple[MetricRow, ...] = ()
     sqnr_db: float | None = None

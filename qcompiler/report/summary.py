@@ -61,6 +61,7 @@ class Reason:
 _DATA_NAMES = {
     "evaluation": "evaluation data",
     "held_back": "held-back calibration data",
+    "calibration": "the calibration data itself",
     "example": "example inputs",
 }
 

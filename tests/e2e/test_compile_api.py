@@ -115,6 +115,20 @@ def test_a_lock_repeats_the_artefact_byte_for_byte_without_measuring(
             assert (again / file).read_bytes() == (first / file).read_bytes(), file
 
 
+def test_a_lock_calibrates_on_the_same_samples_with_or_without_evaluation_data(user_module, here, data, tmp_path):
+    model, example = user_module.net()
+    first = qc.compile(model, example, calibration=data).save(tmp_path / "first")
+    other = str(here / "evaluation.npz")
+    again = qc.compile(model, example, calibration=data, evaluation=other, lock=first).save(tmp_path / "again")
+    for file in ("model.onnx", "recipe.lock.yaml"):
+        assert (again / file).read_bytes() == (first / file).read_bytes()
+
+
+def test_one_sample_is_calibrated_and_evaluated_on(user_module, data):
+    model, example = user_module.net()
+    assert qc.compile(model, example, calibration=data[:1]).report.accuracy.data == "calibration"
+
+
 def test_a_lock_is_refused_for_another_model_or_other_data(user_module, data, tmp_path):
     model, example = user_module.net()
     lock = qc.compile(model, example, calibration=data).save(tmp_path / "out")
