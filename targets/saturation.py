@@ -26,8 +26,19 @@ def reduction_rows(weight: np.ndarray) -> np.ndarray:
 
 
 def pair_peak(weight: np.ndarray) -> np.ndarray:
-    """Largest same-sign sum of two neighbours per output channel, [N]; real weights or codes (zero point 0)."""
-    rows = reduction_rows(weight)
+    """Largest same-sign sum of two neighbours per output channel, [N]; real weights or codes (zero point 0).
+
+    An odd number of input channels pairs across kernel positions as it is, and at one position if the channels are
+    padded to an even number for speed: both are counted.
+    """
+    peak = _peak_of_rows(reduction_rows(weight))
+    if weight.ndim > 2 and weight.shape[1] % 2 and weight.shape[1] > 1:
+        padded = np.concatenate([weight, np.zeros_like(weight[:, :1])], 1)
+        peak = np.maximum(peak, _peak_of_rows(reduction_rows(padded)))
+    return peak
+
+
+def _peak_of_rows(rows: np.ndarray) -> np.ndarray:
     if rows.dtype.kind != "f":
         rows = rows.astype(np.int16)
     if rows.shape[1] % 2:
@@ -35,7 +46,7 @@ def pair_peak(weight: np.ndarray) -> np.ndarray:
     left, right = rows[:, 0::2], rows[:, 1::2]
     positive = (np.maximum(left, 0) + np.maximum(right, 0)).max(1, initial=0)
     negative = (np.minimum(left, 0) + np.minimum(right, 0)).min(1, initial=0)
-    return np.maximum(positive, -negative)
+    return np.asarray(np.maximum(positive, -negative))
 
 
 def is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:

@@ -28,6 +28,7 @@ from .quantized_common import plan_fusions
 OPSET, MS_OPSET, IR_VERSION = 21, 1, 10
 # Protobuf messages end at 2 GiB; larger weights go to a file beside the model.
 EXTERNAL_DATA_BYTES = 1_500_000_000
+EXTERNAL_TENSOR_BYTES = 1024  # smaller tensors stay in the model: shapes have to be known when it is loaded
 
 FLOAT_RULES: dict[str, Rule] = {
     **emit_elementwise.RULES,
@@ -156,7 +157,7 @@ def save_model(model: onnx.ModelProto, path: Path) -> list[Path]:
     Raises:
         OSError: disk full, read-only.
     """
-    # strip=... counting by tensor: ByteSize() overflows beyond 2 GiB
+    # counted by tensor: ByteSize() overflows beyond 2 GiB
     size = sum(len(t.raw_data) for t in model.graph.initializer)
     if size <= EXTERNAL_DATA_BYTES:
         path.write_bytes(model.SerializeToString(deterministic=True))
@@ -165,6 +166,8 @@ def save_model(model: onnx.ModelProto, path: Path) -> list[Path]:
     data.unlink(missing_ok=True)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    onnx.save_model(copy, os.fspath(path), save_as_external_data=True, location=data.name, size_threshold=1024)
+    onnx.save_model(
+        copy, os.fspath(path), save_as_external_data=True, location=data.name, size_threshold=EXTERNAL_TENSOR_BYTES
+    )
     return [path, data]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qcompiler.ir import Node, QuantParams, Value
+from qcompiler.ir import Node, QuantParams, Value, constant
 
 from .emit_elementwise import Rule
 from .emit_integer import RULES as INTEGER
@@ -92,14 +92,36 @@ def _conv(e: Emitter, fusion: Fusion) -> str:
     if tail.op != "requantize" or (bias is not None and bias.data is None):
         return QDQ_FUSED["conv"](e, fusion)
     out: QuantParams = tail.attrs["quant"]
+    codes, w = _channels_in_fours(e, x, w, head.attrs["groups"])
     weight = weight_format(e, w, x, head.attrs["groups"])
     _note(e, head, "QLinearConv", weight)
     y = e.op(
-        "QLinearConv", x, scale_name(e, quant_of(x).scale), zero_name(e, quant_of(x)), weight.codes,
+        "QLinearConv", codes, scale_name(e, quant_of(x).scale), zero_name(e, quant_of(x)), weight.codes,
         scale_name(e, weight_scale(fusion)), weight.zero_point, scale_name(e, out.scale), zero_name(e, out), bias,
         **conv_attrs(head.attrs, w),
     )  # fmt: skip
     return _finish(e, tail, y)
+
+
+# Kernels of at most this many positions gain by padded channels (0.75 of the time on Zen 3); 7x7 loses.
+MOST_TAPS = 9
+
+
+def _channels_in_fours(e: Emitter, x: Value, w: Value, groups: int) -> tuple[str, Value]:
+    """Codes and weight with the input channels padded to a multiple of 4, where that is faster.
+
+    The kernels read 4 channels at a time; other counts (the 3 colours of an image) go by way of im2col. The new
+    channels hold the zero point and meet weights of 0: the sums are the same.
+    """
+    taps = int(np.prod(w.shape[2:]))
+    missing = -w.shape[1] % 4
+    if w.data is None or groups != 1 or not missing or len(w.shape) != 4 or not 1 < taps <= MOST_TAPS:
+        return e.name(x), w
+    if w not in e.padded:
+        data = np.pad(w.data, [(0, 0), (0, missing), (0, 0), (0, 0)])
+        e.padded[w] = constant(data, quant=quant_of(w), name=f"{w.name or 'weight'}.padded")
+    pads = e.ints([0, 0, 0, 0, 0, missing, 0, 0])
+    return str(e.op("Pad", x, pads, zero_name(e, quant_of(x)))), e.padded[w]
 
 
 def _reduce(e: Emitter, fusion: Fusion) -> str:

@@ -71,6 +71,7 @@ class Emitter:
         self.rows: list[KernelChoice] = []
         self.cache: dict[Any, str] = {}  # what rules share: transposed weights, dequantized values, ...
         self.mask_cache: dict[Any, tuple[str | None, str | None]] = {}
+        self.padded: dict[Value, Value] = {}  # weights with more input channels
         self.names: dict[Value, str] = {v: v.name for v in graph.inputs}
         self.current: Node | None = None
         self.sources: dict[str, Node] = {}  # ONNX node name -> node of the graph it came from

@@ -140,8 +140,14 @@ def _bound(attr: object, bindings: dict[str, int]) -> object:
     return substitute(attr, bindings) if hasattr(attr, "free_symbols") else attr
 
 
-def check_ops(graph: Graph, style: Style, arrays: Sequence[np.ndarray], threads: int = 1) -> dict[str, tuple[OpCheck, ...]]:
-    """Every quantized op fed the reference's operands, optimizations off and on."""
+def check_ops(
+    graph: Graph, style: Style, arrays: Sequence[np.ndarray], threads: int = 1
+) -> tuple[dict[str, tuple[OpCheck, ...]], list[np.ndarray]]:
+    """Every quantized op fed the reference's operands, optimizations off and on.
+
+    Returns:
+        Checks per optimization setting, and the outputs of the reference.
+    """
     sites = quantized_sites(graph)
     bindings = bind_inputs(graph, [a.shape for a in arrays])
     wanted = {v for site in sites for node in site for v in (*node.operands, *node.outputs) if not v.is_const}
@@ -156,10 +162,10 @@ def check_ops(graph: Graph, style: Style, arrays: Sequence[np.ndarray], threads:
             got = OnnxSession(model, threads, optimize=setting == "on").run(feeds)
             results[setting] += [_compare(s, a, tapped) for s, a in zip(chunk, got, strict=True)]
 
-    run_reference(graph, arrays, taps=wanted, on_value=tapped.__setitem__)
+    outputs = run_reference(graph, arrays, taps=wanted, on_value=tapped.__setitem__)
     for chunk in _chunks(sites, tapped):
         flush(chunk)
-    return {setting: tuple(checks) for setting, checks in results.items()}
+    return {setting: tuple(checks) for setting, checks in results.items()}, outputs
 
 
 def _chunks(sites: list[tuple[Node, ...]], tapped: dict[Value, np.ndarray]) -> list[list[tuple[Node, ...]]]:
@@ -243,7 +249,7 @@ def verify_artefact(
     graph: Graph, style: Style, session: OnnxSession, samples: Sequence[Sequence[np.ndarray]], threads: int = 1
 ) -> Verification:
     """Check ops on the first sample, and whole outputs on all of them."""
-    ops = check_ops(graph, style, samples[0], threads)
+    ops, first = check_ops(graph, style, samples[0], threads)
     failures = [
         f"{check.where}, optimizations {setting}: {check.differing} of {check.values} values differ ({check.at_ties} next to"
         f" ties), by up to {check.max_lsb:g} steps"
@@ -253,8 +259,8 @@ def verify_artefact(
     ]
     steps = output_steps(graph)
     results, references, differing, max_lsb = [], [], 0, None
-    for arrays in samples:
-        got, expected = session.run(arrays), run_reference(graph, arrays)
+    for index, arrays in enumerate(samples):
+        got, expected = session.run(arrays), run_reference(graph, arrays) if index else first
         for step, a, b in zip(steps, got, expected, strict=True):
             error = np.abs(a.astype(np.float64) - b.astype(np.float64))
             if step is not None:

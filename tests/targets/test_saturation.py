@@ -45,6 +45,8 @@ def test_pairs_follow_channels_then_taps() -> None:
     odd = np.zeros((1, 3, 1, 2))
     odd[0, 2, 0, 0], odd[0, 0, 0, 1] = 3, 4  # an odd number of channels pairs across taps
     assert pair_peak(odd).tolist() == [7.0]
+    odd[0, 1, 0, 1] = 5  # or, padded with a channel of zeros, within them
+    assert pair_peak(odd).tolist() == [9.0]
 
 
 def test_depthwise_weights_use_the_whole_range() -> None:
