@@ -93,7 +93,9 @@ def _why_unmeasurable(context: Context) -> str:
     target = context.target
     if not target.can("measurable"):
         return "not measured: the target cannot be timed here"
-    if target.isa is not None and target.isa != host_isa():
+    if target.isa is None:
+        return "not measured: a portable file is meant for other machines and runtimes than this one"
+    if target.isa != host_isa():
         return f"not measured: compiled for {target.isa}, this machine is {host_isa()}"
     if context.samples is None or len(context.samples) == 0:
         return "not measured: no sample to run"

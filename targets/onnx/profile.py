@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from qcompiler.errors import UsageError
 from qcompiler.ir import Node
 
 from .emit import EmittedModel
@@ -52,9 +53,17 @@ class Profiler:
         self._session.run(None, dict(zip(self._names, arrays, strict=True)))
 
     def finish(self) -> Profile:
-        """End profiling and add up; the model can be run on."""
+        """End profiling and add up; the model can be run on.
+
+        Raises:
+            UsageError: the temporary folder is full.
+        """
         path = Path(self._session.end_profiling())
-        events = [e for e in json.loads(path.read_text()) if e.get("cat") == "Node" and e["name"].endswith(SUFFIX)]
+        try:
+            found = json.loads(path.read_text())
+        except (OSError, ValueError) as error:  # ONNX Runtime does not say that it could not write all of it
+            raise UsageError(f"the profile in {path.parent} is cut off ({error}): free some space there") from error
+        events = [e for e in found if e.get("cat") == "Node" and e["name"].endswith(SUFFIX)]
         self._folder.cleanup()
         least: dict[str, tuple[float, str, int]] = {}
         for event in events:
