@@ -12,6 +12,9 @@ from qcompiler.calibration import Observation, Observer, Samples, collect
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import Graph, Value
 
+MAX_SAMPLES = 32
+"""Samples that factors are chosen on; every one costs a run of the network."""
+
 
 @dataclass(frozen=True)
 class SampleRows:
@@ -52,12 +55,13 @@ def collect_rows(
 ) -> dict[Value, list[SampleRows]]:
     """Rows of each value by sample, at most about `limit` rows per value in all.
 
-    One run over the samples, of which at most `limit` (evenly spaced) are used.
+    One run over the samples, of which at most `MAX_SAMPLES` (evenly spaced) are used.
     """
     if not values:
         return {}
-    if len(samples) > limit:
-        samples = samples.select([int(i) for i in np.linspace(0, len(samples) - 1, limit).round()])
+    most = min(limit, MAX_SAMPLES)
+    if len(samples) > most:
+        samples = samples.select([int(i) for i in np.linspace(0, len(samples) - 1, most).round()])
     per_sample = max(1, limit // len(samples))
     requests = {v: [KeptRows(per_sample)] for v in values}
     collect(graph, samples, requests, TorchExecutor(graph))

@@ -33,8 +33,8 @@ class SmoothConfig(PassConfig):
         bits: of activation and weights in the score.
     """
 
-    alphas: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    thresholds: tuple[float, ...] = (1.0, 0.6, 0.4, 0.25, 0.15, 0.1, 0.06, 0.04)
+    alphas: tuple[float, ...] = (0.4, 0.55, 0.7, 0.85)
+    thresholds: tuple[float, ...] = (0.6, 0.4, 0.25, 0.15, 0.1, 0.06)
     headroom: float = Field(1.15, ge=1)
     multiply: bool = True
     min_gain_db: float = Field(0.5, ge=0, json_schema_extra={"search": [0.2, 0.5, 1.0]})
