@@ -13,7 +13,7 @@ from qcompiler.calibration.padding import TokenMask, find_token_mask
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import Graph, Value
 
-HELD_BACK = 16
+HELD_BACK = 8
 """Most samples that a decision is measured on."""
 
 

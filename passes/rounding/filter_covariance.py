@@ -27,7 +27,7 @@ class FilterCovariance(Observer):
     """
 
     layer: LayerInput = LinearInput()
-    patches: int = 64
+    patches: int = 36
     every: int = 1
     rows: int = field(default=0, init=False, repr=False)
     _centre: Any = field(default=None, init=False, repr=False)

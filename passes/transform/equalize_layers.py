@@ -33,9 +33,6 @@ from qcompiler.ir import DType, Graph, Node, QuantParams, Rewriter, Value, const
 TRANSPARENT = frozenset({"relu", "leaky_relu", "add", "max_pool", "avg_pool", "reduce_mean"})
 """Ops that commute with a positive factor per channel."""
 
-PROBED = 8
-"""Samples that ranges are taken from, and samples that the gain is measured on."""
-
 DEAD = 1e-6
 """Channels below this share of the widest are left alone: their factor would be noise."""
 
@@ -52,7 +49,7 @@ class EqualizeConfig(PassConfig):
     min_gain_db: float = Field(0.3, ge=0)
     alpha: float = Field(0.5, ge=0, le=1, json_schema_extra={"search": [0.3, 0.5, 0.7]})
     statistic: Literal["activations", "weights"] = "activations"
-    samples: int = Field(16, ge=1)
+    samples: int = Field(8, ge=1)
     limit: float = Field(64.0, gt=1)
 
 
@@ -78,22 +75,32 @@ class EqualizeLayers(Pass):
     def run(self, graph: Graph, context: Context) -> Result:
         notes: list[Note] = []
         groups = list(find_channel_groups(graph, notes))
-        ranges = self._ranges(graph, groups, context)
+        if not groups:
+            return Result(graph, False, tuple(notes))
+        fitted, judged = (None, None) if context.samples is None else split_samples(context.samples)
+        extent = Extent(graph, groups, None if fitted is None else first_samples(fitted, self.config.samples))
         factors: dict[Value, np.ndarray] = {}
         for group in groups:
-            s = self.factors(group, ranges)
+            s = self.factors(group, extent)
             taken = bool((s != 1).any())
             factors.update(dict.fromkeys(group.values, s))
             figures = {"largest": float(s.max()), "smallest": float(s.min())}
             notes.append(Note(group.producers[0].where(), taken, "" if taken else "ranges are equal already", figures))
         result = apply_channel_factors(graph, factors, self.name)
-        if result is not graph and not self._pays(graph, result, groups, context, notes):
+        if result is not graph and not self._pays(graph, result, extent, factors, judged, context, notes):
             result = graph
             notes = [replace(n, taken=False, reason=n.reason or "no gain on held-back samples") for n in notes]
         return Result(result, result is not graph, tuple(notes))
 
     def _pays(
-        self, graph: Graph, equalized: Graph, groups: list[ChannelGroup], context: Context, notes: list[Note]
+        self,
+        graph: Graph,
+        equalized: Graph,
+        extent: Extent,
+        factors: Mapping[Value, np.ndarray],
+        judged: Samples | None,
+        context: Context,
+        notes: list[Note],
     ) -> bool:
         """Measured, or replayed from a lock; recorded as a decision."""
         if self.config.when == "always":
@@ -102,22 +109,20 @@ class EqualizeLayers(Pass):
         if locked is not None:
             context.decisions[self.name] = locked
             return bool(locked["applied"])
-        if context.samples is None:
+        if judged is None:
             return False
-        fitted, judged = split_samples(context.samples)
-        fitted, judged = first_samples(fitted, PROBED), first_samples(judged, PROBED)
         meter = ErrorMeter(graph, judged)
-        layers = [i for i, n in enumerate(graph.nodes) if any(n in g.producers or n in g.readers for g in groups)]
-        before, after = (meter.sqnr_db(probe_plan(g, layers, fitted)) for g in (graph, equalized))
+        before, after = meter.sqnr_db(extent.plan(graph, {})), meter.sqnr_db(extent.plan(equalized, factors))
         figures = {"sqnr_db_before": round(before, 2), "sqnr_db_after": round(after, 2)}
         applied = after >= before + self.config.min_gain_db
         notes.append(Note("all groups", applied, "" if applied else "no gain on held-back samples", figures))
         context.decisions[self.name] = {"applied": applied, **figures}
         return applied
 
-    def factors(self, group: ChannelGroup, ranges: Mapping[Value, np.ndarray]) -> np.ndarray:
+    def factors(self, group: ChannelGroup, extent: Extent) -> np.ndarray:
         """S [channels], float64; 1 for channels that nothing is known about."""
-        first = np.max([ranges[n.output] if ranges else _row_peaks(n) for n in group.producers], 0)
+        by_weights = self.config.statistic == "weights" or not extent.bounds
+        first = np.max([_row_peaks(n) if by_weights else extent.peak(n.output) for n in group.producers], 0)
         second = np.max([_column_peaks(n) for n in group.readers], 0)
         alive = (first > DEAD * first.max(initial=0)) & (second > DEAD * second.max(initial=0))
         s = np.ones(group.channels)
@@ -126,36 +131,55 @@ class EqualizeLayers(Pass):
             s[alive] /= np.exp(np.log(s[alive]).mean())
         return np.clip(s, 1 / self.config.limit, self.config.limit)
 
-    def _ranges(self, graph: Graph, groups: list[ChannelGroup], context: Context) -> dict[Value, np.ndarray]:
-        """Largest |x_c| of every producer's output; empty where weights decide."""
-        if self.config.statistic == "weights" or context.samples is None or not groups:
-            return {}
-        producers = {n.output: n for g in groups for n in g.producers}
-        requests: dict[Value, list[Observer]] = {v: [MinMax(axis=_axis(n))] for v, n in producers.items()}
-        found = collect(graph, first_samples(context.samples, self.config.samples), requests, TorchExecutor(graph))
-        bounds = {v: found.get(v, MinMax) for v in producers}
-        return {v: np.maximum(np.abs(b.lo), np.abs(b.hi)).astype(np.float64) for v, b in bounds.items()}
+
+class Extent:
+    """Per-channel bounds of what the layers of some groups read and write, from one sweep; none without samples.
+
+    Attributes:
+        layers: places in the graph of all producers and readers.
+        bounds: value -> (smallest, largest) per channel, float64.
+    """
+
+    def __init__(self, graph: Graph, groups: Sequence[ChannelGroup], samples: Samples | None) -> None:
+        members = {n for g in groups for n in (*g.producers, *g.readers)}
+        self.graph = graph
+        self.layers = [i for i, n in enumerate(graph.nodes) if n in members]
+        self.bounds: dict[Value, tuple[np.ndarray, np.ndarray]] = {}
+        if samples is None:
+            return
+        requests: dict[Value, list[Observer]] = {n.output: [MinMax(axis=_axis(n))] for g in groups for n in g.producers}
+        for layer in (graph.nodes[i] for i in self.layers):
+            if layer.inputs[0] is not None:
+                requests.setdefault(layer.inputs[0], [MinMax(axis=_axis(layer))])
+        found = collect(graph, samples, requests, TorchExecutor(graph))
+        for value in requests:
+            seen = found.get(value, MinMax)
+            self.bounds[value] = np.asarray(seen.lo, np.float64), np.asarray(seen.hi, np.float64)
+
+    def peak(self, value: Value) -> np.ndarray:
+        """Largest magnitude per channel."""
+        low, high = self.bounds[value]
+        return np.maximum(np.abs(low), np.abs(high))
+
+    def plan(self, graph: Graph, factors: Mapping[Value, np.ndarray]) -> QuantPlan:
+        """Rounds the weights of the layers and what they read, nothing else; `graph` has the factors folded in."""
+        plan = QuantPlan(graph, {n: NodePlan(FLOAT) for n in graph.nodes})
+        for index in self.layers:
+            old, node = self.graph.nodes[index].inputs[0], graph.nodes[index]
+            value = node.inputs[0]
+            assert old is not None and value is not None
+            low, high = (b * factors.get(old, 1.0) for b in self.bounds[old])
+            scale, zero_point = quant_params_from_range(float(low.min()), float(high.max()), DType.uint8, False)
+            plan.activations[value] = QuantParams(DType.uint8, scale, np.int32(zero_point))
+            plan.nodes[node] = NodePlan(STATIC, weight_dtype=DType.int8)
+            plan.weights[node] = quantize_weight(_weight(node), np.maximum(_row_peaks(node) / 127, 1e-30), DType.int8)
+        return plan
 
 
 def first_samples(samples: Samples, count: int) -> Samples:
     """At most `count` samples, evenly spaced."""
     count = min(count, len(samples))
     return samples.select([i * len(samples) // count for i in range(count)])
-
-
-def probe_plan(graph: Graph, layers: Sequence[int], samples: Samples) -> QuantPlan:
-    """A plan that rounds the weights of some layers (by place in the graph) and what they read, and nothing else."""
-    chosen = [graph.nodes[i] for i in layers]
-    values = dict.fromkeys(v for n in chosen if (v := n.inputs[0]) is not None)
-    found = collect(graph, samples, {v: [MinMax()] for v in values}, TorchExecutor(graph))
-    plan = QuantPlan(graph, {n: NodePlan(FLOAT) for n in graph.nodes})
-    for value in values:
-        scale, zero_point = quant_params_from_range(*found.range(value, DType.uint8, False), DType.uint8, False)
-        plan.activations[value] = QuantParams(DType.uint8, scale, np.int32(zero_point))
-    for node in chosen:
-        plan.nodes[node] = NodePlan(STATIC, weight_dtype=DType.int8)
-        plan.weights[node] = quantize_weight(_weight(node), np.maximum(_row_peaks(node) / 127, 1e-30), DType.int8)
-    return plan
 
 
 def find_channel_groups(graph: Graph, notes: list[Note]) -> Iterator[ChannelGroup]:
