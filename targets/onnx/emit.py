@@ -21,6 +21,7 @@ from qcompiler.ir.dims import is_symbolic
 
 from ..base import KernelChoice
 from . import emit_elementwise, emit_kernels, emit_linear, emit_movement, emit_norm, emit_qdq
+from .emit_attention import emit_attention, plan_attention
 from .emit_elementwise import Rule
 from .emitter import MS_DOMAIN, Emitter, Style, tensor_type
 from .quantized_common import plan_fusions
@@ -70,9 +71,14 @@ def emit_model(graph: Graph, style: Style, metadata: Mapping[str, str] | None = 
     fused = emit_kernels.FUSED if style.runtime_kernels else emit_qdq.FUSED
     quantized = emit_kernels.RULES if style.runtime_kernels else emit_qdq.RULES
     plan = plan_fusions(graph)
+    attentions = plan_attention(graph) if style.runtime_kernels and not style.plain else {}
     for node in graph.nodes:
         emitter.current = node
-        fusion = plan.get(node)
+        fusion, attention = plan.get(node), attentions.get(node)
+        if attention is not None:
+            if node is attention.nodes[-1]:
+                emitter.names[node.output] = emit_attention(emitter, attention)
+            continue
         if fusion is not None and node is fusion.head:
             continue  # emitted with its tail
         if fusion is not None:

@@ -28,6 +28,7 @@ RUNTIME_KERNELS = MappingProxyType(
         "conv": (Kernel("QLinearConv", U8, S8), Kernel("QLinearConv", U8, U8, "1.3 times the time")),
         "linear": (
             Kernel("MatMulIntegerToFloat", U8, S8, "real result"),
+            Kernel("QAttention", U8, S8, "query, key and value of one self-attention, with the attention itself"),
             Kernel("QGemm", U8, S8, "codes as result"),
             Kernel("MatMulIntegerToFloat", U8, U8, "1.15 times the time"),
         ),

@@ -22,6 +22,7 @@ from qcompiler.ir.dims import substitute
 from qcompiler.ir.ops.spec import centred
 
 from .emit import emit_model
+from .emit_attention import plan_attention
 from .emitter import Style
 from .quantized_common import plan_fusions
 from .runtime import OnnxSession
@@ -90,13 +91,17 @@ class Verification:
             raise VerificationError("the artefact does not compute what the reference computes: " + "; ".join(self.failures))
 
 
-def quantized_sites(graph: Graph) -> list[tuple[Node, ...]]:
+def quantized_sites(graph: Graph, style: Style) -> list[tuple[Node, ...]]:
     """Nodes that become one kernel each, in program order; movement of codes is left out, it cannot round."""
     plan = plan_fusions(graph)
+    attentions = plan_attention(graph) if style.runtime_kernels else {}
     sites: list[tuple[Node, ...]] = []
     for node in graph.nodes:
-        fusion = plan.get(node)
-        if fusion is not None:
+        fusion, attention = plan.get(node), attentions.get(node)
+        if attention is not None:
+            if node is attention.nodes[-1]:
+                sites.append(attention.nodes)
+        elif fusion is not None:
             if node is fusion.tail:
                 sites.append((fusion.head, fusion.tail))
         elif node.op in ("quantize", "dequantize", "requantize", "requantize_sum", "dynamic_linear") or (
@@ -137,6 +142,8 @@ def cut_graph(graph: Graph, sites: Sequence[tuple[Node, ...]], bindings: dict[st
 
 
 def _bound(attr: object, bindings: dict[str, int]) -> object:
+    if isinstance(attr, tuple):
+        return tuple(_bound(a, bindings) for a in attr)
     return substitute(attr, bindings) if hasattr(attr, "free_symbols") else attr
 
 
@@ -148,7 +155,7 @@ def check_ops(
     Returns:
         Checks per optimization setting, and the outputs of the reference.
     """
-    sites = quantized_sites(graph)
+    sites = quantized_sites(graph, style)
     bindings = bind_inputs(graph, [a.shape for a in arrays])
     wanted = {v for site in sites for node in site for v in (*node.operands, *node.outputs) if not v.is_const}
     results: dict[str, list[OpCheck]] = {"off": [], "on": []}

@@ -110,6 +110,39 @@ def odd_forms() -> tuple[Graph, list[np.ndarray]]:
     return b.build(outputs), [rng.normal(size=(3, 4, 8)).astype(np.float32)]
 
 
+def self_attention(
+    mask_rows: str | int | None = 1, shared: bool = True, scale: float = 0.5, causal: bool = False
+) -> tuple[Graph, list[np.ndarray]]:
+    """Two heads of depth 4 over [batch, seq, 8]; a bool mask [batch, 1, mask_rows, seq] or none.
+
+    shared: query, key and value read the same codes.
+    """
+    from qcompiler.ir.dims import parse
+
+    rng = np.random.default_rng(6)
+    b = GraphBuilder("attention", Level.QUANTIZED)
+    batch, seq = parse("batch"), parse("seq")
+    x = b.input("x", DType.float32, (batch, seq, 8))
+    mask = None if mask_rows is None else b.input("mask", DType.bool, (batch, 1, parse(str(mask_rows)), seq))
+    b.origin = Origin("layer.attention")
+    code = QuantParams(U8, 0.03, 120)
+    codes = [b.op("quantize", x, quant=code)] * 3 if shared else [b.op("quantize", x, quant=code) for _ in range(3)]
+
+    def heads(value: Value) -> Value:
+        real = b.op("dequantize", b.op("linear", value, weight(b, rng, (8, 8)), bias(b, rng, 8)))
+        return b.op("transpose", b.op("reshape", real, shape=(batch, seq, 2, 4)), perm=(0, 2, 1, 3))
+
+    q, k, v = (heads(value) for value in codes)
+    y = b.op("transpose", b.op("attention", q, k, v, mask, scale=scale, causal=causal), perm=(0, 2, 1, 3))
+    y = b.op("reshape", y, shape=(batch, seq, 8))
+    arrays = [rng.normal(size=(2, 5, 8)).astype(np.float32)]
+    if mask_rows is not None:
+        allowed = rng.random((2, 1, 5 if mask_rows == "seq" else 1, 5)) < 0.7
+        allowed[1, 0, 0] = False  # one query, or all of a sample, may see nothing
+        arrays.append(allowed)
+    return b.build([y], ["y"]), arrays
+
+
 def one_linear(codes: np.ndarray) -> tuple[Graph, list[np.ndarray]]:
     """Codes [N, K] times full-range activations."""
     b = GraphBuilder("linear", Level.QUANTIZED)
@@ -133,6 +166,6 @@ def one_conv(multiplier: float) -> tuple[Graph, list[np.ndarray]]:
     return b.build([y]), [rng.integers(0, 256, (1, 4, 6, 6)).astype(np.uint8)]
 
 
-MODELS = {"cnn": cnn, "mlp": mlp, "odd_forms": odd_forms}
+MODELS = {"cnn": cnn, "mlp": mlp, "odd_forms": odd_forms, "self_attention": self_attention}
 # quantized kernels per model, movement of codes not counted
-SITES = {"cnn": 7, "mlp": 4, "odd_forms": 11}
+SITES = {"cnn": 7, "mlp": 4, "odd_forms": 11, "self_attention": 4}

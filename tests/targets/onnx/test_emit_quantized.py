@@ -35,9 +35,9 @@ def test_every_op_agrees_with_reference(name: str, target: str, tmp_path: Path) 
     result = target_.verify(graph, tmp_path, [arrays])
     result.check()
     assert result.sqnr_db > 30
-    assert {setting: len(checks) for setting, checks in result.ops.items()} == {
-        setting: models.SITES[name] for setting in ("off", "on")
-    }
+    fused = name == "self_attention" and target_.runtime_kernels  # quantize and QAttention
+    sites = 2 if fused else models.SITES[name]
+    assert {setting: len(checks) for setting, checks in result.ops.items()} == {"off": sites, "on": sites}
 
 
 def test_kernels_of_a_convolution_network() -> None:
@@ -59,6 +59,35 @@ def test_kernels_of_a_transformer_block() -> None:
         "QuantizeLinear", "MatMulIntegerToFloat", "Gelu", "QuantizeLinear", "MatMulIntegerToFloat", "Sum",
         "LayerNormalization",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", [None, 1, "seq"])
+@pytest.mark.parametrize("safe", [True, False])
+def test_self_attention_is_one_kernel(rows: str | int | None, safe: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qcompiler.targets.onnx import quantized_common
+
+    graph, arrays = models.self_attention(rows)
+    if not safe:
+        monkeypatch.setattr(quantized_common, "is_pair_safe", lambda codes, groups=1: False)
+    emitted = emit_model(graph, Style(runtime_kernels=True, int16_pair_products=True))
+    names = kinds(emitted.proto)
+    assert names.count("QAttention") == 1 and not {"MatMul", "Softmax", "Transpose"} & set(names)
+    assert [r.kernel for r in emitted.rows if r.op in ("linear", "attention")] == ["QAttention"] * 4
+    (expected,) = run_reference(graph, arrays)
+    for optimize in (False, True):
+        (got,) = run_model(emitted.proto, arrays, optimize)
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    if rows is not None:
+        assert not expected[1, 0].any()
+
+
+@pytest.mark.parametrize("options", [{"shared": False}, {"scale": 0.4}, {"causal": True}, {"mask_rows": None, "causal": True}])
+def test_other_attentions_stay_separate(options: dict) -> None:
+    graph, arrays = models.self_attention(**options)
+    emitted = emit_model(graph, Style(runtime_kernels=True, int16_pair_products=True))
+    assert "QAttention" not in kinds(emitted.proto)
+    (got,), (expected,) = run_model(emitted.proto, arrays), run_reference(graph, arrays)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_that_could_saturate_are_stored_unsigned() -> None:
