@@ -243,6 +243,8 @@ class Data:
             if evaluation is None:
                 return Data(samples.select(used), samples.select(rest), "held_back")
             samples = samples.select(used)
+        elif samples is not None and lock is not None and evaluation is None and len(samples) > 1:
+            return Data(samples, samples, "calibration")  # then all were used, beside evaluation data
         if evaluation is not None:
             return Data(samples, evaluation, "evaluation")
         if samples is not None:

@@ -122,6 +122,10 @@ def test_a_lock_calibrates_on_the_same_samples_with_or_without_evaluation_data(u
     again = qc.compile(model, example, calibration=data, evaluation=other, lock=first).save(tmp_path / "again")
     for file in ("model.onnx", "recipe.lock.yaml"):
         assert (again / file).read_bytes() == (first / file).read_bytes()
+    first = qc.compile(model, example, calibration=data, evaluation=other).save(tmp_path / "all")
+    again = qc.compile(model, example, calibration=data, lock=first)
+    assert again.report.accuracy.data == "calibration"
+    assert (again.folder / "model.onnx").read_bytes() == (first / "model.onnx").read_bytes()
 
 
 def test_one_sample_is_calibrated_and_evaluated_on(user_module, data):
