@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qcompiler.compilation import BORDERS, is_integer
+from qcompiler.coverage import BORDERS, is_integer
 from qcompiler.layer_taps import compare_layers
 from qcompiler.report import (
     Accuracy,

@@ -1,0 +1,95 @@
+"""No silent fallback: what a compile refuses to leave unsaid about its coverage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qcompiler.errors import ConstraintError, UnsupportedError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from qcompiler.ir import Graph
+    from qcompiler.recipe import Recipe
+    from qcompiler.targets import Emission, KernelChoice, Target
+
+
+def refuse_unmatched(recipe: Recipe, graph: Graph) -> None:
+    """Refuse patterns of `ignore` and `rules` that match no module.
+
+    Raises UsageError naming the nearest module path: a pattern that silently does nothing is most often a
+    typing error.
+    """
+    paths = sorted({node.origin.module for node in graph.nodes})
+    for pattern in recipe.unmatched_patterns(paths):
+        raise UsageError(
+            f"recipe pattern {pattern!r} matches no module of the model.{did_you_mean(pattern, paths)}"
+        )
+
+
+def check_left_in_float(recipe: Recipe, target: Target, context: Any) -> None:
+    """No silent fallback: an op left in float must be named by `allow`, by `ignore` or by a rule.
+
+    `allow` takes names of ops and categories of the op table. Raises UnsupportedError listing the others.
+    """
+    from qcompiler.ir import get_op
+    from qcompiler.passes.quantize.plan import FLOAT
+
+    plan = context.tables.get("plan")
+    if plan is None:
+        return
+    allowed = set(recipe.allow)
+    put_back = set(
+        context.tables.get("put_back", ())
+    )  # measured to be faster in float; a decision of the lock
+    silent = []
+    for node, decided in plan.nodes.items():
+        if decided.scheme != FLOAT or node in put_back:
+            continue
+        if node.op in allowed or get_op(node.op).category in allowed:
+            continue
+        if not any(value.dtype.is_float for value in node.outputs):
+            continue
+        if recipe.settings_for(node.origin.module, node.op).scheme != "float":
+            silent.append(f"  {node.where()}: {decided.reason}")
+    if silent:
+        raise UnsupportedError(
+            f"{len(silent)} ops would stay in float and recipe {recipe.name!r} does not allow it:\n"
+            + "\n".join(silent[:20])
+            + "\nName the op in `allow`, or the module in `ignore`."
+        )
+
+
+BORDERS = frozenset({"quantize", "dequantize"})
+"""Ops between real numbers and codes; they are no part of the user's model and do not count as coverage."""
+
+
+def check_kernels(target: Target, emission: Emission, allow_slow: bool) -> None:
+    """Something was quantized, by the kernels that the target would choose first.
+
+    Raises:
+        UnsupportedError: no op of the artefact computes in integers.
+        ConstraintError: a slower kernel had to be taken, and `allow_slow` is not set.
+    """
+    if not any(is_integer(choice) for choice in emission.kernels if choice.op not in BORDERS):
+        raise UnsupportedError("nothing was quantized: no op of the artefact computes in integers")
+    slow = [choice for choice in emission.kernels if _is_slower(target, choice)]
+    if slow and not allow_slow:
+        lines = [
+            f"  {c.op} at {c.module or '(top level)'}: {c.kernel} on {c.dtype}. {c.why}" for c in slow[:20]
+        ]
+        raise ConstraintError(
+            f"{len(slow)} ops need a slower kernel than the target's first choice:\n"
+            + "\n".join(lines)
+            + "\nAccept them with allow_slow (--allow-slow), or keep these modules in float with `ignore`."
+        )
+
+
+def is_integer(choice: KernelChoice) -> bool:
+    """True if the op computes on codes."""
+    return "int8" in choice.dtype or "int4" in choice.dtype
+
+
+def _is_slower(target: Target, choice: KernelChoice) -> bool:
+    """True if the op table lists the same kernel earlier on other types."""
+    listed = [kernel for kernel in target.kernels.get(choice.op, ()) if kernel.name == choice.kernel]
+    types = [" x ".join(t.name for t in (k.activation, k.weight) if t is not None) for k in listed]
+    return choice.dtype in types and types.index(choice.dtype) > 0
