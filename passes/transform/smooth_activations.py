@@ -38,7 +38,7 @@ class SmoothConfig(PassConfig):
     headroom: float = Field(1.15, ge=1)
     multiply: bool = True
     min_gain_db: float = Field(0.5, ge=0, json_schema_extra={"search": [0.2, 0.5, 1.0]})
-    rows: int = Field(512, ge=16)
+    rows: int = Field(256, ge=16)
     bits: int = Field(8, ge=2, le=8)
 
 
