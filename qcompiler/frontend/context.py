@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from ..errors import UnsupportedError
-from ..ir import DType, GraphBuilder, Node, Origin, Value
-from ..ir.dims import Dim, Shape, is_symbolic, product
+from ..errors import GraphError, UnsupportedError
+from ..ir import DType, GraphBuilder, Node, Origin, Value, get_op
+from ..ir.dims import Dim, Shape, is_symbolic, product, same
 from .symbols import DimTranslator
 
 Scalar: TypeAlias = Any  # bool | int | float | symbolic Dim: what ATen calls a Scalar
@@ -89,10 +89,33 @@ class Context:
 
     def ops(self, op: str, *inputs: Value | None, **attrs: Any) -> tuple[Value, ...]:
         """Append a node and return all its outputs."""
-        node = self.builder.node(op, *inputs, name=self.node.name, **attrs)
+        try:
+            node = self.builder.node(op, *inputs, name=self.node.name, **attrs)
+        except GraphError:
+            aligned = self._aligned(inputs) if get_op(op).category == "elementwise" else inputs
+            if all(a is b for a, b in zip(aligned, inputs, strict=True)):
+                raise
+            node = self.builder.node(op, *aligned, name=self.node.name, **attrs)
         for value in node.outputs:
             self.producers[value] = node
         return node.outputs
+
+    def _aligned(self, inputs: Sequence[Value | None]) -> list[Value | None]:
+        """Operands with the sizes that torch gives the result.
+
+        `64 - Max(0, 64 - seq)` and `seq` are one size where seq is at most 64, which torch has made a condition of
+        the program; the table's rule cannot know that.
+        """
+        target = self.shape
+        aligned: list[Value | None] = []
+        for value in inputs:
+            if value is not None and len(value.shape) <= len(target):
+                tail = target[len(target) - len(value.shape) :]
+                pairs = zip(value.shape, tail, strict=True)
+                shape = tuple(b if is_symbolic(a) and not same(a, b) and b != 1 else a for a, b in pairs)
+                value = self.reshape(value, shape)
+            aligned.append(value)
+        return aligned
 
     def const(self, data: Any, dtype: DType | None = None) -> Value:
         """A constant."""

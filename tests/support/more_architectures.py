@@ -118,7 +118,7 @@ _BART: dict[str, Any] = {
     "max_position_embeddings": 64,
 }
 _T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 100}
-_MOE = {"num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
+_MOE = {"num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2, "experts_implementation": "batched_mm"}
 
 HUGGING_FACE: dict[str, Architecture] = {
     "gemma": text("GemmaForCausalLM", "GemmaConfig", **DECODER, num_key_value_heads=1, head_dim=8),
@@ -187,11 +187,14 @@ HUGGING_FACE: dict[str, Architecture] = {
     "convnextv2": image("ConvNextV2Model", "ConvNextV2Config", 64, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1]),
     "resnet_hf": image("ResNetModel", "ResNetConfig", 64, embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1]),
     "yolos": image("YolosForObjectDetection", "YolosConfig", 32, **{**VISION, "image_size": [32, 32]}, num_detection_tokens=5),
-    "detr": image("DetrForObjectDetection", "DetrConfig", 64, use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, num_queries=5, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64),
-    "rt_detr": image("RTDetrForObjectDetection", "RTDetrConfig", 64, num_queries=5, d_model=32, encoder_hidden_dim=32, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=64, decoder_ffn_dim=64, encoder_attention_heads=4, decoder_attention_heads=4),
+    "detr": image("DetrForObjectDetection", "DetrConfig", 64, use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config={"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "out_features": ["stage2"]}, num_queries=5, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64),
+    "rt_detr": hf_model("RTDetrForObjectDetection", "RTDetrConfig", pixels(64), None, sizes=((2, 0),), num_queries=5, d_model=32, encoder_hidden_dim=32, decoder_in_channels=[32, 32, 32], encoder_in_channels=[256, 512, 1024], num_denoising=0, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=64, decoder_ffn_dim=64, encoder_attention_heads=4, decoder_attention_heads=4),
     "sam_vision": image("SamVisionModel", "SamVisionConfig", 64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=64, patch_size=8, window_size=4, global_attn_indexes=[1], output_channels=16, mlp_dim=64),
     "vitmae": image("ViTMAEModel", "ViTMAEConfig", **VISION),
-    "mamba": text("MambaForCausalLM", "MambaConfig", hidden_size=32, num_hidden_layers=2, vocab_size=100, state_size=4),
+    "mamba": hf_model(
+        "MambaForCausalLM", "MambaConfig", lambda b, n: {"input_ids": tokens(b, 6)["input_ids"]}, {"input_ids": {0: "batch"}},
+        sizes=((2, 0), (3, 0)), hidden_size=32, num_hidden_layers=2, vocab_size=100, state_size=4,
+    ),
 }
 
 

@@ -94,7 +94,7 @@ def masked_scatter(c: Context, x: Value, mask: Value, source: Value) -> Value:
 def as_strided_scatter(
     c: Context, x: Value, src: Value, size: Any, stride: Any, storage_offset: Any = 0
 ) -> Value:
-    """X with a strided view of it replaced: how torch writes an assignment to a diagonal."""
+    """Gives x with a strided view of it replaced: how torch writes an assignment to a diagonal."""
     places = strided_places(c, x, size, stride, storage_offset)
     flat = c.reshape(x, (product(x.shape),))
     updates = c.reshape(c.cast(src, x.dtype), (places.size,))
