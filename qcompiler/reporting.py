@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +27,7 @@ LAYER_ERROR_SAMPLES = 4
 
 if TYPE_CHECKING:
     from qcompiler.compilation import Compilation
-    from qcompiler.ir import Graph
+    from qcompiler.ir import Graph, Node
     from qcompiler.report import LayerErrorRow
 
 
@@ -75,7 +75,7 @@ def coverage_rows(done: Compilation) -> tuple[CoverageRow, ...]:
                 kernel=choice.kernel,
                 quantized=integer,
                 why_not=why,
-                macs=macs.get((choice.module, choice.op)),
+                macs=next(macs.get((choice.module, choice.op), iter(())), None),
             )
         )
     return tuple(rows)
@@ -92,20 +92,33 @@ def _reasons(done: Compilation) -> dict[tuple[str, str], str]:
     }
 
 
-def _multiplications(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[tuple[str, str], int]:
-    """Multiply-accumulates per op of one inference with inputs of these shapes."""
+def _multiplications(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> dict[tuple[str, str], Iterator[int]]:
+    """Multiply-accumulates of one inference with inputs of these shapes; per (module, op) in program order."""
     from qcompiler.executors.reference import bind_inputs
     from qcompiler.ir.dims import evaluate
 
     bindings = bind_inputs(graph, shapes)
-    found: dict[tuple[str, str], int] = {}
+    found: dict[tuple[str, str], list[int]] = {}
     for node in graph.nodes:
-        if node.op not in ("linear", "conv", "dynamic_linear") or node.inputs[1] is None:
-            continue
-        sizes = (*node.inputs[1].shape[1:], *node.outputs[0].shape)
-        key = (node.origin.module, node.op)
-        found[key] = found.get(key, 0) + math.prod(evaluate(size, bindings) for size in sizes)
-    return found
+        sizes = _product_sizes(node)
+        if sizes is not None:
+            count = math.prod(evaluate(size, bindings) for size in sizes)
+            found.setdefault((node.origin.module, node.op), []).append(count)
+    return {key: iter(counts) for key, counts in found.items()}
+
+
+def _product_sizes(node: Node) -> Sequence[Any] | None:
+    """Dimensions whose product is the node's number of multiply-accumulates, None for ops without any."""
+    if node.op not in ("linear", "conv", "dynamic_linear", "conv_transpose", "matmul", "attention"):
+        return None
+    first, second = node.operands[0].shape, node.operands[1].shape
+    if node.op == "matmul":
+        return (*node.output.shape, first[-1])
+    if node.op == "conv_transpose":
+        return (*first, *second[1:])
+    if node.op == "attention":  # q k^T, then the weighted sum of v
+        return (*node.output.shape[:-1], second[-2], first[-1] + node.output.shape[-1])
+    return (*second[1:], *node.output.shape)
 
 
 def _accuracy(done: Compilation) -> Accuracy:
