@@ -21,16 +21,16 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from qcompiler.passes.base import Context, run_passes  # noqa: E402
-from qcompiler.passes.canonicalize import canonicalize_passes  # noqa: E402
-from support.architectures import LISTED, Architecture  # noqa: E402
-from support.more_architectures import FURTHER  # noqa: E402
 from torch.utils import _pytree as pytree  # noqa: E402
 
 from qcompiler.errors import QCError  # noqa: E402
 from qcompiler.executors.torch_executor import TorchExecutor  # noqa: E402
 from qcompiler.frontend import capture  # noqa: E402
 from qcompiler.ir import Graph, verify_graph  # noqa: E402
+from qcompiler.passes.base import Context, run_passes  # noqa: E402
+from qcompiler.passes.canonicalize import canonicalize_passes  # noqa: E402
+from support.architectures import LISTED, Architecture  # noqa: E402
+from support.more_architectures import FURTHER  # noqa: E402
 
 STORE = ROOT / "build" / "coverage.json"
 BOUND = 1e-4

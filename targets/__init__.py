@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qcompiler.targets.base import Emission, Kernel, KernelChoice, Measurement, Session, Target
-
 from qcompiler.errors import UsageError, did_you_mean
+from qcompiler.targets.base import Emission, Kernel, KernelChoice, Measurement, Session, Target
 
 __all__ = [
     "Emission",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qcompiler.passes.base import Context, Kind, Note, Pass, Result, run_passes
 
 from qcompiler.debug import after_pass, load_dump
 from qcompiler.errors import UsageError
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, GraphBuilder, Level
+from qcompiler.passes.base import Context, Kind, Note, Pass, Result, run_passes
 
 
 class Look(Pass):

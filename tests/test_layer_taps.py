@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from qcompiler.passes.quantize.plan import FLOAT, STATIC, NodePlan, QuantPlan, WeightCodes
 
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import DType, GraphBuilder, Origin, QuantParams
 from qcompiler.layer_taps import compare_layers
 from qcompiler.metrics import sqnr
+from qcompiler.passes.quantize.plan import FLOAT, STATIC, NodePlan, QuantPlan, WeightCodes
 
 RNG = np.random.default_rng(7)
 SAMPLES = [(RNG.normal(size=(5, 4)).astype(np.float32),) for _ in range(3)]

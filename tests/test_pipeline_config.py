@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from qcompiler.targets import get_target, known_targets
 
 from qcompiler.compilation import build_passes
 from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.pipeline_config import pass_configs
 from qcompiler.recipe import load_recipe
+from qcompiler.targets import get_target, known_targets
 
 
 def steps(**changes):

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from qcompiler.targets import known_targets
 from typer.main import get_command
 
 from qcompiler.cli import app
 from qcompiler.recipe import recipe_names
+from qcompiler.targets import known_targets
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import torch
-from support.tools import requires_tool
-from support.vision import create_timm_model
 
 from qcompiler.frontend.torchvision_schemas import declare_torchvision_schemas
+from support.tools import requires_tool
+from support.vision import create_timm_model
 
 SKIPS = """
 import pytest

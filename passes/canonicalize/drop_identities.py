@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from qcompiler.passes.base import Context, Kind, Note, Pass, Result
 
 from qcompiler.ir import DType, Graph, Level, Node, Rewriter, Value, make_node, rewrite
 from qcompiler.ir.dims import is_symbolic, same, same_shape
 from qcompiler.ir.ops.movement import END
+from qcompiler.passes.base import Context, Kind, Note, Pass, Result
 
 # Ops that broadcast their operands.
 _BROADCASTING = frozenset(

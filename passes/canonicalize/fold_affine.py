@@ -11,6 +11,9 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+
+from qcompiler.ir import Node, Rewriter, Value
+from qcompiler.ir.ops import get_op
 from qcompiler.passes.canonicalize.fold_batch_norm import LAYERS, scale_outputs
 from qcompiler.passes.canonicalize.pattern import (
     Found,
@@ -20,9 +23,6 @@ from qcompiler.passes.canonicalize.pattern import (
     pairs,
     typed_like,
 )
-
-from qcompiler.ir import Node, Rewriter, Value
-from qcompiler.ir.ops import get_op
 
 
 class FoldAffine(PatternPass):

@@ -7,9 +7,9 @@ elsewhere becomes x * s + (bias - s mean).
 from __future__ import annotations
 
 import numpy as np
-from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, typed_like
 
 from qcompiler.ir import Node, Rewriter, Value
+from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, typed_like
 
 LAYERS = ("conv", "conv_transpose", "linear")
 

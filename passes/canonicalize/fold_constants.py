@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
-from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 
 from qcompiler.executors.reference import run_node
 from qcompiler.ir import Graph, GraphBuilder, Level, Node, Rewriter, Value, get_op
 from qcompiler.ir.dims import is_symbolic
 from qcompiler.ir.dims import product as elements
+from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 
 
 class FoldConstantsConfig(PassConfig):

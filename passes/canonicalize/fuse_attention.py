@@ -10,11 +10,10 @@ import functools
 import math
 from dataclasses import dataclass, field
 
-from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, keeps_shape, pairs
-
 from qcompiler.ir import DType, Node, Rewriter, Value
 from qcompiler.ir.dims import Shape, same, same_shape
 from qcompiler.ir.ops.spec import broadcast_shapes
+from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, keeps_shape, pairs
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import math
 
+from qcompiler.ir import DType, Node, Value
 from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, close
 from qcompiler.passes.canonicalize.polynomial import Coefficients, polynomial, product_of, scaled_further
-
-from qcompiler.ir import DType, Node, Value
 
 _ROOT = math.sqrt(2 / math.pi)
 _INNER: dict[str, tuple[str, Coefficients]] = {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from qcompiler.ir import Node, Value
 from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, close
 from qcompiler.passes.canonicalize.polynomial import polynomial, product_of, scaled_further
-
-from qcompiler.ir import Node, Value
 
 
 class FuseHardSwish(PatternPass):

@@ -7,10 +7,9 @@ over the last axes. c^2 is written c * c or pow(c, 2).
 
 from __future__ import annotations
 
-from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, last_axes, pairs
-
 from qcompiler.ir import Node, Value
 from qcompiler.ir.dims import same_shape
+from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, last_axes, pairs
 
 
 class FuseLayerNorm(PatternPass):

@@ -8,10 +8,9 @@ back and multiply then: that product stays outside.
 
 from __future__ import annotations
 
+from qcompiler.ir import Node, Value
 from qcompiler.passes.canonicalize.fuse_layer_norm import spread_of, take_factor
 from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, pairs
-
-from qcompiler.ir import Node, Value
 
 
 class FuseRmsNorm(PatternPass):

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, keeps_shape, pairs
-
 from qcompiler.ir import Node, Value
 from qcompiler.ir.dims import is_symbolic, same, same_shape
 from qcompiler.ir.ops.movement import END
+from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, keeps_shape, pairs
 
 # (value that was sliced, channels of it that turn, interleaved, nodes)
 Turned = tuple[Value, tuple[int, int], bool, list[Node]]

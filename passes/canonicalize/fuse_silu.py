@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, pairs
-
 from qcompiler.ir import Node, Value
+from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, pairs
 
 
 class FuseSilu(PatternPass):

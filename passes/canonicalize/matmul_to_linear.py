@@ -6,9 +6,8 @@ matmul(x, transpose(W [N, K]))               -> linear(x, W)      the table of a
 
 from __future__ import annotations
 
-from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes
-
 from qcompiler.ir import Node, Rewriter, Value
+from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes
 
 
 class MatmulToLinear(PatternPass):

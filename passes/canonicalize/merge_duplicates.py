@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from qcompiler.passes.base import Context, Kind, Note, Pass, Result
-
 from qcompiler.ir import Graph, Level, Rewriter, Value
+from qcompiler.passes.base import Context, Kind, Note, Pass, Result
 
 # Constants up to this many bytes are compared by content, larger ones by the memory they lie in.
 COMPARED_BYTES = 4096

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+
+from qcompiler.ir import Node, Rewriter, Value
+from qcompiler.ir.dims import same_shape
 from qcompiler.passes.canonicalize.pattern import (
     Found,
     Matcher,
@@ -21,9 +24,6 @@ from qcompiler.passes.canonicalize.pattern import (
     pairs,
     typed_like,
 )
-
-from qcompiler.ir import Node, Rewriter, Value
-from qcompiler.ir.dims import same_shape
 
 
 @dataclass(frozen=True)

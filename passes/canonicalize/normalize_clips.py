@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 
-from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass
-
 from qcompiler.ir import Node, Rewriter, Value
+from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass
 
 Limits = tuple[float, float]
 

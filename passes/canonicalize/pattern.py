@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from qcompiler.passes.base import Context, Kind, Note, Pass, Result
 
 from qcompiler.errors import InternalError
 from qcompiler.ir import DType, Graph, Node, Rewriter, Value, rewrite
 from qcompiler.ir.dims import same
+from qcompiler.passes.base import Context, Kind, Note, Pass, Result
 
 # How near a constant must be to the one a formula names, by the precision it is written in.
 TOLERANCE = {DType.float64: 1e-9, DType.float32: 1e-6}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from qcompiler.passes.canonicalize.pattern import Matcher
-
 from qcompiler.ir import Node, Value
+from qcompiler.passes.canonicalize.pattern import Matcher
 
 Coefficients = dict[int, float]
 

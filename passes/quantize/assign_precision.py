@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from qcompiler.errors import ConstraintError, UnsupportedError
+from qcompiler.ir import DType, Graph, Node, Value
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.code_flow import CodeFlow
 from qcompiler.passes.quantize.op_roles import (
@@ -25,9 +27,6 @@ from qcompiler.passes.quantize.op_roles import (
     data_operands,
 )
 from qcompiler.passes.quantize.plan import DYNAMIC, FLOAT, STATIC, NodePlan, QuantPlan, RangeRule
-
-from qcompiler.errors import ConstraintError, UnsupportedError
-from qcompiler.ir import DType, Graph, Node, Value
 from qcompiler.recipe import LayerSettings, Recipe
 
 PLAN = "plan"

@@ -13,12 +13,6 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
-from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
-from qcompiler.passes.quantize.assign_precision import PLAN, fixed_range
-from qcompiler.passes.quantize.measured_error import ErrorMeter, split_samples
-from qcompiler.passes.quantize.op_roles import JOINS, MOVEMENT
-from qcompiler.passes.quantize.plan import STATIC, QuantPlan, RangeRule
-from qcompiler.passes.rounding.sites import covariance_requests
 
 from qcompiler.calibration import (
     Entropy,
@@ -35,6 +29,12 @@ from qcompiler.calibration import (
 from qcompiler.errors import UsageError
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import Graph, QuantParams, Value
+from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
+from qcompiler.passes.quantize.assign_precision import PLAN, fixed_range
+from qcompiler.passes.quantize.measured_error import ErrorMeter, split_samples
+from qcompiler.passes.quantize.op_roles import JOINS, MOVEMENT
+from qcompiler.passes.quantize.plan import STATIC, QuantPlan, RangeRule
+from qcompiler.passes.rounding.sites import covariance_requests
 
 STATISTICS = "statistics"
 AUTO = "auto"

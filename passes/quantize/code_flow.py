@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from qcompiler.ir import Graph, Node, Value
 from qcompiler.passes.quantize.op_roles import (
     CHEAP,
     FOLLOWERS,
@@ -22,8 +23,6 @@ from qcompiler.passes.quantize.op_roles import (
     is_global_mean,
     movement_on_codes,
 )
-
-from qcompiler.ir import Graph, Node, Value
 
 
 class CodeFlow:

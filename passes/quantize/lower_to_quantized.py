@@ -17,6 +17,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
+from qcompiler.errors import ConstraintError, UnsupportedError
+from qcompiler.ir import Graph, Level, Node, QuantParams, Rewriter, Value, constant, drop_dead_nodes
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.assign_precision import PLAN
 from qcompiler.passes.quantize.op_roles import (
@@ -30,9 +33,6 @@ from qcompiler.passes.quantize.op_roles import (
     data_operands,
 )
 from qcompiler.passes.quantize.plan import DYNAMIC, FLOAT, QuantPlan
-
-from qcompiler.errors import ConstraintError, UnsupportedError
-from qcompiler.ir import Graph, Level, Node, QuantParams, Rewriter, Value, constant, drop_dead_nodes
 
 INT32_MAX = (1 << 31) - 1
 

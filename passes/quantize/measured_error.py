@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from qcompiler.passes.quantize.plan import QuantPlan
-from qcompiler.passes.quantize.sample_batches import batches, choose_samples
 
 from qcompiler.calibration.padding import TokenMask, find_token_mask
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import Graph, Value
+from qcompiler.passes.quantize.plan import QuantPlan
+from qcompiler.passes.quantize.sample_batches import batches, choose_samples
 
 HELD_BACK = 8
 """Most samples that a decision is measured on."""

@@ -14,14 +14,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
+
+from qcompiler.ir import Graph
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.plan import QuantPlan
 from qcompiler.passes.quantize.sample_batches import choose_samples
 from qcompiler.passes.rounding.side_by_side import Layer, SideBySide
 from qcompiler.passes.rounding.sites import bias_of, weighted_nodes
-from torch import Tensor
-
-from qcompiler.ir import Graph
 
 
 class BiasConfig(PassConfig):

@@ -17,16 +17,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
+
+from qcompiler.executors.torch_executor import TorchExecutor
+from qcompiler.ir import Graph
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.plan import STATIC, QuantPlan, WeightCodes
 from qcompiler.passes.quantize.sample_batches import choose_samples
 from qcompiler.passes.rounding.correct_bias import channel_axis
 from qcompiler.passes.rounding.side_by_side import Layer, SideBySide
 from qcompiler.passes.rounding.sites import weight_of, weighted_nodes
-from torch import Tensor
-
-from qcompiler.executors.torch_executor import TorchExecutor
-from qcompiler.ir import Graph
 
 
 class AdaroundConfig(PassConfig):

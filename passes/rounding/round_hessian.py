@@ -18,6 +18,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
+
+from qcompiler.calibration import Statistics
+from qcompiler.ir import Graph, Node
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
 from qcompiler.passes.rounding.filter_covariance import FilterCovariance
@@ -29,10 +33,6 @@ from qcompiler.passes.rounding.sites import (
     weight_of,
     weighted_nodes,
 )
-from torch import Tensor
-
-from qcompiler.calibration import Statistics
-from qcompiler.ir import Graph, Node
 
 EXHAUSTIVE = 10
 """Longest filter of which all 2^K roundings are tried."""

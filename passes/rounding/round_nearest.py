@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
+
+from qcompiler.ir import Graph, Node, QuantParams
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
 from qcompiler.passes.rounding.sites import bias_of, weight_of, weighted_nodes
 from qcompiler.targets.saturation import pair_safe_scale
-
-from qcompiler.ir import Graph, Node, QuantParams
 
 BIAS_ROOM = float(1 << 29)
 """A bias may take a quarter of the positive int32 range at most; correction of the bias later moves it a little."""

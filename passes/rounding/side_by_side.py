@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from qcompiler.passes.quantize.plan import QuantPlan
-from qcompiler.passes.quantize.sample_batches import batches
 from torch import Tensor
 
 from qcompiler.calibration.padding import find_token_mask
 from qcompiler.executors.reference import bind_inputs, last_uses
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import Graph, Node, Value
+from qcompiler.passes.quantize.plan import QuantPlan
+from qcompiler.passes.quantize.sample_batches import batches
 
 
 @dataclass

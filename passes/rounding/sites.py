@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from qcompiler.passes.quantize.plan import DYNAMIC, FLOAT, QuantPlan
-from qcompiler.passes.rounding.filter_covariance import FilterCovariance
 
 from qcompiler.calibration import ConvInput, Observer
 from qcompiler.ir import Node, Value
+from qcompiler.passes.quantize.plan import DYNAMIC, FLOAT, QuantPlan
+from qcompiler.passes.rounding.filter_covariance import FilterCovariance
 
 SMALL_FILTER = 64
 """Longest filter (taps x input channels of its group) that exact rounding takes on by itself."""

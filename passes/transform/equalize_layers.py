@@ -21,14 +21,14 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
-from qcompiler.passes.quantize.measured_error import ErrorMeter, split_samples
-from qcompiler.passes.quantize.plan import FLOAT, STATIC, NodePlan, QuantPlan
-from qcompiler.passes.rounding.round_nearest import quantize_weight
 
 from qcompiler.calibration import MinMax, Observer, Samples, collect, quant_params_from_range
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import DType, Graph, Node, QuantParams, Rewriter, Value, constant, rewrite
+from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
+from qcompiler.passes.quantize.measured_error import ErrorMeter, split_samples
+from qcompiler.passes.quantize.plan import FLOAT, STATIC, NodePlan, QuantPlan
+from qcompiler.passes.rounding.round_nearest import quantize_weight
 
 TRANSPARENT = frozenset({"relu", "leaky_relu", "add", "max_pool", "avg_pool", "reduce_mean"})
 """Ops that commute with a positive factor per channel."""

@@ -21,10 +21,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from qcompiler.passes.base import Note
 
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.ir.dims import same
+from qcompiler.passes.base import Note
 
 NORM, FORK, UP, VALUE, MULTIPLY = "norm", "fork", "up", "value", "multiply"
 NORMS = ("layer_norm", "rms_norm")

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
-from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 
 from qcompiler.ir import Graph, Level
+from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 
 from .choose_factors import Choice, candidates, choose_factors
 from .fold import Factors, apply_factors

@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
-from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
-from qcompiler.passes.quantize.assign_precision import PLAN, AssignConfig, AssignPrecision
-from qcompiler.passes.quantize.lower_to_quantized import LowerToQuantized
-from qcompiler.passes.quantize.plan import FLOAT, QuantPlan, WeightCodes
 
 from qcompiler.errors import UnsupportedError
 from qcompiler.executors.reference import bind_inputs
 from qcompiler.ir import DType, Graph, Node, QuantParams
 from qcompiler.ir.dims import evaluate, product
+from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
+from qcompiler.passes.quantize.assign_precision import PLAN, AssignConfig, AssignPrecision
+from qcompiler.passes.quantize.lower_to_quantized import LowerToQuantized
+from qcompiler.passes.quantize.plan import FLOAT, QuantPlan, WeightCodes
 from qcompiler.recipe import Recipe, Rule
 
 from ..base import Measurement

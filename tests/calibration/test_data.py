@@ -6,13 +6,13 @@ from collections import UserDict
 import numpy as np
 import pytest
 import torch
-from support.small_graphs import BATCH, SEQ, mlp
 from torch.utils.data import DataLoader, TensorDataset
 
 from qcompiler.calibration import RandomData, load_samples
 from qcompiler.calibration.store import Spool
 from qcompiler.errors import CalibrationError, UsageError
 from qcompiler.ir import DType, Value
+from support.small_graphs import BATCH, SEQ, mlp
 
 X = np.arange(24, dtype=np.float32).reshape(8, 3)
 IDS = np.arange(24).reshape(4, 6) % 5

@@ -5,7 +5,6 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from support.small_graphs import BATCH, SEQ, ReferenceExecutor, encoder, mlp
 
 from qcompiler.calibration import (
     ChannelMoments,
@@ -22,6 +21,7 @@ from qcompiler.errors import CalibrationError, InternalError
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import DType, GraphBuilder
 from qcompiler.ir.dims import symbol
+from support.small_graphs import BATCH, SEQ, ReferenceExecutor, encoder, mlp
 
 X = np.random.default_rng(3).normal(size=(20, 3)).astype(np.float32)
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qcompiler.passes.quantize.plan import NodePlan, QuantPlan, WeightCodes
 
 from qcompiler.executors.fake_quant import FakeQuant, fake_quant_dynamic
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import DType, Graph, GraphBuilder, QuantParams
 from qcompiler.ir.ops.quantized import dynamic_codes
+from qcompiler.passes.quantize.plan import NodePlan, QuantPlan, WeightCodes
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(3)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from op_cases import CASES, OpCase
 
+from op_cases import CASES, OpCase
 from qcompiler.executors.reference import bind_inputs, run_reference
 from qcompiler.executors.torch_executor import BUILDERS, TorchExecutor
 from qcompiler.ir import OPS, verify_graph

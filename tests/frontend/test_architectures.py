@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.architectures import LISTED
 
 from qcompiler.ir import parse_graph, print_graph, verify_graph
 from qcompiler.ir.dims import is_symbolic
+from support.architectures import LISTED
 
 from .compare import check
 

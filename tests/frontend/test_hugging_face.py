@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from support.architectures import LISTED
 
 from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.frontend import capture
 from qcompiler.frontend.hugging_face import example, load_directory
+from support.architectures import LISTED
 
 from .compare import call, max_rel
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.graphs import random_graph
 
 from qcompiler.errors import GraphError
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, GraphBuilder, Level, Origin, drop_dead_nodes, rewrite, verify_graph
+from support.graphs import random_graph
 
 
 def chain() -> Graph:

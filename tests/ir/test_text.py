@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.graphs import random_graph
 
 from qcompiler.errors import GraphError
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, GraphBuilder, QuantParams, parse_graph, print_graph, verify_graph
 from qcompiler.ir.dims import symbol
+from support.graphs import random_graph
 
 HEADER = 'qcompiler 1 float "g"\n'
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from op_cases.case import OpCase, case, dim, f, i, t
 
+from op_cases.case import OpCase, case, dim, f, i, t
 from qcompiler.ir import DType
 
 I32, U8 = {"dtype": DType.int32}, {"dtype": DType.uint8, "low": 0, "high": 90}

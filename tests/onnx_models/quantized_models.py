@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from qcompiler.targets.onnx.isa import PAIR_PRODUCTS, host_isa
-from qcompiler.targets.saturation import pair_safe_scale
 
 from qcompiler.ir import DType, Graph, GraphBuilder, Level, Origin, QuantParams, Value
+from qcompiler.targets.onnx.isa import PAIR_PRODUCTS, host_isa
+from qcompiler.targets.saturation import pair_safe_scale
 
 U8 = DType.uint8
 

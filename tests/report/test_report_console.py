@@ -6,10 +6,10 @@ import io
 import math
 
 import pytest
-from qcompiler.passes.base import Kind, Note, Step
 from report_sample import sample_report
 from rich.console import Console
 
+from qcompiler.passes.base import Kind, Note, Step
 from qcompiler.progress import StageTime
 from qcompiler.report import CoverageRow, Latency, ReportData, formats, print_report, summary
 from qcompiler.report.collect import decisions, pass_notes, stages

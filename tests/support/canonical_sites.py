@@ -10,9 +10,9 @@ import math
 from typing import Any
 
 import numpy as np
-from support.sketch import Sketch
 
 from qcompiler.ir import Value
+from support.sketch import Sketch
 
 CONV = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1)}
 LAST = {"axes": (-1,), "keepdims": True}

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from qcompiler.calibration import Samples, load_samples
+from qcompiler.ir import DType, Graph, GraphBuilder, Value
 from qcompiler.passes.base import Context, Pass, run_passes
 from qcompiler.passes.quantize.assign_precision import AssignConfig, AssignPrecision
 from qcompiler.passes.quantize.calibrate_activations import CalibrateActivations
 from qcompiler.passes.quantize.lower_to_quantized import LowerToQuantized
 from qcompiler.passes.quantize.plan import QuantPlan
 from qcompiler.passes.rounding.round_nearest import RoundNearest
-
-from qcompiler.calibration import Samples, load_samples
-from qcompiler.ir import DType, Graph, GraphBuilder, Value
 from qcompiler.recipe import Recipe, load_recipe
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from qcompiler.targets import get_target, known_targets
-from qcompiler.targets.onnx.isa import ISAS, PAIR_PRODUCTS, host_isa
 
 from qcompiler.errors import InternalError, UsageError
+from qcompiler.targets import get_target, known_targets
+from qcompiler.targets.onnx.isa import ISAS, PAIR_PRODUCTS, host_isa
 
 
 def test_known_targets_have_descriptions() -> None:

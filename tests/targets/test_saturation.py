@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from qcompiler.targets.saturation import is_pair_safe, pair_peak, pair_safe_scale, reduction_rows
 
 

@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from qcompiler.executors.reference import run_reference
+from qcompiler.ir import DType, Graph, GraphBuilder, Origin, verify_graph
+from qcompiler.ir.dims import symbol
 from qcompiler.passes.base import Context, Kind, Pass, check_order
 from qcompiler.passes.canonicalize import (
     DropIdentities,
@@ -32,10 +36,6 @@ from qcompiler.passes.canonicalize import (
 )
 from support import canonical_sites as site
 from support.sketch import Sketch, sketch
-
-from qcompiler.executors.reference import run_reference
-from qcompiler.ir import DType, Graph, GraphBuilder, Origin, verify_graph
-from qcompiler.ir.dims import symbol
 
 F32, F64 = DType.float32, DType.float64
 

@@ -6,13 +6,13 @@ from collections import Counter
 
 import pytest
 import torch
-from qcompiler.passes.base import Context, run_passes
-from qcompiler.passes.canonicalize import canonicalize_passes
-from support.architectures import LISTED
 from torch.utils import _pytree as pytree
 
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.frontend import capture
+from qcompiler.passes.base import Context, run_passes
+from qcompiler.passes.canonicalize import canonicalize_passes
+from support.architectures import LISTED
 
 # Composite ops by count in the canonical graph, and ops of which none may be left.
 LAYERS = 2

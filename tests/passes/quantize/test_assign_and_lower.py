@@ -6,6 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from qcompiler.errors import ConstraintError, UnsupportedError, UsageError
+from qcompiler.executors.reference import run_reference
+from qcompiler.executors.torch_executor import TorchExecutor
+from qcompiler.ir import DType, Graph
 from qcompiler.passes.base import Context, run_passes
 from qcompiler.passes.quantize.assign_precision import AssignPrecision
 from qcompiler.passes.quantize.plan import DYNAMIC, FLOAT, STATIC
@@ -22,11 +27,6 @@ from support.toy_networks import (
     recipe_with,
     sqnr_db,
 )
-
-from qcompiler.errors import ConstraintError, UnsupportedError, UsageError
-from qcompiler.executors.reference import run_reference
-from qcompiler.executors.torch_executor import TorchExecutor
-from qcompiler.ir import DType, Graph
 
 
 def outputs(graph: Graph, samples) -> np.ndarray:

@@ -8,6 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
+from qcompiler.calibration import ConvInput
+from qcompiler.executors.torch_executor import TorchExecutor
+from qcompiler.ir import DType, Graph
 from qcompiler.passes.base import Context, run_passes
 from qcompiler.passes.quantize.plan import WeightCodes
 from qcompiler.passes.quantize.sample_batches import choose_samples
@@ -32,10 +36,6 @@ from support.toy_networks import (
     recipe_with,
     sqnr_db,
 )
-
-from qcompiler.calibration import ConvInput
-from qcompiler.executors.torch_executor import TorchExecutor
-from qcompiler.ir import DType, Graph
 
 
 def prepared(graph: Graph, recipe=None, target: ToyTarget | None = None, count: int = 8) -> Context:

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from qcompiler.executors.reference import run_reference
+from qcompiler.ir import DType, Graph, constant, rewrite
 from qcompiler.passes.transform.equalize_layers import (
     EqualizeConfig,
     EqualizeLayers,
@@ -13,9 +16,6 @@ from qcompiler.passes.transform.equalize_layers import (
     find_channel_groups,
 )
 from support.toy_networks import Layers, context_for, mobile_network, random_samples
-
-from qcompiler.executors.reference import run_reference
-from qcompiler.ir import DType, Graph, constant, rewrite
 
 ALWAYS = EqualizeConfig(when="always")
 

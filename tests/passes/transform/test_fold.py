@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qcompiler.passes.transform.choose_factors import Candidate, candidates, choose_factors, compute_factors
-from qcompiler.passes.transform.fold import Factors, apply_factors
-from qcompiler.passes.transform.groups import FORK, MULTIPLY, NORM, UP, VALUE, Site, find_sites
-from qcompiler.passes.transform.site_rows import SampleRows
 
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, GraphBuilder, verify_graph
 from qcompiler.ir.dims import symbol
+from qcompiler.passes.transform.choose_factors import Candidate, candidates, choose_factors, compute_factors
+from qcompiler.passes.transform.fold import Factors, apply_factors
+from qcompiler.passes.transform.groups import FORK, MULTIPLY, NORM, UP, VALUE, Site, find_sites
+from qcompiler.passes.transform.site_rows import SampleRows
 
 
 def rng(seed: int = 0) -> np.random.Generator:

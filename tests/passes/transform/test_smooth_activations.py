@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qcompiler.passes.base import Context
-from qcompiler.passes.transform.smooth_activations import SmoothActivations, SmoothConfig
 
 from qcompiler.calibration import load_samples
 from qcompiler.errors import UsageError
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, GraphBuilder, verify_graph
+from qcompiler.passes.base import Context
+from qcompiler.passes.transform.smooth_activations import SmoothActivations, SmoothConfig
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from onnx_models import run_model
 from onnx_models.extra_cases import extra_cases
-from op_cases import CASES, OpCase
-from qcompiler.targets.onnx.emit import FLOAT_RULES, emit_model
-from qcompiler.targets.onnx.emitter import Style
 
+from op_cases import CASES, OpCase
 from qcompiler.errors import UnsupportedError
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import OPS, DType, GraphBuilder, Origin
+from qcompiler.targets.onnx.emit import FLOAT_RULES, emit_model
+from qcompiler.targets.onnx.emitter import Style
 
 STYLES = {
     "standard": Style(int16_pair_products=True),

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from onnx_models import quantized_models as models
 from onnx_models import run_model
-from qcompiler.targets import get_target
-from qcompiler.targets.onnx.emit import emit_model
-from qcompiler.targets.onnx.emitter import Style
-from qcompiler.targets.saturation import is_pair_safe
 
 from qcompiler.errors import UnsupportedError, VerificationError
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, GraphBuilder, Level, QuantParams, verify_graph
+from qcompiler.targets import get_target
+from qcompiler.targets.onnx.emit import emit_model
+from qcompiler.targets.onnx.emitter import Style
+from qcompiler.targets.saturation import is_pair_safe
 
 TARGETS = ["onnx", "onnxruntime-cpu:avx2", "onnxruntime-cpu:avx512_vnni"]
 

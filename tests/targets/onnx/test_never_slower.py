@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_models.float_models import calibration, conv_chain
+
+from qcompiler.errors import UnsupportedError
+from qcompiler.ir import Graph
 from qcompiler.passes.base import Context, run_passes
 from qcompiler.passes.quantize.assign_precision import AssignPrecision
 from qcompiler.passes.quantize.plan import FLOAT
@@ -17,9 +20,6 @@ from qcompiler.targets.onnx.isa import ISAS, host_isa
 from qcompiler.targets.onnx.never_slower import NeverSlower, NeverSlowerConfig
 from qcompiler.targets.onnx.profile import find_source
 from qcompiler.targets.onnx.region_choice import Layer, cheapest_real
-
-from qcompiler.errors import UnsupportedError
-from qcompiler.ir import Graph
 
 QUICK = NeverSlowerConfig(rounds=3, seconds=0.01)
 

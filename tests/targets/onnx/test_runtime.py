@@ -9,13 +9,13 @@ import onnx
 import pytest
 from onnx_models import quantized_models as models
 from onnx_models.float_models import conv_chain
+
+from qcompiler.errors import UsageError
+from qcompiler.executors.reference import run_reference
 from qcompiler.targets import get_target
 from qcompiler.targets.onnx import emit, runtime
 from qcompiler.targets.onnx.emitter import Style
 from qcompiler.targets.onnx.runtime import OnnxSession, measure_pair
-
-from qcompiler.errors import UsageError
-from qcompiler.executors.reference import run_reference
 
 
 class Clock:
