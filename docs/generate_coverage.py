@@ -100,7 +100,7 @@ def row(name: str, architecture: Architecture, result: dict[str, Any]) -> str:
         return f"| {name} | {architecture.library} | | | | | {result['error']} |"
     composites = ", ".join(f"{count} {op}" for op, count in result["composites"].items())
     worst = max(result["max_rel"], result["max_rel_normal"])
-    state = "" if worst <= BOUND else f" **above {BOUND:g}**"
+    state = "" if worst <= BOUND else f" **above {BOUND:g}** {architecture.note}".rstrip()
     return (
         f"| {name} | {architecture.library} | {result['nodes']} | {result['normal']} | {composites} |"
         f" {', '.join(result['dynamic']) or 'none'} | {worst:.1e}{state} |"

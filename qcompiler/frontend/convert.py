@@ -13,6 +13,7 @@ from ..errors import GraphError, InternalError, UnsupportedError
 from ..ir import DType, Graph, GraphBuilder, Origin, Value
 from .aliasing import functional_name, mutates
 from .aten import CONVERTERS
+from .aten.elementwise import ignore
 from .context import Context, Refusal, to_dtype
 from .origin import OriginReader
 from .symbols import DimTranslator
@@ -79,9 +80,12 @@ class Converter:
     def walk(self, module: torch.fx.GraphModule, inputs: Sequence[Any]) -> list[Any]:
         """Convert a block whose placeholders are `inputs`; returns what stands for its results."""
         arguments = iter(inputs)
+        needed = _needed(module.graph)
         for node in module.graph.nodes:
             if node.op == "placeholder":
                 self.env[node] = next(arguments)
+            elif node not in needed:
+                continue
             elif node.op == "get_attr":
                 self.env[node] = self._attribute(module, node)
             elif node.op == "call_function":
@@ -112,6 +116,8 @@ class Converter:
             convert = find_converter(node.target)
             if convert is None:
                 raise Refusal("no converter and no decomposition")
+            if convert is ignore:
+                return None  # conditions on sizes, which need not be expressible
             args = [self._resolve(a) for a in node.args]
             kwargs = {k: self._resolve(a) for k, a in node.kwargs.items() if k not in _LAYOUT}
             if any(_is_failure(a) for a in (*args, *kwargs.values())):
@@ -189,6 +195,19 @@ class Converter:
         raise Refusal(f"the number {expr} is computed from a dynamic dimension; compute it with tensors instead")
 
 
+def _needed(graph: torch.fx.Graph) -> set[torch.fx.Node]:
+    """Nodes whose results reach an output or that write to something: what else there is need not be convertible.
+
+    Models draw random numbers for layer dropout and then do not use them in evaluation mode.
+    """
+    needed: set[torch.fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "output" or node in needed or (node.op == "call_function" and mutates(node)):
+            needed.add(node)
+            needed.update(node.all_input_nodes)
+    return needed
+
+
 _LAYOUT = {"device", "layout", "pin_memory", "memory_format", "non_blocking", "requires_grad"}
 _FAILED = object()
 
@@ -217,7 +236,7 @@ def unsupported(refused: Sequence[tuple[torch.fx.Node, str]], origins: OriginRea
         more = f" and {len(where) - 3} more" if len(where) > 3 else ""
         lines.append(f"  {name}: {reason}\n    at {'; '.join(where[:3])}{more}")
     return UnsupportedError(
-        f"{len(places)} ops of the model are not supported:\n" + "\n".join(lines) + "\nRewrite these places of the"
+        f"{len(places)} {'op' if len(places) == 1 else 'ops'} of the model cannot be captured:\n" + "\n".join(lines) + "\nRewrite these places of the"
         " model, or leave the part out of what is compiled."
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -288,6 +289,19 @@ def _evaluation(model: torch.nn.Module) -> Iterator[None]:
             module.training = True
 
 
+class _WithoutPrograms:
+    """A stream that passes everything on but the half-traced program that torch prints when tracing fails."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if text.lstrip().startswith("def forward(self") else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without torch's notes to its own developers."""
@@ -295,7 +309,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(_WithoutPrograms(sys.stderr)):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -146,6 +146,14 @@ def test_forms_of_example_inputs() -> None:
     assert capture(model, (np.zeros((2, 4), np.float32),), name="mine").name == "mine"
 
 
+def test_what_is_not_used_need_not_be_supported() -> None:
+    def layer_dropout(t: torch.Tensor) -> torch.Tensor:
+        torch.rand([]) * torch.lgamma(t)
+        return t + 1
+
+    assert [n.op for n in check(Fn(layer_dropout), (x(3),)).nodes] == ["add"]
+
+
 def test_unused_inputs_stay() -> None:
     assert [v.name for v in capture(Fn(lambda a, b: a + 1), (x(2), x(3))).inputs] == ["args_0", "args_1"]
 
@@ -242,9 +250,16 @@ def test_all_unsupported_ops_are_listed() -> None:
         assert name in text, (name, text)
 
 
-def test_control_flow_on_data() -> None:
+def test_control_flow_on_data(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UnsupportedError, match=r"torch\.export cannot trace"):
         capture(Fn(lambda t: t + 1 if t.sum() > 0 else t), (x(3),))
+    captured = capfd.readouterr()
+    assert captured.out == "" and "def forward" not in captured.err
+
+
+def test_a_size_from_a_number_in_the_data() -> None:
+    with pytest.raises(UnsupportedError, match=r"(?s)1 op .*depends on the data"):
+        capture(Fn(lambda t: torch.zeros(t.sum().to(torch.int64).item())), (x(3).abs() + 1,))
 
 
 def test_inputs_that_the_model_does_not_take() -> None:

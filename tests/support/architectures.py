@@ -26,6 +26,7 @@ class Architecture:
         sample: inputs as keyword arguments or a tuple, for a batch size and a sequence length.
         dynamic: as capture takes it.
         sizes: (batch, length) of the example, then of further runs.
+        note: why its outputs may differ although every op agrees.
     """
 
     library: str
@@ -33,6 +34,7 @@ class Architecture:
     sample: Callable[[int, int], Any]
     dynamic: Any
     sizes: tuple[tuple[int, int], ...] = ((2, 9), (3, 7), (2, 20))
+    note: str = ""
 
 
 def scatter_parameters(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -73,6 +75,7 @@ def hf_model(model: str, config: str, sample: Callable[[int, int], Any], dynamic
     """A model of transformers by the names of its class and its config; `encoder=True` takes its encoder."""
     part = options.pop("part", None)
     sizes = options.pop("sizes", ((2, 9), (3, 7), (2, 20)))
+    note = options.pop("note", "")
 
     def make() -> torch.nn.Module:
         library = _transformers()
@@ -80,7 +83,7 @@ def hf_model(model: str, config: str, sample: Callable[[int, int], Any], dynamic
         whole = getattr(library, model)(getattr(library, config)(**options))
         return scatter_parameters(getattr(whole, part) if part else whole)
 
-    return Architecture("transformers", make, sample, dynamic, sizes)
+    return Architecture("transformers", make, sample, dynamic, sizes, note)
 
 
 def tokens(batch: int, length: int) -> dict[str, torch.Tensor]:
