@@ -9,7 +9,10 @@ x decides how (x - z) / t is made:
     up        x = gate * up of a gated MLP: folded into the rows of up's weight (scale only)
     value     x = attention output: folded into the rows of the value projection (scale only, tied over query heads
               that share a value head)
-    multiply  anything else: an explicit multiply (and add) before the readers
+    multiply  a nonlinearity that is computed on real numbers: an explicit multiply before the readers
+
+What integer kernels give as codes (convolutions, pools, sums) is refused: a multiply would take it back to real
+numbers.
 
 Sites are found by use-def chains; a site that does not qualify is refused with the reason.
 Source: SmoothQuant (Xiao et al. 2023, section 4), Outlier Suppression+ (Wei et al. 2023, section 4.1).
@@ -22,12 +25,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qcompiler.ir import Graph, Node, Value
+from qcompiler.ir import Graph, Node, Value, get_op
 from qcompiler.ir.dims import same
 from qcompiler.passes.base import Note
 
 NORM, FORK, UP, VALUE, MULTIPLY = "norm", "fork", "up", "value", "multiply"
 NORMS = ("layer_norm", "rms_norm")
+REAL_OPS = frozenset(
+    "gelu silu mish tanh sigmoid hard_swish hard_sigmoid elu softplus erf exp mul div softmax attention rotary"
+    " layer_norm rms_norm group_norm".split()
+)
+"""Ops whose results are real numbers on every target with real islands, so that a multiply after them is cheap."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +79,13 @@ def find_sites(graph: Graph) -> tuple[list[Site], list[Note]]:
         if refusal:
             notes.append(Note(node.where(), taken=False, reason=refusal))
             continue
-        sites.append(_site(graph, f"{len(seen)}:{node.origin.module}", value, readers))
+        site = _site(graph, f"{len(seen)}:{node.origin.module}", value, readers)
+        source = _source(graph, value)
+        if site.fold == MULTIPLY and source not in REAL_OPS:
+            reason = f"its input comes from {source or 'outside'}, which may stay in codes; a multiply could not"
+            notes.append(Note(node.where(), taken=False, reason=reason))
+            continue
+        sites.append(site)
     return sites, notes
 
 
@@ -86,6 +100,14 @@ def _refusal(graph: Graph, readers: tuple[Node, ...]) -> str:
         if not reader.operands[0].dtype.is_float or weight.quant is not None:
             return "already quantized"
     return ""
+
+
+def _source(graph: Graph, value: Value) -> str:
+    """Op that computed a value, looking through data movement; "" for graph inputs and constants."""
+    node = graph.producer(value)
+    while node is not None and get_op(node.op).category == "movement" and node.operands:
+        node = graph.producer(node.operands[0])
+    return "" if node is None else node.op
 
 
 def _site(graph: Graph, name: str, value: Value, readers: tuple[Node, ...]) -> Site:

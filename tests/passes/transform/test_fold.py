@@ -63,7 +63,8 @@ def block(
     a = b.op("transpose", b.op("attention", q, k, v), perm=(0, 2, 1, 3))
     o = linear(b.op("reshape", a, shape=(x.shape[0], x.shape[1], 4 * heads)), 16, 4 * heads, 6)
     h = b.op("add", n if post_norm else x, o)
-    gate, up = b.op("silu", linear(h, 24, 16, 7)), linear(h, 24, 16, 8)
+    m = b.op("gelu", h)
+    gate, up = b.op("silu", linear(m, 24, 16, 7)), linear(m, 24, 16, 8)
     return b.build([b.op("add", h, linear(b.op("mul", gate, up), 16, 24, 9))])
 
 
@@ -188,3 +189,12 @@ def test_no_rows_is_an_error() -> None:
     site = find_sites(block())[0][0]
     with pytest.raises(ValueError, match="no calibration rows"):
         choose_factors(site, [], [Candidate("identity")])
+
+
+def test_no_multiply_after_what_stays_in_codes() -> None:
+    b = GraphBuilder("head")
+    x = b.input("x", DType.float32, (1, 8, 4, 4))
+    pooled = b.op("reshape", b.op("reduce_mean", x, axes=(2, 3)), shape=(1, 8))
+    graph = b.build([b.op("linear", pooled, b.const(f32(5, 8)))])
+    sites, notes = find_sites(graph)
+    assert not sites and "reduce_mean" in notes[0].reason
