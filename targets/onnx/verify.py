@@ -105,7 +105,7 @@ def quantized_sites(graph: Graph, style: Style) -> list[tuple[Node, ...]]:
             if node is fusion.tail:
                 sites.append((fusion.head, fusion.tail))
         elif node.op in ("quantize", "dequantize", "requantize", "requantize_sum", "dynamic_linear") or (
-            node.output.quant is not None and node.op in ("linear", "matmul", "conv", "reduce_sum", "reduce_mean")
+            node.op in ("linear", "matmul", "conv", "reduce_sum", "reduce_mean") and node.output.quant is not None
         ):
             sites.append((node,))
     return sites
