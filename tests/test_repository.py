@@ -113,3 +113,9 @@ def test_wheel_holds_every_file(tmp_path: Path) -> None:
 def test_every_folder_is_a_package() -> None:
     folders = {path.parent for path in SOURCES if path.suffix == ".py"}
     assert [str(f.relative_to(ROOT)) for f in folders if not (f / "__init__.py").is_file()] == []
+
+
+def test_no_large_files() -> None:
+    """What runs leave behind (exported weights, say) is not part of the source; small trained networks are."""
+    large = {name: size for name in TRACKED if (ROOT / name).is_file() and (size := (ROOT / name).stat().st_size) > 2e6}
+    assert large == {}
