@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,17 +40,26 @@ class _Reader:
         return next(self._next, None)
 
 
+def _prepared(workload: Workload, folder: Path) -> Path:
+    """The export after ONNX Runtime's own preparation for quantization."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    path = folder.resolve() / "prepared.onnx"
+    exported = export_float(workload, folder).resolve()
+    with contextlib.chdir(folder):  # it leaves temporary files in the current folder
+        # Its symbolic shape inference gives up on graphs with a dynamic sequence; ONNX's own is enough here.
+        quant_pre_process(exported, path, skip_symbolic_shape=True)
+    return path
+
+
 def ort_static(workload: Workload, folder: Path, reduce_range: bool = False) -> Path:
     """ONNX Runtime `quantize_static`: min-max, per channel, uint8 activations, int8 weights, Q/DQ.
 
     `reduce_range` is what its documentation advises for CPUs without VNNI: weights of 7 bits.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    prepared, path = folder / "prepared.onnx", folder / "model.onnx"
-    # Its symbolic shape inference gives up on graphs with a dynamic sequence; ONNX's own is enough here.
-    quant_pre_process(export_float(workload, folder), prepared, skip_symbolic_shape=True)
+    prepared, path = _prepared(workload, folder), folder / "model.onnx"
     quantize_static(
         prepared, path, _Reader(workload.calibration()), quant_format=QuantFormat.QDQ, per_channel=True,
         reduce_range=reduce_range, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
@@ -62,10 +72,8 @@ def ort_dynamic(workload: Workload, folder: Path) -> Path:
     """ONNX Runtime `quantize_dynamic`, per channel."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    prepared, path = folder / "prepared.onnx", folder / "model.onnx"
-    quant_pre_process(export_float(workload, folder), prepared, skip_symbolic_shape=True)
+    prepared, path = _prepared(workload, folder), folder / "model.onnx"
     # It turns Gemm weights round but keeps the shapes noted for them, and then fails on the contradiction.
     model = onnx.load(prepared)
     del model.graph.value_info[:]
