@@ -1,8 +1,9 @@
-"""Programs that a test needs and a machine may lack."""
+"""Programs and data that a test needs and a machine may lack."""
 
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +18,13 @@ def requires_tool(name: str, *alternatives: str) -> str:
         if path := shutil.which(candidate):
             return path
     pytest.skip(f"needs {' or '.join((name, *alternatives))}; on Debian: apt-get install {name}")
+
+
+def requires_file(path: str | Path, package: str) -> Path:
+    """`path`, a file that Debian package `package` brings.
+
+    Without it the calling test is skipped and the package named, as for `requires_tool`.
+    """
+    if not Path(path).is_file():
+        pytest.skip(f"needs {path}; on Debian: apt-get install {package}")
+    return Path(path)
