@@ -1,0 +1,1 @@
+"""C kernels for microcontrollers and the Python that prepares their parameters."""
