@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qcompiler.artifact import FLOAT_FOLDER, GRAPH_NAME, WEIGHTS_NAME, check_output, output_folder
+from qcompiler.boundary import dequantize_outputs, quantize_inputs, real_inputs
 from qcompiler.errors import UsageError
 from qcompiler.graph_files import read_graph, write_graph
 from qcompiler.lock import LOCK_NAME, Lock, read_lock
@@ -58,13 +59,15 @@ class Compiled:
         Raises:
             UsageError: names, number, shapes or dtypes of inputs do not fit.
         """
-        return self._real(self.session.run(self._arrays(inputs, named)), raw)
+        codes = quantize_inputs(self.graph, self._arrays(inputs, named))
+        return self._real(self.session.run(codes), raw)
 
     def reference(self, *inputs: Any, raw: bool = False, **named: Any) -> list[np.ndarray]:
         """The same by the reference interpreter, which defines what the artefact has to compute."""
         from qcompiler.executors.reference import run_reference
 
-        return self._real(run_reference(self.graph, self._arrays(inputs, named)), raw)
+        codes = quantize_inputs(self.graph, self._arrays(inputs, named))
+        return self._real(run_reference(self.graph, codes), raw)
 
     @cached_property
     def session(self) -> Session:
@@ -73,10 +76,10 @@ class Compiled:
 
     @cached_property
     def signature(self) -> Signature:
-        """Names, dtypes and shapes of the inputs."""
+        """Names, dtypes and shapes of the inputs, as the user gives them."""
         from qcompiler.calibration.signature import Signature
 
-        return Signature(self.graph.inputs)
+        return Signature(real_inputs(self.graph))
 
     def save(self, out: str | Path, *, force: bool = False, float_model: bool = True) -> Path:
         """Write the artefact folder; returns its path.
@@ -115,12 +118,7 @@ class Compiled:
         return self.signature.sample({**by_position, **named}, 0)
 
     def _real(self, arrays: list[np.ndarray], raw: bool) -> list[np.ndarray]:
-        if raw:
-            return arrays
-        return [
-            array if value.quant is None else value.quant.dequantize(array)
-            for array, value in zip(arrays, self.graph.outputs, strict=True)
-        ]
+        return arrays if raw else dequantize_outputs(self.graph, arrays)
 
 
 _WRITTEN_ANEW = frozenset({GRAPH_NAME, WEIGHTS_NAME, LOCK_NAME, "report.html", "report.json"})

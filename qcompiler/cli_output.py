@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from qcompiler import evaluation
+from qcompiler.boundary import RealSession, quantize_inputs, real_inputs
 from qcompiler.cli_support import print_json, print_table
 from qcompiler.errors import UsageError, VerificationError, did_you_mean
 
@@ -93,8 +94,9 @@ def evaluate(compiled: Compiled, data: str, metric: str | Metric | None, *, as_j
             "the artefact was saved without its float model: compile again without --no-float-model"
         )
     evaluation.check_metric(metric)
-    samples = load_samples(data, compiled.graph)
-    found = evaluation.evaluate(output_pairs(compiled.session, compiled.float_graph, samples), metric)
+    samples = load_samples(data, real_inputs(compiled.graph))
+    session = RealSession(compiled.session, compiled.graph)
+    found = evaluation.evaluate(output_pairs(session, compiled.float_graph, samples), metric)
     if as_json:
         print_json({"target": compiled.report.target, "recipe": compiled.report.recipe, **asdict(found)})
         return
@@ -115,7 +117,8 @@ def verify(
 ) -> None:
     """Result of `verify`. Raises VerificationError after printing."""
     samples = some_samples(compiled, data, count, seed, None)
-    found = compiled.target.verify(compiled.graph, compiled.folder, list(samples), compiled.lock.threads)
+    codes = [quantize_inputs(compiled.graph, arrays) for arrays in samples]
+    found = compiled.target.verify(compiled.graph, compiled.folder, codes, compiled.lock.threads)
     figures = {
         "level": found.level,
         "samples": found.samples,
@@ -153,9 +156,10 @@ def bench(
         )
     arrays = some_samples(compiled, data, 1, seed, batch)[0]
     used = threads or compiled.lock.threads
-    found = compiled.target.measure(compiled.folder, compiled.float_graph, arrays, used, seconds)
-    reference = run_reference(compiled.graph, arrays)
-    got = compiled.target.open(compiled.folder, used).run(arrays)
+    codes = quantize_inputs(compiled.graph, arrays)
+    found = compiled.target.measure(compiled.folder, compiled.float_graph, arrays, used, seconds, codes)
+    reference = run_reference(compiled.graph, codes)
+    got = compiled.target.open(compiled.folder, used).run(codes)
     sizes = compiled.report.sizes
     figures = {
         "target": compiled.report.target,
@@ -184,7 +188,7 @@ def some_samples(compiled: Compiled, data: str | None, count: int, seed: int, ba
     from qcompiler.calibration import RandomData, load_samples
 
     if data is not None:
-        return load_samples(data, compiled.graph, limit=count)
+        return load_samples(data, real_inputs(compiled.graph), limit=count)
     dims = {}
     if batch is not None:
         symbol = compiled.signature.batch
@@ -193,7 +197,7 @@ def some_samples(compiled: Compiled, data: str | None, count: int, seed: int, ba
                 "--batch needs a dynamic batch dimension; this model was compiled with a fixed one"
             )
         dims = {symbol: batch}
-    return load_samples(RandomData(count, seed, dims), compiled.graph, allow_random=True)
+    return load_samples(RandomData(count, seed, dims), real_inputs(compiled.graph), allow_random=True)
 
 
 def inspect(compiled: Compiled, *, as_json: bool) -> None:

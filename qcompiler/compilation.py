@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qcompiler.artifact import writing
+from qcompiler.boundary import RealSession, quantize_inputs
 from qcompiler.coverage import check_kernels, check_left_in_float, refuse_unmatched
 from qcompiler.debug import after_pass, debug_level
 from qcompiler.errors import UnsupportedError, UsageError
@@ -116,6 +117,7 @@ def _given_lock(given: Any) -> Lock | None:
 def _stages(
     request: Request, recipe: Recipe, target: Target, lock: Lock | None, stages: Stages
 ) -> Compilation:
+    from qcompiler.ir import Level
     from qcompiler.passes.base import Context, check_order, run_passes
 
     passes = build_passes(recipe, target)
@@ -142,7 +144,8 @@ def _stages(
         refuse_unmatched(recipe, float_graph)
     with stages.stage("quantize"):
         graph, rest = run_passes(float_graph, tail, context, after, each)
-        check_left_in_float(recipe, target, context)
+        if graph.level is not Level.INTEGER:  # which holds no real number at all, as the verifier has checked
+            check_left_in_float(recipe, target, context)
     folder = tempfile.TemporaryDirectory(prefix="qcompiler-")
     path = Path(folder.name)
     with stages.stage("emit"):
@@ -151,12 +154,14 @@ def _stages(
         check_kernels(target, emission, request.allow_slow)
     with stages.stage("verify"):
         count = min(VERIFIED_SAMPLES, len(data.evaluation))
-        verification = target.verify(graph, path, [data.evaluation[i] for i in range(count)], threads)
+        samples = [quantize_inputs(graph, data.evaluation[i]) for i in range(count)]
+        verification = target.verify(graph, path, samples, threads)
         verification.check()
     with stages.stage("measure"):
-        latency = _measure(target, path, float_graph, data.evaluation[0], threads, context)
+        latency = _measure(target, path, graph, float_graph, data.evaluation[0], threads, context)
     with stages.stage("evaluate"):
-        pairs = output_pairs(target.open(path, threads), float_graph, data.evaluation, stages)
+        session = RealSession(target.open(path, threads), graph)
+        pairs = output_pairs(session, float_graph, data.evaluation, stages)
         accuracy = evaluate(pairs, request.metric)
     made = Lock(
         target=target.name,
@@ -305,7 +310,13 @@ def _metadata(recipe: Recipe, hashes: Mapping[str, str], data: Data) -> dict[str
 
 
 def _measure(
-    target: Target, folder: Path, baseline: Graph, arrays: Sequence[np.ndarray], threads: int, context: Any
+    target: Target,
+    folder: Path,
+    graph: Graph,
+    baseline: Graph,
+    arrays: Sequence[np.ndarray],
+    threads: int,
+    context: Any,
 ) -> Measurement | None:
     """Latency of the shipped artefact beside float; from a lock, the figures recorded in it."""
     from qcompiler.targets import Measurement
@@ -318,7 +329,8 @@ def _measure(
             return None
         context.decisions["latency"] = recorded
         return Measurement(**recorded)
-    measured = target.measure(folder, baseline, arrays, threads, MEASURE_SECONDS)
+    codes = quantize_inputs(graph, arrays)
+    measured = target.measure(folder, baseline, arrays, threads, MEASURE_SECONDS, codes)
     context.decisions["latency"] = asdict(measured)
     return measured
 

@@ -162,9 +162,15 @@ class Target(ABC):
 
     @abstractmethod
     def measure(
-        self, folder: Path, baseline: Graph, arrays: Sequence[np.ndarray], threads: int = 1, seconds: float = 3.0
+        self,
+        folder: Path,
+        baseline: Graph,
+        arrays: Sequence[np.ndarray],
+        threads: int = 1,
+        seconds: float = 3.0,
+        codes: Sequence[np.ndarray] | None = None,
     ) -> Measurement:
-        """Time the artefact beside the FLOAT graph `baseline`."""
+        """Time the artefact beside the FLOAT graph `baseline`; `codes` is what the artefact takes, if not `arrays`."""
 
     @abstractmethod
     def verify(

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.tools import requires_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,6 +15,7 @@ from benchmarks.models import MODELS, fashion_mnist
 from benchmarks.models.registry import area_under_curve
 from benchmarks.models.training import augment
 from qcompiler.errors import MissingToolError, UsageError
+from support.tools import requires_file
 
 # Millions of multiply-accumulates of MLPerf Tiny's networks (Banbury et al. 2021); ours have ten classes.
 MLPERF_TINY = {"resnet8": 12.5, "ds_cnn": 2.66, "mobilenet_v1_025": 7.49, "autoencoder": 0.264}

@@ -72,11 +72,24 @@ def _check_node(node: Node, level: Level, known: set[Value], symbols: set[str]) 
         if not symbols_of(value.shape) <= symbols:
             raise GraphError(f"{where}: symbols {symbols_of(value.shape) - symbols} belong to no input")
         _check_value(value, level, where)
+    if level is Level.INTEGER:
+        _check_attributes(node, where)
     if "rounding" in node.attrs and node.op != "quantize" and node.attrs["rounding"] not in ROUNDINGS[level]:
         raise GraphError(
             f"{where}: rounding {node.attrs['rounding']} is not allowed at level {level.value}; allowed:"
             f" {', '.join(ROUNDINGS[level])}"
         )
+
+
+def _check_attributes(node: Node, where: str) -> None:
+    """At level INTEGER numbers in attributes are whole; scales are no part of the computation."""
+    for spec in get_op(node.op).attrs:
+        given = node.attrs[spec.name]
+        if spec.kind not in ("float", "floats") or given is None:
+            continue
+        for number in given if isinstance(given, tuple) else (given,):
+            if not float(number).is_integer():
+                raise GraphError(f"{where}: attribute {spec.name} is {number}, not whole, at level integer")
 
 
 def _check_value(value: Value, level: Level, where: str) -> None:

@@ -65,11 +65,19 @@ class OnnxTarget(Target):
         return OnnxSession(emit_model(graph, BASELINE).proto.SerializeToString(), threads)
 
     def measure(
-        self, folder: Path, baseline: Graph, arrays: Sequence[np.ndarray], threads: int = 1, seconds: float = 3.0
+        self,
+        folder: Path,
+        baseline: Graph,
+        arrays: Sequence[np.ndarray],
+        threads: int = 1,
+        seconds: float = 3.0,
+        codes: Sequence[np.ndarray] | None = None,
     ) -> Measurement:
-        from .runtime import measure_sessions
+        from .runtime import measure_pair
 
-        return measure_sessions(self.open(folder, threads), self.open_float(baseline, threads), arrays, seconds, threads)
+        mine, other = self.open(folder, threads), self.open_float(baseline, threads)
+        taken = arrays if codes is None else codes
+        return measure_pair(lambda: mine.run(taken), lambda: other.run(arrays), seconds, threads)
 
     def verify(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], threads: int = 1) -> Any:
         from .verify import verify_artefact

@@ -1,0 +1,101 @@
+"""QUANTIZED to INTEGER: real islands become integer ops, every requantize gets the program's profile.
+
+    codes        uint8 codes become int8 codes, 128 lower
+    borders      the inputs and outputs of the program are codes; quantizing and dequantizing them is the caller's
+    requantize   multiplier and shift of the profile instead of a real factor
+    real values  int16 codes with a measured range; int8 where their readers quantize them anyway
+    real ops     one rule each, in the `rules_*` modules
+
+Ops without a rule are collected and refused together.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qcompiler.ir import DType, Graph, Level, Node, QuantParams, Value
+from qcompiler.passes.base import Context, Kind, Pass, Result
+from qcompiler.passes.integer import rules_layers
+from qcompiler.passes.integer.config import IntegerConfig
+from qcompiler.passes.integer.lowering import Lowering, NoIntegerForm, Rule, refuse
+from qcompiler.passes.integer.measure_ranges import measure_ranges
+
+RULES: dict[str, Rule] = {**rules_layers.RULES}
+
+
+class Integerize(Pass):
+    """See the module docstring."""
+
+    name = "integerize"
+    kind = Kind.LOSSY
+    requires = (Level.QUANTIZED,)
+    ensures = Level.INTEGER
+    must_follow = ("lower_to_quantized",)
+
+    def __init__(self, config: IntegerConfig | None = None) -> None:
+        self.config = config or IntegerConfig()
+
+    def run(self, graph: Graph, context: Context) -> Result:
+        """Lower.
+
+        Raises:
+            UnsupportedError: ops without an integer form, all of them.
+            ConstraintError: a rescale factor that the profile does not have.
+            UsageError: ranges are needed and there is no calibration data.
+        """
+        refuse([f"{n.where()}: {why}" for n in graph.nodes if (why := why_not(n))])
+        ranges = measure_ranges(graph, real_values(graph), context, self.config.samples)
+        lowering = Lowering(graph, self.config, ranges)
+        problems = []
+        for node in graph.nodes:
+            lowering.out.origin = node.origin
+            try:
+                lower_node(lowering, node)
+            except NoIntegerForm as problem:
+                problems.append(f"{node.where()}: {problem}")
+                for value in node.outputs:  # so that what reads it can be looked at as well
+                    lowering.out.replaced[value] = _stand_in(value)
+        refuse(problems)
+        return Result(lowering.finish(), True, tuple(lowering.notes))
+
+
+def is_real(node: Node) -> bool:
+    """True if a node reads or gives real numbers or codes, not just indices and truth values."""
+    return any(v.dtype.is_float or v.quant is not None for v in (*node.operands, *node.outputs))
+
+
+def why_not(node: Node) -> str:
+    """Why a node has no integer form, "" if it may have one."""
+    if node.op in RULES or not is_real(node):
+        return ""
+    return "no integer form is known"
+
+
+def lower_node(lowering: Lowering, node: Node) -> None:
+    """Apply the rule of a node; ops on indices and truth values are kept."""
+    if is_real(node):
+        RULES[node.op](lowering, node)
+        return
+    for old, new in zip(node.outputs, lowering.out.keep(node), strict=True):
+        if old is not new:
+            lowering.out.replaced[old] = new
+
+
+def real_values(graph: Graph) -> list[Value]:
+    """Real values that computation may have to hold as integers."""
+    found = []
+    for value in graph.values():
+        if value.is_const or not value.dtype.is_float:
+            continue
+        readers = graph.uses(value)
+        only_quantized = readers and all(n.op == "quantize" for n, _ in readers) and not graph.is_output(value)
+        if not only_quantized:
+            found.append(value)
+    return found
+
+
+def _stand_in(value: Value) -> Value:
+    """Codes of any parameters, for a value that is not computed after all."""
+    if not value.dtype.is_float:
+        return value
+    return Value(DType.int8, value.shape, QuantParams(DType.int8, np.float32(1)), value.name)

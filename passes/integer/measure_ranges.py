@@ -1,0 +1,69 @@
+"""Ranges of the real values of a QUANTIZED program on the calibration data.
+
+The program itself is run, by the reference interpreter, so a range is that of the numbers the integer program will
+have to hold, with every rounding before it. Padding tokens are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from qcompiler.calibration import HistogramMSE, MinMax, Observer, Statistics, collect
+from qcompiler.calibration.sweep import OnValue
+from qcompiler.errors import UsageError
+from qcompiler.executors.reference import run_reference
+from qcompiler.ir import DType, Graph, Value
+from qcompiler.passes.base import Context
+
+
+class Ranges:
+    """Measured ranges; constants have that of their data."""
+
+    def __init__(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+
+    def extremes(self, value: Value) -> tuple[float, float]:
+        """Least and largest number seen."""
+        if value.data is not None:
+            finite = value.data[np.isfinite(value.data)]
+            return float(finite.min(initial=0)), float(finite.max(initial=0))
+        low, high = self._statistics.range(value, DType.int16, False, MinMax)
+        return float(low), float(high)
+
+    def fitted(self, value: Value, dtype: DType) -> tuple[float, float]:
+        """The range with the least squared error for codes of a dtype."""
+        if value.data is not None:
+            return self.extremes(value)
+        low, high = self._statistics.range(value, dtype, False, HistogramMSE)
+        return float(low), float(high)
+
+
+class _Executor:
+    """The reference interpreter as the calibration sweep calls executors."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def run(self, inputs: Sequence[Any], taps: Collection[Value] = (), on_value: OnValue | None = None) -> Any:
+        return run_reference(self.graph, inputs, taps, on_value)
+
+
+def measure_ranges(graph: Graph, values: Collection[Value], context: Context, samples: int) -> Ranges:
+    """Run the program on at most `samples` calibration samples.
+
+    Raises:
+        UsageError: ranges are needed and there is no calibration data.
+        CalibrationError: NaN or Inf in a value.
+    """
+    wanted = [v for v in values if not v.is_const]
+    if not wanted:
+        return Ranges(Statistics({}, 0))
+    if context.samples is None:
+        raise UsageError("an integer program needs calibration data for the values that were real numbers; give some")
+    chosen = context.samples.select(range(min(samples, len(context.samples))))
+    requests: dict[Value, list[Observer]] = {v: [MinMax(), HistogramMSE()] for v in wanted}
+    progress = lambda i, n: context.progress("integerize", i, n)  # noqa: E731
+    return Ranges(collect(graph, chosen, requests, _Executor(graph), progress, max_batch=8))
