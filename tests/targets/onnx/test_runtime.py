@@ -44,7 +44,14 @@ def test_ratio_is_of_neighbouring_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = measure_pair(clock.costs(1.0), clock.costs(4.0), seconds=0.2, threads=2)
     assert measured.latency_ms == pytest.approx(1.0) and measured.baseline_ms == pytest.approx(4.0)
     assert measured.ratio == pytest.approx(0.25) and not measured.noisy
-    assert measured.rounds == 40 and measured.threads == 2 and measured.kind == "measured"
+    assert measured.rounds == 16 and measured.threads == 2 and measured.kind == "measured"
+
+
+def test_uses_its_time_where_the_ratio_varies(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(runtime, "time", clock)
+    measured = measure_pair(clock.costs(1.0, 1.3, 1.6), clock.costs(4.0), seconds=0.4)
+    assert measured.rounds > 70
 
 
 def test_wide_spread_is_called_noisy(monkeypatch: pytest.MonkeyPatch) -> None:
