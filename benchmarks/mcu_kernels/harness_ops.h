@@ -1,0 +1,211 @@
+/* One function per kernel for harness.c, which includes this file: parameters from a case's scalars and blobs. The
+ * numbers of the ops are those of case.py. */
+
+static int32_t check_scratch(int32_t predicted, int32_t needed)
+{
+    return (predicted == needed) ? 0 : 1;
+}
+
+static int32_t run_conv(const qc_case *c, int8_t *y, void *scratch)
+{
+    const qc_conv2d_s8_params p = take_conv(c);
+    if (check_scratch(c->scratch_bytes, qc_conv2d_s8_scratch_bytes(&p)) != 0) {
+        return 1;
+    }
+    qc_conv2d_s8((const int8_t *)c->b[0], y, &p, scratch);
+    return 0;
+}
+
+static int32_t run_conv_add(const qc_case *c, int8_t *y, void *scratch)
+{
+    const qc_conv2d_s8_params p = take_conv(c);
+    const qc_add_params a = take_add(c);
+    const int32_t in_place = take32(c);
+    const int8_t *residual = (const int8_t *)c->b[5];
+    if (check_scratch(c->scratch_bytes, qc_conv2d_add_s8_scratch_bytes(&p)) != 0) {
+        return 1;
+    }
+    if (in_place != 0) {
+        (void)memcpy(y, residual, (size_t)c->result_bytes);
+        residual = y;
+    }
+    qc_conv2d_add_s8((const int8_t *)c->b[0], residual, y, &p, &a, scratch);
+    return 0;
+}
+
+static int32_t run_depthwise(const qc_case *c, int8_t *y, void *scratch)
+{
+    qc_depthwise_conv2d_s8_params p;
+    p.window = take_window(c);
+    p.rescale = take_rescale(c, 2);
+    p.weights = c->b[1];
+    p.input_zero_point = take(c);
+    p.channel_block = take(c);
+    if (check_scratch(c->scratch_bytes, qc_depthwise_conv2d_s8_scratch_bytes(&p)) != 0) {
+        return 1;
+    }
+    qc_depthwise_conv2d_s8((const int8_t *)c->b[0], y, &p, scratch);
+    return 0;
+}
+
+static int32_t run_fully_connected(const qc_case *c, int8_t *y, void *scratch)
+{
+    qc_fully_connected_s8_params p;
+    p.rows = take32(c);
+    p.in_features = take32(c);
+    p.out_features = take32(c);
+    p.rescale = take_rescale(c, 2);
+    p.weights = c->b[1];
+    p.columns = take(c);
+    p.weight_bits = take(c);
+    if (check_scratch(c->scratch_bytes, qc_fully_connected_s8_scratch_bytes(&p)) != 0) {
+        return 1;
+    }
+    qc_fully_connected_s8((const int8_t *)c->b[0], y, &p, scratch);
+    return 0;
+}
+
+static int32_t run_max_pool(const qc_case *c, int8_t *y)
+{
+    const qc_max_pool_s8_params p = {take_window(c)};
+    qc_max_pool_s8((const int8_t *)c->b[0], y, &p);
+    return 0;
+}
+
+static int32_t run_avg_pool(const qc_case *c, int8_t *y)
+{
+    qc_avg_pool_s8_params p;
+    p.window = take_window(c);
+    p.multiplier = take32(c);
+    p.shift = take(c);
+    p.input_zero_point = take(c);
+    p.zero_point = take(c);
+    p.qmin = take(c);
+    p.qmax = take(c);
+    qc_avg_pool_s8((const int8_t *)c->b[0], y, &p);
+    return 0;
+}
+
+static int32_t run_elementwise(const qc_case *c, int8_t *y)
+{
+    const int32_t count = take32(c);
+    const int32_t period = take32(c);
+    const int8_t *a = (const int8_t *)c->b[0];
+    if (c->op == 7) {
+        const qc_add_params p = take_add(c);
+        qc_add_s8(a, (const int8_t *)c->b[1], y, count, period, &p);
+    } else {
+        const qc_mul_params p = take_mul(c);
+        if (c->op == 8) {
+            qc_mul_s8(a, (const int8_t *)c->b[1], y, count, period, &p);
+        } else {
+            qc_requantize_s8(a, y, count, &p);
+        }
+    }
+    return 0;
+}
+
+static int32_t run_requantize_s32(const qc_case *c, int8_t *y)
+{
+    const int32_t rows = take32(c);
+    const int32_t channels = take32(c);
+    const qc_rescale_params p = take_rescale(c, 1);
+    qc_requantize_s32_s8((const int32_t *)c->b[0], y, rows, channels, &p);
+    return 0;
+}
+
+static int32_t run_pad(const qc_case *c, int8_t *y)
+{
+    qc_pad_s8_params p;
+    p.in_height = take(c);
+    p.in_width = take(c);
+    p.channels = take(c);
+    p.pad_top = take(c);
+    p.pad_left = take(c);
+    p.pad_bottom = take(c);
+    p.pad_right = take(c);
+    p.value = take(c);
+    qc_pad_s8((const int8_t *)c->b[0], y, &p);
+    return 0;
+}
+
+static int32_t run_copy(const qc_case *c, int8_t *y)
+{
+    const int32_t rows = take32(c);
+    const int32_t bytes = take32(c);
+    const int32_t from = take32(c);
+    qc_copy(c->b[0], y, rows, bytes, from, take32(c));
+    return 0;
+}
+
+static int32_t run_transpose(const qc_case *c, int8_t *y)
+{
+    qc_transpose_params p;
+    for (int32_t i = 0; i < 4; i++) {
+        p.shape[i] = take32(c);
+    }
+    for (int32_t i = 0; i < 4; i++) {
+        p.axes[i] = (int8_t)take(c);
+    }
+    p.bytes = take32(c);
+    qc_transpose(c->b[0], y, &p);
+    return 0;
+}
+
+static int32_t run_matmul(const qc_case *c, int8_t *y, void *scratch)
+{
+    qc_matmul_s8_params p;
+    p.rows = take32(c);
+    p.inner = take32(c);
+    p.columns = take32(c);
+    p.multiplier = take32(c);
+    p.shift = take(c);
+    p.a_zero_point = take(c);
+    p.b_zero_point = take(c);
+    p.zero_point = take(c);
+    p.qmin = take(c);
+    p.qmax = take(c);
+    p.b_transposed = take(c);
+    if (check_scratch(c->scratch_bytes, qc_matmul_s8_scratch_bytes(&p)) != 0) {
+        return 1;
+    }
+    qc_matmul_s8((const int8_t *)c->b[0], (const int8_t *)c->b[1], y, &p, scratch);
+    return 0;
+}
+
+static int32_t run_op(const qc_case *c, int8_t *y, void *scratch)
+{
+    switch (c->op) {
+    case 1:
+        return run_conv(c, y, scratch);
+    case 2:
+        return run_conv_add(c, y, scratch);
+    case 3:
+        return run_depthwise(c, y, scratch);
+    case 4:
+        return run_fully_connected(c, y, scratch);
+    case 5:
+        return run_max_pool(c, y);
+    case 6:
+        return run_avg_pool(c, y);
+    case 7:
+    case 8:
+    case 9:
+        return run_elementwise(c, y);
+    case 10:
+        return run_requantize_s32(c, y);
+    case 11:
+        return run_pad(c, y);
+    case 12:
+        return run_copy(c, y);
+    case 13:
+        return run_transpose(c, y);
+    case 14:
+        qc_lookup_s8((const int8_t *)c->b[0], y, c->result_bytes, (const int8_t *)c->b[1]);
+        return 0;
+    case 15:
+        return run_matmul(c, y, scratch);
+    default:
+        return 3;
+    }
+}

@@ -1,0 +1,68 @@
+/* Functions that kernels share. Not for callers. */
+#ifndef QC_INTERNAL_H
+#define QC_INTERNAL_H
+
+#include "qc_fixed_point.h"
+#include "qc_kernels.h"
+
+/* Columns: the inputs of one output pixel, K codes.
+ *   plain layout: K bytes each, one after the other;
+ *   pairs layout: int16, K padded to a multiple of 4 with zeros, each four k as (k0, k2), (k1, k3): the order SXTB16
+ *   gives. Three columns at a time lie interleaved word by word, those left over one after the other. */
+int32_t qc_column_bytes(int32_t k);
+
+/* Writes column `index` of `count`: the inputs of output pixel (row, col) that belong to `group`. `spare` has
+ * qc_column_bytes(K) bytes. */
+void qc_gather_s8(const int8_t *x, const qc_conv2d_s8_params *p, int32_t row, int32_t col, int32_t group, void *columns,
+                  int32_t index, int32_t count, void *spare);
+
+/* Column `index` of `count` from k consecutive codes. */
+void qc_expand_s8(const int8_t *x, int32_t k, void *columns, int32_t index, int32_t count);
+
+/* Output channels [0, channels) of `count` columns: y[i * stride + c]. `first` is the channel's index in `rescale`.
+ * Weights of int8 and int4 codes. */
+void qc_product_s8(const void *columns, int32_t count, int32_t k, const void *weights, const qc_rescale_params *rescale,
+                   int32_t first, int32_t channels, int8_t *y, int32_t stride);
+void qc_product_s4(const void *columns, int32_t count, int32_t k, const void *weights, const qc_rescale_params *rescale,
+                   int32_t first, int32_t channels, int8_t *y, int32_t stride);
+
+/* Bytes of the packed weights of `channels` outputs. */
+int32_t qc_packed_weight_bytes(int32_t channels, int32_t k, int32_t weight_bits);
+
+static inline int32_t qc_multiplier_of(const qc_rescale_params *p, int32_t channel)
+{
+#if QC_PROFILE == QC_PROFILE_DYADIC
+    return p->multiplier[channel];
+#else
+    (void)p;
+    (void)channel;
+    return 1;
+#endif
+}
+
+static inline int8_t qc_finish(int32_t acc, const qc_rescale_params *p, int32_t channel)
+{
+    return (int8_t)qc_requantize(acc, qc_multiplier_of(p, channel), p->shift[channel], p->zero_point, p->qmin, p->qmax);
+}
+
+/* Single instructions that C cannot name. */
+#if defined(QC_DSP)
+typedef uint32_t __attribute__((may_alias)) qc_word;
+typedef uint32_t __attribute__((may_alias, aligned(1))) qc_unaligned_word;
+
+static inline uint32_t qc_sxtb16(uint32_t v)
+{
+    uint32_t r;
+    __asm__("sxtb16 %0, %1" : "=r"(r) : "r"(v));
+    return r;
+}
+
+static inline uint32_t qc_sxtb16_ror8(uint32_t v)
+{
+    uint32_t r;
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(r) : "r"(v));
+    return r;
+}
+#endif
+
+#endif

@@ -1,0 +1,36 @@
+"""Scratch bytes of each kernel per instruction set: what the C functions `*_scratch_bytes` return, before compiling."""
+
+from __future__ import annotations
+
+from qcompiler.kernels.mcu.geometry import Window
+
+
+def column_bytes(k: int, isa: str) -> int:
+    """One gathered column of k codes."""
+    return -(-k // 4) * 8 if isa == "dsp" else k
+
+
+def conv2d_s8(window: Window, groups: int, columns: int, isa: str, with_add: bool = False) -> int:
+    """Convolution; `with_add` for qc_conv2d_add_s8."""
+    run = window.in_channels // groups
+    k = window.kernel_height * window.kernel_width * run
+    block = min(columns, window.out_height * window.out_width)
+    spare = column_bytes(k, isa) if isa == "dsp" and run % 4 else 0
+    return block * column_bytes(k, isa) + spare + (block * window.out_channels if with_add else 0)
+
+
+def fully_connected_s8(rows: int, in_features: int, columns: int, isa: str) -> int:
+    """Fully connected layer."""
+    return min(columns, rows) * column_bytes(in_features, isa)
+
+
+def depthwise_conv2d_s8(window: Window, channel_block: int, isa: str) -> int:
+    """Depthwise convolution."""
+    rows = (window.kernel_height - 1) * window.dilation_height + 1
+    width = (window.out_width - 1) * window.stride_width + (window.kernel_width - 1) * window.dilation_width + 1
+    return rows * width * min(channel_block, window.in_channels)
+
+
+def matmul_s8(rows: int, inner: int, columns: int, isa: str) -> int:
+    """Product of two activations."""
+    return 0

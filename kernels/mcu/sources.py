@@ -1,0 +1,41 @@
+"""Which files a set of kernels needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+HEADERS = ("qc_isa.h", "qc_fixed_point.h", "qc_internal.h", "qc_kernels.h")
+
+# File of a kernel -> files whose functions it calls. A kernel's file has its function's name without `qc_`.
+USES: dict[str, tuple[str, ...]] = {
+    "conv2d_s8": ("gather_s8", "expand_s8", "column_bytes", "packed_weight_bytes", "product_s8", "add_s8"),
+    "fully_connected_s8": ("expand_s8", "column_bytes", "product_s8"),
+    "depthwise_conv2d_s8": (),
+    "max_pool_s8": (),
+    "avg_pool_s8": (),
+    "add_s8": (),
+    "mul_s8": (),
+    "requantize_s8": (),
+    "requantize_s32_s8": (),
+    "pad_s8": (),
+    "copy": (),
+    "transpose": (),
+    "lookup_s8": (),
+    "matmul_s8": (),
+}
+# Needed as well when a layer has 4-bit weights (-DQC_INT4=1).
+INT4 = ("product_s4",)
+
+
+def kernel_sources(kernels: Iterable[str]) -> list[Path]:
+    """The C files of some kernels and what they call, sorted; `HEADERS` lie in `FOLDER` too.
+
+    Raises:
+        KeyError: no such kernel.
+    """
+    names: set[str] = set()
+    for kernel in kernels:
+        names |= {kernel, *USES[kernel]}
+    return sorted(FOLDER / f"{name}.c" for name in names)
