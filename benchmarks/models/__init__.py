@@ -27,7 +27,7 @@ MODELS = {
             "autoencoder", "autoencoder of ankle boots, 640", Autoencoder, (640,), 264_192, "auc", 9
         ),
         TrainedModel(
-            "vit_tiny_fmnist", "ViT, 49 tokens of width 96", VisionTransformer, (1, 28, 28), 23_596_224
+            "vit_tiny_fmnist", "ViT, 49 tokens of width 64", VisionTransformer, (1, 28, 28), 10_913_920
         ),
     )
 }

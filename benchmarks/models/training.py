@@ -74,7 +74,7 @@ def train(name: str, schedule: Schedule) -> None:
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     model = MODELS[name]
-    module = model.untrained()
+    module = model.untrained().to(memory_format=torch.channels_last)  # nearly twice as fast
     generator = torch.Generator().manual_seed(0)
     pixels, classes = fashion_mnist.read("train")
     chosen = np.ones(len(classes), bool) if model.normal is None else classes == model.normal
@@ -94,7 +94,7 @@ def train(name: str, schedule: Schedule) -> None:
             if schedule.shift:
                 pixels_now = augment(pixels_now, schedule.shift, generator)
             inputs = torch.from_numpy(model.prepare(pixels_now.numpy()))
-            outputs = module(inputs)
+            outputs = module(_channels_last(inputs))
             loss = (
                 F.cross_entropy(outputs, labels[chosen_now])
                 if model.normal is None
@@ -114,6 +114,10 @@ def train(name: str, schedule: Schedule) -> None:
     print(
         f"{name}: {model.metric} {evaluate(model, model.load()[0]):.4f} of {EVALUATED} test images, weights {model.weights}"
     )
+
+
+def _channels_last(x: torch.Tensor) -> torch.Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def save(model: TrainedModel, module: torch.nn.Module) -> None:

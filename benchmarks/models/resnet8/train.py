@@ -5,4 +5,4 @@ from __future__ import annotations
 from benchmarks.models.training import Schedule, train
 
 if __name__ == "__main__":
-    train("resnet8", Schedule(epochs=14))
+    train("resnet8", Schedule(epochs=3, batch=64, shift=1))

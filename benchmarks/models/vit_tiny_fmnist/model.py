@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-WIDTH, DEPTH, HEADS, EXPANSION = 96, 4, 3, 4
+WIDTH, DEPTH, HEADS, EXPANSION = 64, 4, 4, 4
 SIDE, PATCH = 28, 4
 
 

@@ -5,4 +5,4 @@ from __future__ import annotations
 from benchmarks.models.training import Schedule, train
 
 if __name__ == "__main__":
-    train("vit_tiny_fmnist", Schedule(epochs=16, rate=1e-3, decay=0.05, shift=1))
+    train("vit_tiny_fmnist", Schedule(epochs=5, batch=64, rate=1.5e-3, decay=0.05, shift=1))
