@@ -12,8 +12,8 @@ INTEGER_ROUNDINGS = ("dyadic", "dyadic_double", "shift_half_even")
 
 # Op categories that may not occur at a level, and roundings that Requantize ops may use there.
 FORBIDDEN_CATEGORIES: dict[Level, tuple[str, ...]] = {
-    Level.FLOAT: ("quantized",),
-    Level.QUANTIZED: (),
+    Level.FLOAT: ("quantized", "integer"),
+    Level.QUANTIZED: ("integer",),
     Level.INTEGER: (),
     Level.LEGAL: (),
 }

@@ -10,10 +10,12 @@ import numpy as np
 from qcompiler.errors import UnsupportedError
 from qcompiler.ir import DType, Node, QuantParams, Value
 
+from . import emit_functions, emit_rescale
 from .emit_elementwise import Rule
 from .emit_linear import conv_attrs
 from .emit_movement import RULES as MOVEMENT
 from .emitter import Emitter
+from .integer_arithmetic import centred, unsigned
 from .quantized_common import (
     dequantize,
     narrowed,
@@ -52,12 +54,19 @@ def _with_bias(e: Emitter, acc: str, bias: Value | None, axis: int, rank: int) -
 
 
 def linear_accumulators(e: Emitter, node: Node) -> str:
-    """int32 `MatMulInteger` of linear and matmul, bias added."""
+    """int32 `MatMulInteger` of linear and matmul, bias added; `MatMul` on int32 where codes are wider than 8 bits."""
     x, w = _operand(node, 0), _operand(node, 1)
     rank = len(node.output.shape)
+    bias = node.inputs[2] if node.op == "linear" else None
+    if max(x.dtype.bits, w.dtype.bits) > 8:
+        second = e.cast(centred(e, w), DType.int32)
+        if node.op == "linear":
+            second = e.op("Transpose", second, perm=[1, 0])
+        return _with_bias(e, e.op("MatMul", e.cast(centred(e, x), DType.int32), second), bias, rank - 1, rank)
+    codes, x = unsigned(e, x)
     weight = weight_format(e, w, x, transposed=node.op == "linear")
-    acc = e.op("MatMulInteger", x, weight.codes, _zero(e, quant_of(x)), _scalar_zero(e, weight.zero_point))
-    return _with_bias(e, acc, node.inputs[2] if node.op == "linear" else None, rank - 1, rank)
+    acc = e.op("MatMulInteger", codes, weight.codes, _zero(e, quant_of(x)), _scalar_zero(e, weight.zero_point))
+    return _with_bias(e, acc, bias, rank - 1, rank)
 
 
 def _scalar_zero(e: Emitter, name: str) -> str:
@@ -77,10 +86,13 @@ def _linear(e: Emitter, node: Node) -> str:
 
 def _conv(e: Emitter, node: Node) -> str:
     x, w = _operand(node, 0), _operand(node, 1)
+    if x.dtype.bits > 8:
+        raise UnsupportedError(f"{node.where()}: convolution of {x.dtype.name} codes has no integer kernel in ONNX")
+    codes, x = unsigned(e, x)
     weight = weight_format(e, w, x, node.attrs["groups"])
     e.row(node, "ConvInteger", _kinds(node), weight.why)
     zero = _scalar_zero(e, weight.zero_point)
-    acc = e.op("ConvInteger", x, weight.codes, _zero(e, quant_of(x)), zero, **conv_attrs(node.attrs, w))
+    acc = e.op("ConvInteger", codes, weight.codes, _zero(e, quant_of(x)), zero, **conv_attrs(node.attrs, w))
     return _with_bias(e, acc, node.inputs[2], 1, len(x.shape))
 
 
@@ -98,7 +110,7 @@ def _sum(e: Emitter, node: Node) -> str:
     return str(e.op("ReduceSum", centred, axes, keepdims=int(node.attrs["keepdims"])))
 
 
-def _centred(e: Emitter, value: Value) -> str:
+def _real(e: Emitter, value: Value) -> str:
     """Codes minus zero point as float32."""
     quant = quant_of(value)
     real = e.cast(value, DType.float32)
@@ -109,17 +121,15 @@ def _centred(e: Emitter, value: Value) -> str:
 
 
 def _requantize(e: Emitter, node: Node) -> str:
-    """rint(float32(acc) * m) + zero point, which is QuantizeLinear with scale 1."""
+    """rint(float32(acc) * m) + zero point, which is QuantizeLinear with scale 1; other profiles in integer ops."""
     if node.attrs["rounding"] != "float32_half_even":
-        raise UnsupportedError(
-            f"{node.where()}: requantize profile {node.attrs['rounding']} has no kernel here; allowed: float32_half_even"
-        )
+        return emit_rescale.requantize(e, node)
     acc, multiplier = _operand(node, 0), _operand(node, 1)
     out: QuantParams = node.attrs["quant"]
     if multiplier.data is None:
         raise UnsupportedError(f"{node.where()}: the multiplier must be a constant")
     factor = channel_shape(multiplier.data, quant_of(acc).axis, len(acc.shape))
-    scaled = e.op("Mul", _centred(e, acc), e.const(factor, np.float32))
+    scaled = e.op("Mul", _real(e, acc), e.const(factor, np.float32))
     codes = e.op("QuantizeLinear", scaled, scale_name(e, np.float32(1)), _zero(e, out))
     e.row(node, "QuantizeLinear", out.dtype.name)
     return narrowed(e, codes, out, *output_limits(node))
@@ -131,7 +141,7 @@ def _dequantize(e: Emitter, node: Node) -> str:
     e.row(node, "DequantizeLinear", x.dtype.name)
     if x.dtype is DType.int32 and x.data is None:
         scale = channel_shape(quant.scale, quant.axis, len(x.shape))
-        return str(e.op("Mul", _centred(e, x), e.const(scale, np.float32, "scale")))
+        return str(e.op("Mul", _real(e, x), e.const(scale, np.float32, "scale")))
     return dequantize(e, x, quant)
 
 
@@ -141,14 +151,11 @@ def _quantize(e: Emitter, node: Node) -> str:
 
 
 def requantize_sum(e: Emitter, node: Node) -> str:
-    """Sum of m_i (x_i - z_i) in float32, then QuantizeLinear with scale 1."""
+    """Sum of m_i (x_i - z_i) in float32, then QuantizeLinear with scale 1; other profiles in integer ops."""
     if node.attrs["rounding"] != "float32_half_even":
-        raise UnsupportedError(
-            f"{node.where()}: requantize_sum profile {node.attrs['rounding']} has no kernel here;"
-            " allowed: float32_half_even"
-        )
+        return emit_rescale.requantize_sum(e, node)
     terms = [
-        e.op("Mul", _centred(e, x), e.scalar(m)) for x, m in zip(node.operands, node.attrs["real_multipliers"], strict=True)
+        e.op("Mul", _real(e, x), e.scalar(m)) for x, m in zip(node.operands, node.attrs["real_multipliers"], strict=True)
     ]
     out: QuantParams = node.attrs["quant"]
     codes = e.op("QuantizeLinear", e.op("Sum", *terms), scale_name(e, np.float32(1)), _zero(e, out))
@@ -201,4 +208,5 @@ RULES: dict[str, Rule] = {
     "dynamic_linear": _dynamic_linear,
     "reduce_max": MOVEMENT["reduce_max"],
     "reduce_min": MOVEMENT["reduce_min"],
+    **emit_functions.RULES,
 }

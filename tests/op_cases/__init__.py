@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from .case import OpCase, Operand, case
 from .elementwise import elementwise
+from .integer import integer
 from .layers import linear, norm, pool
 from .movement import movement, reduce
 from .quantized import quantized
 
-CASES: list[OpCase] = [*elementwise(), *movement(), *reduce(), *linear(), *pool(), *norm(), *quantized()]
+CASES: list[OpCase] = [*elementwise(), *movement(), *reduce(), *linear(), *pool(), *norm(), *quantized(), *integer()]
 
 __all__ = ["CASES", "OpCase", "Operand", "case"]

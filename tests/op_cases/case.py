@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qcompiler.ir import DType, Graph, GraphBuilder, Level, QuantParams
+from qcompiler.ir import OPS, DType, Graph, GraphBuilder, Level, QuantParams
 from qcompiler.ir.dims import parse
 
 
@@ -56,10 +56,22 @@ class OpCase:
             "dynamic_linear",
         )
 
+    @property
+    def integer(self) -> bool:
+        """True if the case needs level INTEGER."""
+        return OPS[self.op].category == "integer"
+
+    @property
+    def level(self) -> Level:
+        """The level of the graph."""
+        if self.integer:
+            return Level.INTEGER
+        return Level.QUANTIZED if self.quantized else Level.FLOAT
+
     def build(self, seed: int = 0) -> tuple[Graph, list[np.ndarray]]:
         """The graph and arrays for its inputs."""
         rng = np.random.default_rng([seed, *self.id.encode()])
-        b = GraphBuilder(self.id, Level.QUANTIZED if self.quantized else Level.FLOAT)
+        b = GraphBuilder(self.id, self.level)
         values, arrays = [], []
         for index, operand in enumerate(self.operands):
             if operand is None:

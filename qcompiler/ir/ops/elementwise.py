@@ -62,6 +62,8 @@ def _where_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[Tensor
     condition, a, b = inputs
     if condition.dtype is not DType.bool:
         raise GraphError(f"condition must be bool, got {condition.dtype.name}")
+    if a.quant is not None and a.quant == b.quant and a.quant.per_tensor:  # a choice between codes is movement
+        return [TensorType(a.dtype, broadcast_shapes(condition.shape, a.shape, b.shape), a.quant)]
     kind = _binary((a, b), attrs)[0]
     return [TensorType(kind.dtype, broadcast_shapes(condition.shape, kind.shape))]
 
@@ -228,7 +230,7 @@ OPS: list[Op] = [
         (),
         _where_infer,
         lambda ctx, c, a, b: np.where(c, a, b),
-        "a where condition, else b",
+        "a where condition, else b; codes with equal parameters keep them",
         "elementwise",
     ),
     Op(

@@ -73,7 +73,7 @@ class Op:
         reference: NumPy body: (RunContext, *operand arrays or None) -> array or tuple of arrays.
         doc: formula, shapes.
         category: `elementwise`, `movement`, `reduce`, `linear`, `norm`, `attention`, `pool`, `create`,
-            `quantized`. Data movement keeps codes and quantization parameters.
+            `quantized`, `integer`. Data movement keeps codes and quantization parameters.
     """
 
     name: str
