@@ -67,7 +67,7 @@ class CalibrateActivations(Pass):
             CalibrationError: NaN or Inf in the data or in a value.
         """
         plan: QuantPlan = context.tables[PLAN]
-        roots = [v for v in plan.ranges if fixed_range(plan, v) is None and not _moved(plan, v)]
+        roots = [v for v in plan.ranges if fixed_range(plan, v) is None and not is_moved(plan, v)]
         methods = self._methods(plan, roots, context)
         requests: dict[Value, list[Observer]] = {v: [observer(r) for r in self._rules(plan, v, methods)] for v in roots}
         fitted, judged = context.samples, None
@@ -85,7 +85,7 @@ class CalibrateActivations(Pass):
         method, note = self._choose(plan, roots, methods, statistics, judged)
         if self._is_auto(plan, roots):
             context.decisions[self.name] = {"method": method}
-        plan.activations.update(self._parameters(plan, roots, method, statistics))
+        plan.activations.update(self.parameters(plan, roots, method, statistics))
         notes = [Note(_where(graph, v), True, self._describe(plan, v, method), _figures(plan.activations[v])) for v in plan.ranges]
         notes += [Note("calibration data", True, n) for n in statistics.notes]
         return Result(graph, False, (*note, *notes))
@@ -109,7 +109,7 @@ class CalibrateActivations(Pass):
         meter = ErrorMeter(plan.graph, judged)
         found = {}
         for method in methods:
-            trial = replace(plan, activations=self._parameters(plan, roots, method, statistics), weights={}, biases={})
+            trial = replace(plan, activations=self.parameters(plan, roots, method, statistics), weights={}, biases={})
             found[method] = meter.sqnr_db(trial)
         best = max(methods, key=lambda m: found[m])
         figures = {f"{m}_sqnr_db": round(v, 2) for m, v in found.items()}
@@ -122,9 +122,10 @@ class CalibrateActivations(Pass):
             return [RangeRule(self.config.method, rule.percentile)]
         return [RangeRule(m, rule.percentile) for m in methods] if rule.method == AUTO else [rule]
 
-    def _parameters(
+    def parameters(
         self, plan: QuantPlan, roots: Sequence[Value], method: str, statistics: Statistics
     ) -> dict[Value, QuantParams]:
+        """Parameters of every value of `plan.ranges`, those of `roots` from their statistics by one method."""
         measured = {}
         for value in roots:
             dtype = plan.ranges[value][0]
@@ -167,7 +168,7 @@ def observer(rule: RangeRule) -> RangeObserver:
     return kinds[rule.method]()
 
 
-def _moved(plan: QuantPlan, value: Value) -> bool:
+def is_moved(plan: QuantPlan, value: Value) -> bool:
     """True for the result of movement on codes: its range is that of the operand."""
     node = plan.graph.producer(value)
     return node is not None and plan.nodes[node].scheme == STATIC and node.op in MOVEMENT | JOINS

@@ -280,6 +280,11 @@ class TorchExecutor:
         return self._bound[key]
 
 
+def limit_threads(count: int) -> None:
+    """Threads that torch uses inside one op, in this process."""
+    torch.set_num_threads(count)
+
+
 def _unbound(*operands: Tensor) -> Tensor:
     raise InternalError("step with symbolic attributes was not bound")
 

@@ -1,0 +1,1 @@
+"""Mixed-precision search: space, sensitivities, cost models, solvers, store, measurement."""

@@ -1,0 +1,89 @@
+"""The exact way from a configuration to its figures: the whole compile, run and measured as the artefact it is."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qcompiler.search.backends import backends_for
+from qcompiler.search.fast import Judge, figures
+from qcompiler.search.recipes import to_recipe
+from qcompiler.search.store import Figure
+
+if TYPE_CHECKING:
+    from qcompiler.ir import Graph
+    from qcompiler.recipe import Recipe
+    from qcompiler.search.space import Config, Space
+    from qcompiler.search.workload import Workload
+
+
+class ExactEvaluator:
+    """Compiles configurations for the target and judges the artefacts by their own outputs.
+
+    Args:
+        workload: what is searched.
+        space: gives configurations their meaning.
+        measured: take what needs the device to itself (latency); otherwise accuracy and size only.
+    """
+
+    def __init__(self, workload: Workload, space: Space, *, measured: bool = True) -> None:
+        self.workload, self.space = workload, space
+        self.backends = backends_for(workload.target, measured)
+        self._judge: Judge | None = None
+
+    def trial(self, config: Config) -> dict[str, Figure]:
+        """All figures of a configuration.
+
+        Raises:
+            QCError: the configuration does not compile, or its artefact fails verification.
+        """
+        return self.of_recipe(to_recipe(self.space, config, self.workload.recipe))
+
+    def of_recipe(self, recipe: Recipe) -> dict[str, Figure]:
+        """The same for a recipe."""
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="qcompiler-trial-") as name:
+            folder = Path(name)
+            graph, emission = self._compile(recipe, folder)
+            work = self.workload
+            samples = [work.judged[i] for i in range(min(2, len(work.judged)))]
+            work.target.verify(graph, folder, samples, work.threads).check()
+            found = {
+                key: Figure(value, "measured") for key, value in self._accuracy(folder).items()
+            }
+            for backend in self.backends:
+                found |= backend.measure(work, folder, emission)
+        found["seconds"] = Figure(time.perf_counter() - start, "measured", platform.node())
+        return found
+
+    def _compile(self, recipe: Recipe, folder: Path) -> tuple[Graph, Any]:
+        """The quantized program and what was emitted into the folder."""
+        from qcompiler.compilation import build_passes, split_passes
+        from qcompiler.coverage import check_kernels, check_left_in_float
+        from qcompiler.passes.base import Context, run_passes
+
+        work = self.workload
+        count = min(recipe.calibration.max_samples, len(work.calibration))
+        context = Context(target=work.target, samples=work.calibration.select(range(count)), seed=work.seed)
+        passes = split_passes(build_passes(recipe, work.target))[1]
+        graph, _ = run_passes(work.graph, passes, context)
+        check_left_in_float(recipe, work.target, context)
+        emission = work.target.emit(graph, folder)
+        check_kernels(work.target, emission, allow_slow=not recipe.never_slower)
+        return graph, emission
+
+    def _accuracy(self, folder: Path) -> dict[str, float]:
+        from qcompiler.search.losses import measure
+
+        work = self.workload
+        if self._judge is None:
+            self._judge = Judge(work.graph, work.judged)
+        session = work.target.open(folder, work.threads)
+        pairs = [
+            (session.run(arrays), expected, select)
+            for arrays, expected, select in zip(work.judged, self._judge.expected, self._judge.selects, strict=True)
+        ]
+        return figures(measure(pairs, work.metric), work)

@@ -1,0 +1,139 @@
+"""The fast way from a configuration to its accuracy: fake quantization of one captured and calibrated graph."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qcompiler.search.branch import Branch
+from qcompiler.search.losses import Accuracy, measure
+from qcompiler.search.recipes import to_recipe
+
+if TYPE_CHECKING:
+    from qcompiler.calibration import Samples
+    from qcompiler.evaluation import Outputs, Pair
+    from qcompiler.ir import Graph
+    from qcompiler.passes.quantize.plan import QuantPlan
+    from qcompiler.recipe import Recipe
+    from qcompiler.search.space import Config, Space
+    from qcompiler.search.workload import Workload
+
+
+class FastEvaluator:
+    """Accuracy of configurations by fake quantization; float outputs, statistics and codes are shared by all.
+
+    Args:
+        workload: what is searched.
+        space: gives configurations their meaning.
+    """
+
+    def __init__(self, workload: Workload, space: Space) -> None:
+        self.workload, self.space = workload, space
+        self._branches: dict[Any, Branch] = {}
+        self._executors: dict[int, Any] = {}
+        self._judges: dict[str, Judge] = {}
+
+    def accuracy(self, config: Config, split: str = "judged") -> Accuracy:
+        """Figures of a configuration on `judged` or `report` samples."""
+        return self.of_recipe(to_recipe(self.space, config, self.workload.recipe), split)
+
+    def of_recipe(self, recipe: Recipe, split: str = "judged") -> Accuracy:
+        """The same for a recipe."""
+        branch = self.branch(recipe)
+        return self.of_plan(branch.plan(recipe), split)
+
+    def of_plan(self, plan: QuantPlan, split: str = "judged") -> Accuracy:
+        """The same for a plan over one of the branches' graphs."""
+        executor = self.executor(plan.graph)
+        return self.judge(split).accuracy(lambda arrays: executor.run(arrays, plan=plan), self.workload.metric)
+
+    def branch(self, recipe: Recipe) -> Branch:
+        """The transformed graph for a recipe; recipes that transform alike share it."""
+        key = (recipe.equalize, recipe.smooth, str(recipe.passes))
+        if key not in self._branches:
+            self._branches[key] = Branch(self.workload, recipe)
+        return self._branches[key]
+
+    def executor(self, graph: Graph) -> Any:
+        """The torch executor of a graph, made once."""
+        from qcompiler.executors.torch_executor import TorchExecutor
+
+        if id(graph) not in self._executors:
+            self._executors[id(graph)] = TorchExecutor(graph)  # the branches keep their graphs alive
+        return self._executors[id(graph)]
+
+    def judge(self, split: str) -> Judge:
+        """Samples of a split with their float outputs."""
+        if split not in self._judges:
+            self._judges[split] = Judge(self.workload.graph, getattr(self.workload, split))
+        return self._judges[split]
+
+    def trial(self, config: Config) -> dict[str, float]:
+        """Values for the store: loss, drop, every named figure, and the seconds it took."""
+        start = time.perf_counter()
+        found = self.accuracy(config)
+        return {**figures(found, self.workload), "seconds": time.perf_counter() - start}
+
+
+def figures(found: Accuracy, workload: Workload) -> dict[str, float]:
+    """Accuracy as plain numbers by name."""
+    one = found.evaluation
+    values = {"loss": found.loss, "kl": found.kl, "sqnr_db": one.sqnr_db, "cosine": one.cosine}
+    if one.agreement is not None:
+        values["agreement"] = one.agreement
+    if one.value is not None:
+        values["metric"] = one.value
+    return {**values, "drop": found.drop(workload.metric)}
+
+
+class Judge:
+    """Samples in batches, with the float model's outputs per sample."""
+
+    def __init__(self, graph: Graph, samples: Samples) -> None:
+        from qcompiler.executors.torch_executor import TorchExecutor
+        from qcompiler.passes.quantize.sample_batches import batches
+        from qcompiler.real_tokens import RealTokens
+
+        self.graph = graph
+        executor, tokens = TorchExecutor(graph), RealTokens(graph)
+        self.chunks: list[list[np.ndarray]] = []
+        self.sizes: list[int] = []
+        self.expected: list[Outputs] = []
+        self.selects: list[Callable[[Any], Any]] = []
+        for chunk in batches(graph, samples):
+            arrays = [np.concatenate(a) if len(a) > 1 else np.asarray(a[0]) for a in zip(*chunk, strict=True)]
+            self.chunks.append(arrays)
+            self.sizes.append(len(chunk))
+            self.expected += _apart(executor.run(arrays), len(chunk))
+            for sample in chunk:
+                self.selects.append(_selection(tokens, sample))
+
+    def accuracy(self, run: Callable[[Sequence[np.ndarray]], Sequence[Any]], metric: Any) -> Accuracy:
+        """Figures of anything that computes outputs for a batch of inputs."""
+        got: list[Outputs] = []
+        for arrays, size in zip(self.chunks, self.sizes, strict=True):
+            got += _apart(run(arrays), size)
+        pairs: list[Pair] = list(zip(got, self.expected, self.selects, strict=True))
+        return measure(pairs, metric)
+
+
+def _apart(outputs: Sequence[Any], count: int) -> list[Outputs]:
+    """Outputs of a batch as outputs of its samples."""
+    arrays = [np.asarray(t) for t in outputs]
+    if count == 1:
+        return [arrays]
+    parts = [np.split(a, count) for a in arrays]
+    return [list(sample) for sample in zip(*parts, strict=True)]
+
+
+def _selection(tokens: Any, sample: Sequence[np.ndarray]) -> Callable[[Any], Any]:
+    """What leaves a sample's padding out."""
+
+    def select(outputs: Any) -> Any:
+        tokens.of_sample(sample)
+        return tokens.outputs(outputs)
+
+    return select

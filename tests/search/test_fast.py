@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from search.problems import bits_target, problem, space_for, workload
+
+from qcompiler.executors.torch_executor import TorchExecutor
+from qcompiler.passes.base import Context, run_passes
+from qcompiler.passes.quantize.assign_precision import PLAN
+from qcompiler.search.fast import FastEvaluator
+from qcompiler.search.losses import paired_error
+from qcompiler.search.recipes import to_recipe
+from qcompiler.search.workload import Workload
+from support.toy_networks import encoder_network, mobile_network
+
+
+@pytest.mark.parametrize("network", [mobile_network, encoder_network])
+def test_codes_and_ranges_are_those_of_the_compilers_own_passes(network):
+    """With corrections off, the shared caches give what running the passes for one recipe gives, for every recipe."""
+    work = workload(network(), bits_target(8, 4))
+    space = space_for(work, knobs=True)
+    evaluator = FastEvaluator(work, space)
+    for config in space.sample(np.random.default_rng(2), 6):
+        recipe = to_recipe(space, config, work.recipe).with_changes({"bias_correction": False, "rounding": "nearest"})
+        if recipe.activation_range.method == "auto":
+            continue  # decided once for all configurations here
+        branch = evaluator.branch(recipe)
+        count = min(recipe.calibration.max_samples, len(work.calibration))
+        context = Context(target=work.target, samples=work.calibration.select(range(count)))
+        run_passes(branch.graph, work.target.pipeline({"assign_precision": _assign(recipe), "correct_bias": None}), context)
+        ours, theirs = branch.plan(recipe), context.tables[PLAN]
+        assert ours.activations == theirs.activations and ours.stored == theirs.stored
+        for node, codes in theirs.weights.items():
+            np.testing.assert_array_equal(ours.weights[node].codes, codes.codes)
+            assert ours.weights[node].quant == codes.quant
+
+
+def _assign(recipe):
+    from qcompiler.passes.quantize.assign_precision import AssignConfig
+
+    return AssignConfig(recipe=recipe)
+
+
+def test_fewer_bits_lose_more_and_figures_agree():
+    evaluator = problem()
+    wide = evaluator.accuracy(evaluator.space.uniform("static w8a8"))
+    narrow = evaluator.accuracy(evaluator.space.uniform("static w4a8"))
+    assert 0 < wide.loss < narrow.loss
+    assert wide.loss == pytest.approx(10 ** (-wide.evaluation.sqnr_db / 10), rel=1e-6)  # the same sums, added otherwise
+    assert wide.drop("sqnr") == -wide.evaluation.sqnr_db
+    assert paired_error(wide.noise, narrow.noise) > 0 == paired_error(wide.noise, wide.noise)
+
+
+def test_bias_correction_removes_the_mean_error_of_a_layer():
+    work = workload(mobile_network(), bits_target(8, 4))
+    evaluator = FastEvaluator(work, space_for(work))
+    recipe = to_recipe(evaluator.space, evaluator.space.uniform("static w4a8"), work.recipe)
+    branch = evaluator.branch(recipe)
+    stem = branch.graph.nodes[0]
+    shifts = {}
+    for name, changed in (("off", recipe.with_changes({"bias_correction": False})), ("on", recipe)):
+        plan = branch.plan(changed).with_real_activations()
+        total = 0.0
+        for sample in work.calibration:
+            seen = {}
+            run = TorchExecutor(branch.graph)
+            run.run(sample, [stem.output], lambda v, t, seen=seen: seen.update(real=t.clone()))
+            run.run(sample, [stem.output], lambda v, t, seen=seen: seen.update(rounded=t.clone()), plan=plan)
+            total = total + (seen["rounded"] - seen["real"]).mean((0, 2, 3)).numpy()
+        shifts[name] = np.abs(total).sum()
+    assert shifts["on"] < 0.5 * shifts["off"]  # what is left comes from the padding at the border
+
+
+def test_a_workload_travels_to_another_process():
+    work = workload(mobile_network(seed=3))
+    copy = Workload.unpack(work.pack())
+    space = space_for(work)
+    assert space_for(copy).hash == space.hash
+    config = space.sample(np.random.default_rng(0), 1)[0]
+    assert FastEvaluator(copy, space).accuracy(config).loss == FastEvaluator(work, space).accuracy(config).loss
