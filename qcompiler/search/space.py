@@ -52,7 +52,7 @@ class GlobalKnob:
 
 @dataclass(frozen=True)
 class Space:
-    """All legal configurations of a model on a target."""
+    """All legal configurations of a model on a target. Without groups, the recipe alone says what layers become."""
 
     knobs: tuple[GlobalKnob, ...]
     groups: tuple[Group, ...]
@@ -76,6 +76,8 @@ class Space:
         Over the sets of schemes that occur: products over the groups, by inclusion and exclusion, times the options
         of the knobs that mean something there.
         """
+        if not self.groups:
+            return math.prod(len(k.options) for k in self.knobs)
         schemes = sorted({c.scheme for g in self.groups for c in g.choices})
         within: dict[frozenset[str], int] = {}
         for count in range(len(schemes) + 1):
@@ -131,7 +133,7 @@ class Space:
     def is_legal(self, config: Config) -> bool:
         """True if every index is in range and something is quantized."""
         fits = len(config) == len(self.radix) and all(0 <= i < n for i, n in zip(config, self.radix, strict=True))
-        return fits and any(c.scheme != "float" for c in self.choices(config))
+        return fits and (not self.groups or any(c.scheme != "float" for c in self.choices(config)))
 
     def describe(self, config: Config) -> dict[str, Any]:
         """JSON form of a configuration, by names; knobs that mean nothing are absent."""
@@ -224,7 +226,7 @@ class Space:
 
 
 def _active(knob: GlobalKnob, present: set[str] | frozenset[str]) -> bool:
-    return not knob.schemes or bool(knob.schemes & present)
+    return not knob.schemes or not present or bool(knob.schemes & present)
 
 
 def _index(name: str, options: Sequence[str], values: Mapping[str, str], required: bool = False) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from qcompiler.search.sensitivity.base import Provider, Subject, zeros
+from qcompiler.search.sensitivity.local import LocalRuns
 
 
 class WeightError(Provider):
@@ -84,32 +85,13 @@ class LayerOutput(Provider):
     samples = 4
 
     def rows(self, study: Subject) -> tuple[list[np.ndarray], list[np.ndarray], float]:
-        executor = study.evaluator.executor(study.branch.graph)
         nodes = {n: i for i, g in enumerate(study.space.groups) for n in study.nodes(g)}
-        wanted = {v for n in nodes for v in (n.operands[0], n.output)}
-        noise: dict[tuple[object, int], float] = {}
-        power: dict[object, float] = {}
-        count = 0
-        for arrays in study.samples(self.samples):
-            seen: dict[object, torch.Tensor] = {}
-            executor.run(arrays, wanted, lambda v, t, seen=seen: seen.update({v: t.clone()}))
-            count += 1
-            for node, at in nodes.items():
-                expected = seen[node.output]
-                power[node] = power.get(node, 0.0) + float(expected.double().square().sum())
-                group = study.space.groups[at]
-                for i in range(len(group.choices)):
-                    plan = study.plan_of(group, i)
-                    if plan is not None:
-                        operands = [seen[node.operands[0]], *(executor.constants.get(v) for v in node.inputs[1:])]
-                        value = node.inputs[0]
-                        if value in plan.stored:
-                            operands[0] = executor.stored(value, operands[0], plan)
-                        got = executor.run_node(node, executor.quantized_operands(node, operands, plan))[0]
-                        error = float((got - expected).double().square().sum())
-                        noise[node, i] = noise.get((node, i), 0.0) + error
+        local = LocalRuns(study.evaluator.executor(study.branch.graph), nodes, study.samples(self.samples))
         table = zeros(study.space)
         for node, at in nodes.items():
-            for i in range(len(table[at])):
-                table[at][i] += noise.get((node, i), 0.0) / max(power[node], 1e-30)
-        return table, zeros(study.space), count / max(1, len(study.evaluator.workload.judged))
+            group = study.space.groups[at]
+            for i in range(len(group.choices)):
+                plan = study.plan_of(group, i)
+                if plan is not None:
+                    table[at][i] += local.noise(plan, node)
+        return table, zeros(study.space), local.runs / max(1, len(study.evaluator.workload.judged))
