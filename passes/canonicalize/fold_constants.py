@@ -2,27 +2,33 @@
 
 Bodies are the NumPy reference's. A result may not be larger than the constants it replaces (or `max_bytes`), and
 a large constant that something else reads too is not copied: a transposed view of a tied embedding would store
-the table twice.
+the table twice. A result that is too large stays in the graph, but what is computed from it may be small again: the
+position bias of Swin V2 is a table gathered from a network applied to constant coordinates.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from qcompiler.executors.reference import run_node
-from qcompiler.ir import Graph, GraphBuilder, Level, Node, Rewriter, Value, get_op
+from qcompiler.ir import Graph, GraphBuilder, Level, Node, Rewriter, Value, drop_dead_nodes, get_op
 from qcompiler.ir.dims import is_symbolic
 from qcompiler.ir.dims import product as elements
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 
+Compute = Callable[[], np.ndarray]
+
 
 class FoldConstantsConfig(PassConfig):
-    """`max_bytes`: results up to this size are always folded."""
+    """max_bytes: results up to this size are always folded. work_bytes: larger ones are not even computed."""
 
     max_bytes: int = Field(default=1 << 16, ge=0)
+    work_bytes: int = Field(default=1 << 26, ge=0)
 
 
 class FoldConstants(Pass):
@@ -38,49 +44,94 @@ class FoldConstants(Pass):
     def run(self, graph: Graph, context: Context) -> Result:
         """Fold in program order, so that chains of constant nodes collapse in one sweep."""
         notes: list[Note] = []
-        folded: dict[Value, Value] = {}
+        known: dict[Value, _Known] = {}  # what constants alone decide
+        changed = False
         rewriter = Rewriter(graph, self.name)
         for node in graph.nodes:
-            operands = [folded.get(v, v) if v is not None else None for v in node.inputs]
-            reason = self._reason(graph, node, operands)
+            operands = [None if v is None else known.get(v) or _Known.constant(v) for v in node.inputs]
+            reason = self._reason(graph, node, operands, known)
             if reason is None:
-                results = _compute(node, operands)
-                for old, data in zip(node.outputs, results, strict=True):
-                    new = GraphBuilder().const(data, old.dtype, name=old.name)
-                    folded[old] = rewriter.replaced[old] = new
+                changed = True
+                for old, found in zip(node.outputs, _Known.results(node, operands), strict=True):
+                    new = GraphBuilder().const(found.array(), old.dtype, name=old.name)
+                    known[old] = _Known(frozenset((new,)), new.data)
+                    rewriter.replaced[old] = new
                 notes.append(Note(node.where(), True, "computed"))
                 continue
             if reason:
                 notes.append(Note(node.where(), False, reason))
-            for old, new in zip(node.outputs, rewriter.keep(node), strict=True):
-                if old is not new:
-                    rewriter.replaced[old] = new
-        if not folded:
+                if _size(node.outputs) <= self.config.work_bytes:
+                    known.update(zip(node.outputs, _Known.results(node, operands), strict=True))
+            for old, kept in zip(node.outputs, rewriter.keep(node), strict=True):
+                if old is not kept:
+                    rewriter.replaced[old] = kept
+        if not changed:
             return Result(graph, False, tuple(notes))
         outputs = [rewriter[v] for v in graph.outputs]
         new_graph = Graph(graph.name, graph.inputs, rewriter.nodes, outputs, graph.output_names, graph.level)
-        return Result(new_graph, True, tuple(notes))
+        return Result(drop_dead_nodes(new_graph), True, tuple(notes))
 
-    def _reason(self, graph: Graph, node: Node, operands: list[Value | None]) -> str | None:
+    def _reason(
+        self, graph: Graph, node: Node, operands: list[_Known | None], known: Mapping[Value, _Known]
+    ) -> str | None:
         """None to fold, "" where there is nothing to fold, else why it is refused."""
-        present = [v for v in operands if v is not None]
-        if any(not v.is_const for v in present) or get_op(node.op).category == "quantized":
+        present = [k for k, v in zip(operands, node.inputs, strict=True) if v is not None]
+        if any(k is None for k in present) or get_op(node.op).category == "quantized":
             return ""
-        if any(v.quant is not None for v in (*present, *node.outputs)):
+        if any(v.quant is not None for v in (*node.operands, *node.outputs)):
             return ""
         if any(is_symbolic(d) for v in node.outputs for d in v.shape) or _symbolic_attributes(node):
             return ""
-        size = sum(elements(v.shape) * v.dtype.numpy.itemsize for v in node.outputs)
+        size = _size(node.outputs)
         if size <= self.config.max_bytes:
             return None
-        given = sum(_bytes(v) for v in present)
+        roots = {root for k in present if k is not None for root in k.roots}
+        given = sum(_bytes(v) for v in roots)
         if size > given:
             return f"{size} bytes would replace {given}"
-        for value in node.operands:
-            others = [user for user, _ in graph.uses(value) if user is not node]
+        for value in roots:
+            others = [u for u, _ in graph.uses(value) if u is not node and not all(v in known for v in u.outputs)]
             if others and _bytes(value) > self.config.max_bytes:
                 return f"constant {value.name!r} is also read by {others[0].where()}"
         return None
+
+
+class _Known:
+    """A value that constants alone decide; computed when it is first asked for.
+
+    Attributes:
+        roots: the constants of the graph it depends on.
+    """
+
+    def __init__(self, roots: frozenset[Value], data: np.ndarray | None, compute: Compute | None = None) -> None:
+        self.roots, self._data, self._compute = roots, data, compute
+
+    @staticmethod
+    def constant(value: Value) -> _Known | None:
+        return _Known(frozenset((value,)), value.data) if value.is_const else None
+
+    @staticmethod
+    def results(node: Node, operands: Sequence[_Known | None]) -> list[_Known]:
+        """One for each output of a node."""
+        roots = frozenset(root for k in operands if k is not None for root in k.roots)
+
+        @cache
+        def compute() -> tuple[np.ndarray, ...]:
+            arrays: list[Any] = [None if k is None else k.array() for k in operands]
+            return run_node(node, arrays, {})
+
+        return [_Known(roots, None, lambda i=i: compute()[i]) for i in range(len(node.outputs))]  # type: ignore[misc]
+
+    def array(self) -> np.ndarray:
+        if self._data is None:
+            assert self._compute is not None
+            self._data = self._compute()
+        return self._data
+
+
+def _size(values: Sequence[Value]) -> int:
+    """Bytes; of fixed shapes only."""
+    return sum(int(elements(v.shape)) * v.dtype.numpy.itemsize for v in values)
 
 
 def _bytes(value: Value) -> int:
@@ -95,8 +146,3 @@ def _symbolic_attributes(node: Node) -> bool:
         if spec.kind == "dims" and any(is_symbolic(d) for d in value):
             return True
     return False
-
-
-def _compute(node: Node, operands: list[Value | None]) -> tuple[np.ndarray, ...]:
-    arrays: list[Any] = [None if v is None else v.data for v in operands]
-    return run_node(node, arrays, {})
