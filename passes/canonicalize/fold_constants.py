@@ -8,7 +8,7 @@ position bias of Swin V2 is a table gathered from a network applied to constant 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import cache
 from typing import Any
 
@@ -45,11 +45,12 @@ class FoldConstants(Pass):
         """Fold in program order, so that chains of constant nodes collapse in one sweep."""
         notes: list[Note] = []
         known: dict[Value, _Known] = {}  # what constants alone decide
+        waiting: set[Node] = set()  # refused, and computed only if a later node can be folded with them
         changed = False
         rewriter = Rewriter(graph, self.name)
         for node in graph.nodes:
             operands = [None if v is None else known.get(v) or _Known.constant(v) for v in node.inputs]
-            reason = self._reason(graph, node, operands, known)
+            reason = self._reason(graph, node, operands, waiting)
             if reason is None:
                 changed = True
                 for old, found in zip(node.outputs, _Known.results(node, operands), strict=True):
@@ -61,6 +62,7 @@ class FoldConstants(Pass):
             if reason:
                 notes.append(Note(node.where(), False, reason))
                 if _size(node.outputs) <= self.config.work_bytes:
+                    waiting.add(node)
                     known.update(zip(node.outputs, _Known.results(node, operands), strict=True))
             for old, kept in zip(node.outputs, rewriter.keep(node), strict=True):
                 if old is not kept:
@@ -72,7 +74,7 @@ class FoldConstants(Pass):
         return Result(drop_dead_nodes(new_graph), True, tuple(notes))
 
     def _reason(
-        self, graph: Graph, node: Node, operands: list[_Known | None], known: Mapping[Value, _Known]
+        self, graph: Graph, node: Node, operands: list[_Known | None], waiting: Set[Node]
     ) -> str | None:
         """None to fold, "" where there is nothing to fold, else why it is refused."""
         present = [k for k, v in zip(operands, node.inputs, strict=True) if v is not None]
@@ -90,7 +92,7 @@ class FoldConstants(Pass):
         if size > given:
             return f"{size} bytes would replace {given}"
         for value in roots:
-            others = [u for u, _ in graph.uses(value) if u is not node and not all(v in known for v in u.outputs)]
+            others = [u for u, _ in graph.uses(value) if u is not node and u not in waiting]
             if others and _bytes(value) > self.config.max_bytes:
                 return f"constant {value.name!r} is also read by {others[0].where()}"
         return None

@@ -16,6 +16,7 @@ from qcompiler.passes.rounding.round_hessian import RoundHessian
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.transform.equalize_layers import EqualizeLayers
 from qcompiler.passes.transform.smooth_activations import SmoothActivations
+from qcompiler.passes.transform.turn_transposed_convolutions import TurnTransposedConvolutions
 
 from ..base import Target
 from .never_slower import NeverSlower
@@ -31,6 +32,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
     assign = configs.get(AssignPrecision.name) or AssignConfig()
     steps = [
         *canonicalize_passes(),  # one spelling of every layer, for all that follows
+        TurnTransposedConvolutions(),  # before the layers that compute in integers are looked at
         EqualizeLayers(configs.get("equalize_layers")),  # across convolutions; where only linears read, the next step
         SmoothActivations(configs.get("smooth_activations")),  # moves ranges before anything measures them
         AssignPrecision(assign),  # what computes in integers; the plan that the rest fills

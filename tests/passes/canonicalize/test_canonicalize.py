@@ -290,3 +290,15 @@ def test_symbolic_shapes_survive_the_whole_list():
     for sizes in ((1, 3), (2, 7)):
         samples = [rng.normal(size=(*sizes, 16)), rng.normal(size=(sizes[0], 1, 1, sizes[1]))]
         assert max_rel(new, graph, [a.astype(np.float32) for a in samples]) <= 1e-5
+
+
+def test_a_small_result_behind_a_large_one_is_folded():
+    def build(s):
+        wide = s.relu(s.linear(s.w(300, 2), s.w(256, 2)))  # larger than what it is made of
+        return s.add(s.x(300, 4), s.linear(wide, s.w(4, 256)))
+
+    graph, arrays = sketch(build, F32)
+    result = FoldConstants().run(graph, Context())
+    assert [n.op for n in result.graph.nodes] == ["add"]
+    assert any("would replace" in n.reason for n in result.notes)
+    np.testing.assert_array_equal(run_reference(result.graph, arrays)[0], run_reference(graph, arrays)[0])
