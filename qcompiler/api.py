@@ -95,7 +95,9 @@ class Compiled:
         path = check_output(out, force=force)
         with output_folder(path, force=force) as folder:
             for file in sorted(self.folder.iterdir()):
-                if file.is_file() and file.name not in _WRITTEN_ANEW:
+                if file.is_dir() and file.name != FLOAT_FOLDER:
+                    shutil.copytree(file, folder / file.name)
+                elif file.is_file() and file.name not in _WRITTEN_ANEW:
                     shutil.copyfile(file, folder / file.name)
             write_graph(self.graph, folder / GRAPH_NAME, folder / WEIGHTS_NAME)
             (folder / LOCK_NAME).write_text(self.lock.to_yaml(), encoding="utf-8")

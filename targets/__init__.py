@@ -31,10 +31,31 @@ def _onnxruntime_cpu(option: str) -> Target:
     return onnxruntime_cpu_target(option)
 
 
+def _mcu(core: str) -> Callable[[str], Target]:
+    def make(option: str) -> Target:
+        from qcompiler.targets.mcu.target import mcu_target
+
+        return mcu_target(core, option)
+
+    return make
+
+
 # name -> (factory taking what stands after the colon, one line of description)
 _TARGETS: dict[str, tuple[Callable[[str], Target], str]] = {
     "onnx": (_onnx, "portable model.onnx, standard-domain ops in Q/DQ form, opset 21"),
     "onnxruntime-cpu": (_onnxruntime_cpu, "model.onnx with ONNX Runtime's own CPU kernels; `:ISA` for another machine"),
+    "host-c": (_mcu("host-c"), "the C project of the microcontrollers, for this machine"),
+    **{
+        core: (_mcu(core), f"plain C project for {core}, {note}; `:flash=1M,ram=320K` or `:PART` for its memory")
+        for core, note in (
+            ("cortex-m0plus", "portable kernels"),
+            ("cortex-m3", "portable kernels"),
+            ("cortex-m4", "DSP kernels"),
+            ("cortex-m7", "DSP kernels"),
+            ("cortex-m33", "DSP kernels"),
+            ("cortex-m55", "Helium kernels"),
+        )
+    },
 }
 
 

@@ -38,6 +38,23 @@ def pack_weights(weights: np.ndarray, isa: str, groups: int = 1, bits: int = 8) 
     return np.concatenate(parts)
 
 
+def pack_depthwise(weights: np.ndarray, isa: str) -> np.ndarray:
+    """Packed weights of a depthwise convolution.
+
+    Args:
+        weights: int8 codes [channels, kernel_height * kernel_width].
+        isa: a key of `LAYOUTS`.
+
+    Returns:
+        uint8, one dimension: [kernel_height * kernel_width, channels].
+
+    Raises:
+        KeyError: no such instruction set.
+    """
+    assert LAYOUTS[isa]
+    return np.ascontiguousarray(weights.astype(np.int8).T).reshape(-1).view(np.uint8)
+
+
 def packed_bytes(channels: int, k: int, isa: str, bits: int = 8) -> int:
     """Bytes of the packed weights of one group of `channels` outputs with k inputs each."""
     if LAYOUTS[isa] == "plain":

@@ -1,0 +1,310 @@
+"""From an INTEGER graph to a program of kernel calls.
+
+    layout    [N, C, spatial...] of convolutions and pools lies channels last; transposes and most reshapes only
+              rename axes; where an op needs another order, a transpose is inserted
+    fusion    product + requantize (+ residual add) is one call; the integers are those of the ops one by one
+    weights   reordered, packed for the instruction set, zero points of activations folded into biases
+
+Ops without a kernel are collected and refused together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from qcompiler.errors import ConstraintError, GraphError, UnsupportedError
+from qcompiler.ir import DType, Graph, Node, Value
+from qcompiler.targets.mcu.layouts import Order, channels_last, plain, strides
+from qcompiler.targets.mcu.memory_plan import Overlap
+from qcompiler.targets.mcu.program import C_TYPES, At, Data, Program, Step, Storage, Struct, Tensor
+
+PRODUCTS = frozenset({"conv", "linear", "matmul", "reduce_mean", "reduce_sum"})
+WINDOWS = frozenset({"conv", "max_pool", "pad", "resize"})
+IN_PLACE = Overlap(0, same=True)
+
+
+class NoKernel(GraphError):
+    """An op, or a form of it, that no kernel computes; the message says why."""
+
+
+RESERVED = frozenset(
+    "arena input inputs output outputs i auto break case char const continue default do double else enum extern float for goto if"
+    " inline int long register restrict return short signed sizeof static struct switch typedef union unsigned void volatile"
+    " while asm main".split()
+)
+"""Words of C, and names that the generated code has already."""
+
+Rule = Callable[["Legalizer", Node], None]
+
+
+class Legalizer:
+    """The walk over a graph that the rules share.
+
+    Attributes:
+        graph: level INTEGER.
+        isa: `portable`, `dsp` or `mve`: what weights are packed for.
+        tensors: where each value lies.
+        steps: so far.
+    """
+
+    def __init__(self, graph: Graph, isa: str, rules: Mapping[str, Rule]) -> None:
+        self.graph, self.isa = graph, isa
+        self.tensors: dict[Value, Tensor] = {}
+        self.steps: list[Step] = []
+        self.taps: list[tuple[int, Value, Tensor]] = []
+        self.profile = program_profile(graph)
+        self.deferred: dict[Node, tuple[Node, Node]] = {}
+        """Residual sum -> the product and rescale that are computed with it."""
+        self.pending: set[Value] = set()
+        """Values that exist only inside such a call."""
+        self._names: dict[str, int] = {}
+        self._constants: dict[tuple[Value, Order], Tensor] = {}
+        self._converted: dict[tuple[Tensor, Order], Tensor] = {}
+        self._rules = rules
+
+    def program(self, name: str) -> Program:
+        """Walk all nodes.
+
+        Raises:
+            UnsupportedError: ops without a kernel, all of them.
+        """
+        inputs = tuple(self._input(i, value) for i, value in enumerate(self.graph.inputs))
+        problems = []
+        for node in self.graph.nodes:
+            if not all(self._known(v) for v in node.operands):
+                continue  # what it reads was refused already
+            rule = self._rules.get(node.op)
+            try:
+                if rule is None:
+                    raise NoKernel("there is no kernel for it")
+                rule(self, node)
+            except NoKernel as problem:
+                problems.append(f"  {node.where()}: {problem}")
+        if problems:
+            raise UnsupportedError(
+                f"{len(problems)} ops have no kernel on microcontrollers:\n" + "\n".join(problems) + "\nChange these layers,"
+                " or compile for another target."
+            )
+        outputs = self._outputs()
+        return Program(
+            name, inputs, outputs, tuple(self.steps), tuple(self.taps), self.profile,
+            tuple(v.name for v in self.graph.inputs), tuple(self.graph.output_names),
+        )  # fmt: skip
+
+    def _known(self, value: Value) -> bool:
+        here = value.is_const or value in self.tensors or value in self.pending
+        return here or is_accumulator(self.graph, value)
+
+    # -- tensors
+
+    def fresh(self, hint: str) -> str:
+        """A C identifier that was not given before."""
+        base = c_name(hint)
+        if base in RESERVED:
+            base = f"{base}_"
+        count = self._names.get(base, 0)
+        self._names[base] = count + 1
+        return f"{base}_{count}" if count else base
+
+    def new(self, value: Value, order: Order, columns: np.ndarray | None = None) -> Tensor:
+        """Memory of its own for the result of a step."""
+        shape = known_shape(value)
+        size = math.prod(shape) * value.dtype.bits // 8
+        return Tensor(Storage(value.name or "value", max(1, size)), value.dtype, shape, order, value.quant, columns)
+
+    def view(self, value: Value, of: Tensor, order: Order, columns: np.ndarray | None = None) -> Tensor:
+        """The bytes of another tensor under a value's shape."""
+        return Tensor(of.storage, value.dtype, known_shape(value), order, value.quant, columns)
+
+    def bind(self, value: Value, tensor: Tensor) -> None:
+        """Say where a value of the graph lies."""
+        self.tensors[value] = tensor
+        if tensor.columns is None and self.steps and tensor.storage is self.steps[-1].writes.storage:
+            self.taps.append((len(self.steps) - 1, value, tensor))
+
+    def tensor(self, value: Value) -> Tensor:
+        """Where an operand lies; constants go to flash in plain order."""
+        if value.is_const:
+            return self._constant(value, plain(len(value.shape)))
+        if value not in self.tensors:
+            raise NoKernel("it reads accumulators; only a requantize can")
+        return self.tensors[value]
+
+    def ordered(self, value: Value, order: Order, node: Node) -> Tensor:
+        """An operand in a given order of axes, moved if need be."""
+        if value.is_const:
+            return self._constant(value, order)
+        tensor = self.tensor(value)
+        if tensor.lies_as(order):
+            return Tensor(tensor.storage, tensor.dtype, tensor.shape, order, tensor.quant)
+        return self.reorder(tensor, order, node)
+
+    def reorder(self, tensor: Tensor, order: Order, node: Node) -> Tensor:
+        """A copy of a tensor with its axes in another order; made once."""
+        assert tensor.columns is None, "a reshape was left undone for a reader that needs it"
+        if (tensor, order) not in self._converted:
+            value = Value(tensor.dtype, tensor.shape, tensor.quant, f"{tensor.storage.name}_reordered")
+            result = self.new(value, order)
+            shape = [tensor.shape[a] for a in tensor.order]
+            axes = [tensor.order.index(a) for a in order]
+            self.transpose(node, tensor, result, shape, axes)
+            self._converted[tensor, order] = result
+        return self._converted[tensor, order]
+
+    def transpose(self, node: Node, x: Tensor, y: Tensor, shape: list[int], axes: list[int]) -> None:
+        """Append a transpose of the bytes of `x`, seen as row-major `shape`, to `y`."""
+        shape, axes = merged_axes(shape, axes)
+        if len(shape) > 4:
+            raise NoKernel(f"its axes are permuted in a way that needs {len(shape)} loops, and the kernel has 4")
+        missing = 4 - len(shape)
+        params = Struct(
+            self.fresh("transpose"), "qc_transpose_params",
+            {
+                "shape": tuple([1] * missing + shape),
+                "axes": tuple([*range(missing), *(a + missing for a in axes)]),
+                "bytes": x.dtype.bits // 8,
+            },
+        )  # fmt: skip
+        self.steps.append(Step("qc_transpose", (At(x), At(y), params), (x,), y, (node,), note="order of axes"))
+
+    def data(self, name: str, array: np.ndarray, c_type: str, alignment: int = 0) -> Data:
+        """A constant array for flash."""
+        return Data(self.fresh(f"qc_{c_name(name)}"), np.ascontiguousarray(array), c_type, alignment)
+
+    def _constant(self, value: Value, order: Order) -> Tensor:
+        if (value, order) not in self._constants:
+            assert value.data is not None
+            if value.dtype not in C_TYPES:
+                raise NoKernel(f"constant operand of type {value.dtype.name}")
+            array = self.data(value.name or "constant", value.data.transpose(order), C_TYPES[value.dtype])
+            storage = Storage(array.name, array.size, "flash", data=array)
+            self._constants[value, order] = Tensor(storage, value.dtype, known_shape(value), order, value.quant)
+        return self._constants[value, order]
+
+    # -- borders
+
+    def _input(self, index: int, value: Value) -> Tensor:
+        shape = known_shape(value)
+        if value.dtype not in C_TYPES:
+            raise UnsupportedError(
+                f"input {value.name!r} is {value.dtype.name}; inputs on microcontrollers are {', '.join(t.name for t in C_TYPES)}"
+            )
+        spatial = any(node.op in WINDOWS for node, _ in self.graph.uses(value))
+        order = channels_last(len(shape)) if spatial else plain(len(shape))
+        size = math.prod(shape) * value.dtype.bits // 8
+        tensor = Tensor(Storage(value.name, size, "input", index), value.dtype, shape, order, value.quant)
+        self.tensors[value] = tensor
+        return tensor
+
+    def _outputs(self) -> tuple[Tensor, ...]:
+        """Results in the caller's memory: the step that computes one writes there, or a copy is appended."""
+        result: list[Tensor] = []
+        taken: set[Storage] = set()
+        for index, value in enumerate(self.graph.outputs):
+            tensor = self.tensor(value)
+            storage = tensor.storage
+            place = Storage(self.graph.output_names[index], tensor.count * value.dtype.bits // 8, "output", index)
+            if storage.place == "arena" and storage not in taken and storage.size == place.size:
+                taken.add(place)
+                self._move(storage, place)
+                result.append(moved(tensor, storage, place))
+                continue
+            target = Tensor(place, tensor.dtype, tensor.shape, tensor.order, tensor.quant)
+            node = self.graph.producer(value) or self.graph.nodes[-1]
+            self.copy(node, tensor, target, 1, place.size, 0, 0)
+            result.append(target)
+        return tuple(result)
+
+    def copy(
+        self, node: Node, x: Tensor, y: Tensor, rows: int, size: int, x_stride: int, y_stride: int,
+        x_first: int = 0, y_first: int = 0, repeat: tuple[int, int, int] = (1, 0, 0),
+    ) -> None:  # fmt: skip
+        """Append `rows` copies of `size` bytes; all numbers in bytes, `repeat` = (times, x step, y step)."""
+        times, x_step, y_step = repeat
+        arguments = (At(x, x_step, x_first), At(y, y_step, y_first), rows, size, x_stride, y_stride)
+        self.steps.append(Step("qc_copy", arguments, (x,), y, (node,), repeat=times))
+
+    def _move(self, old: Storage, new: Storage) -> None:
+        """Let everything that lies in `old` lie in `new`."""
+        self.steps = [moved_step(step, old, new) for step in self.steps]
+        self.taps = [(i, value, moved(t, old, new)) for i, value, t in self.taps]
+        self.tensors = {value: moved(t, old, new) for value, t in self.tensors.items()}
+
+
+def moved(tensor: Tensor, old: Storage, new: Storage) -> Tensor:
+    """The tensor in another storage, if it lies in `old`."""
+    if tensor.storage is not old:
+        return tensor
+    return Tensor(new, tensor.dtype, tensor.shape, tensor.order, tensor.quant, tensor.columns)
+
+
+def moved_step(step: Step, old: Storage, new: Storage) -> Step:
+    """The step with all its tensors moved."""
+    if not any(t.storage is old for t in (*step.reads, step.writes)):
+        return step
+    arguments = tuple(
+        At(moved(a.tensor, old, new), a.stride, a.first) if isinstance(a, At) else a for a in step.arguments
+    )
+    return Step(
+        step.function, arguments, tuple(moved(t, old, new) for t in step.reads), moved(step.writes, old, new),
+        step.nodes, step.scratch, step.overlaps, step.repeat, step.macs, step.note,
+    )  # fmt: skip
+
+
+def known_shape(value: Value) -> tuple[int, ...]:
+    """The shape in integers.
+
+    Raises:
+        ConstraintError: a symbolic dimension.
+    """
+    if not all(isinstance(d, int) for d in value.shape):
+        raise ConstraintError(
+            f"value {value.name!r} has shape {list(map(str, value.shape))}; memory on a microcontroller is planned at compile"
+            " time and needs fixed sizes: compile without dynamic_shapes, for the batch and lengths you will run"
+        )
+    return tuple(int(d) for d in value.shape)
+
+
+def program_profile(graph: Graph) -> str:
+    """The one rounding profile of a program.
+
+    Raises:
+        UnsupportedError: several, or one that the kernels do not compute.
+    """
+    known = ("dyadic", "shift_half_even")
+    found = sorted({str(n.attrs["rounding"]) for n in graph.nodes if n.op in ("requantize", "requantize_sum")})
+    if len(found) > 1 or not set(found) <= set(known):
+        raise UnsupportedError(f"a program for microcontrollers rounds by one of {', '.join(known)}; this one uses {', '.join(found)}")
+    return found[0] if found else known[0]
+
+
+def is_accumulator(graph: Graph, value: Value) -> bool:
+    """True if a value is the int32 result of a product, which is computed where it is rescaled."""
+    node = graph.producer(value)
+    return node is not None and node.op in PRODUCTS and value.dtype is DType.int32
+
+
+def merged_axes(shape: list[int], axes: list[int]) -> tuple[list[int], list[int]]:
+    """A permutation with axes of size 1 left out and axes that stay together merged."""
+    axes = [a for a in axes if shape[a] != 1]
+    groups: list[list[int]] = []
+    kept = sorted(axes)
+    for axis in axes:
+        if groups and kept.index(axis) == kept.index(groups[-1][-1]) + 1:
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    by_place = sorted(groups)
+    return [math.prod(shape[a] for a in g) for g in by_place], [by_place.index(g) for g in groups]
+
+
+def c_name(hint: str) -> str:
+    """A C identifier that resembles a name."""
+    text = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in hint).strip("_").lower()
+    return text if text and not text[0].isdigit() else f"v{text}"
+
+
+__all__ = ["IN_PLACE", "PRODUCTS", "WINDOWS", "Legalizer", "NoKernel", "Rule", "c_name", "known_shape", "strides"]

@@ -1,0 +1,183 @@
+"""Data movement: what only renames axes costs nothing, the rest is copies."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qcompiler.ir import DType, Node, Value
+from qcompiler.ir.ops.movement import END
+from qcompiler.targets.mcu.layouts import Order, channels_last, plain, reshaped, strides, transposed
+from qcompiler.targets.mcu.legalize import Legalizer, NoKernel, Rule, known_shape
+from qcompiler.targets.mcu.memory_plan import Overlap
+from qcompiler.targets.mcu.program import At, Step, Struct, Tensor
+from qcompiler.targets.mcu.rule_tools import first, window_of
+
+
+def _reshape(low: Legalizer, node: Node) -> None:
+    value = first(node)
+    x = low.tensor(value)
+    after = known_shape(node.output)
+    order = None if x.columns is not None else reshaped(x.order, x.shape, after)
+    if order is not None:
+        low.bind(node.output, low.view(node.output, x, order))
+    elif x.columns is None and _only_linears_read(low, node):
+        # Rows of a matrix whose columns lie in another order: the weights' columns are reordered instead.
+        index = np.arange(math.prod(x.shape)).reshape(x.shape).transpose(x.order).ravel()
+        low.bind(node.output, low.view(node.output, x, plain(len(after)), index))
+    else:
+        moved = low.ordered(value, plain(len(x.shape)), node)
+        low.bind(node.output, low.view(node.output, moved, plain(len(after))))
+
+
+def _only_linears_read(low: Legalizer, node: Node) -> bool:
+    users = low.graph.uses(node.output)
+    flat = math.prod(known_shape(node.output)) == node.output.shape[-1]
+    return flat and bool(users) and not low.graph.is_output(node.output) and all(u.op == "linear" and i == 0 for u, i in users)
+
+
+def _transpose(low: Legalizer, node: Node) -> None:
+    x = low.tensor(first(node))
+    low.bind(node.output, low.view(node.output, x, transposed(x.order, node.attrs["perm"])))
+
+
+def _byte_strides(t: Tensor) -> tuple[int, ...]:
+    return tuple(s * t.dtype.bits // 8 for s in strides(t.shape, t.order))
+
+
+def _concat(low: Legalizer, node: Node) -> None:
+    """Each operand is copied to its place: runs that lie together behind the joined axis in one go."""
+    rank = len(node.output.shape)
+    axis = node.attrs["axis"] % rank
+    order = _common_order(low, node)
+    xs = [low.ordered(v, order, node) for v in node.operands]
+    y = low.new(node.output, order)
+    inner = _byte_strides(y)[axis]
+    outer = math.prod(y.shape[a] for a in order[: order.index(axis)])
+    start = 0
+    for x in xs:
+        run = x.shape[axis] * inner
+        low.copy(node, x, y, outer, run, run, y.shape[axis] * inner, y_first=start)
+        start += run
+    low.bind(node.output, y)
+
+
+def _common_order(low: Legalizer, node: Node) -> Order:
+    """That of the largest operand which is no constant."""
+    candidates = [low.tensors[v] for v in node.operands if not v.is_const]
+    if not candidates:
+        return plain(len(node.output.shape))
+    return max(candidates, key=lambda t: t.count).order
+
+
+def _slice(low: Legalizer, node: Node) -> None:
+    x = low.tensor(first(node))
+    rank, attrs = len(x.shape), node.attrs
+    axis, step = attrs["axis"] % rank, attrs["step"]
+    size = x.shape[axis]
+    start = attrs["start"] if attrs["start"] < END else size
+    begin = min(max(start + size if start < 0 else start, 0), size)
+    y = low.new(node.output, x.order)
+    inner = _byte_strides(x)[axis]
+    outer = math.prod(x.shape[a] for a in x.order[: x.order.index(axis)])
+    kept = y.shape[axis]
+    if step == 1:
+        low.copy(node, x, y, outer, kept * inner, size * inner, kept * inner, x_first=begin * inner)
+    else:
+        low.copy(
+            node, x, y, kept, inner, step * inner, inner, x_first=begin * inner, repeat=(outer, size * inner, kept * inner)
+        )
+    low.bind(node.output, y)
+
+
+def _expand(low: Legalizer, node: Node) -> None:
+    """Copies along one axis after the other, outermost in memory last."""
+    value = first(node)
+    after = known_shape(node.output)
+    x = low.ordered(value, plain(len(value.shape)), node)
+    shape = [1] * (len(after) - len(x.shape)) + list(x.shape)
+    current = Tensor(x.storage, x.dtype, tuple(shape), plain(len(shape)), x.quant)
+    for axis in reversed(range(len(after))):
+        if shape[axis] == after[axis]:
+            continue
+        shape[axis] = after[axis]
+        y = low.new(Value(x.dtype, tuple(shape), x.quant, node.output.name), plain(len(shape)))
+        run = math.prod(after[axis + 1 :]) * x.dtype.bits // 8
+        outer = math.prod(shape[:axis])
+        low.copy(node, current, y, after[axis], run, 0, run, repeat=(outer, run, run * after[axis]))
+        current = y
+    low.bind(node.output, low.view(node.output, current, plain(len(after))))
+
+
+def _resize(low: Legalizer, node: Node) -> None:
+    """Nearest neighbours by a whole factor: every pixel, then every row, several times."""
+    value = first(node)
+    if node.attrs["mode"] != "nearest" or len(value.shape) != 4:
+        raise NoKernel("only nearest neighbours of images have a kernel")
+    x = low.ordered(value, channels_last(4), node)
+    batch, channels, height, width = x.shape
+    rows, columns = (int(d) for d in node.output.shape[2:])
+    if rows % height or columns % width or x.dtype is not DType.int8:
+        raise NoKernel(f"resizes {height} x {width} to {rows} x {columns}; whole factors have a kernel")
+    wide = low.new(Value(x.dtype, (batch, channels, height, columns), x.quant, node.output.name), channels_last(4))
+    factor = columns // width
+    low.copy(node, x, wide, factor, channels, 0, channels, repeat=(batch * height * width, channels, channels * factor))
+    y = low.new(node.output, channels_last(4))
+    run, factor = channels * columns, rows // height
+    low.copy(node, wide, y, factor, run, 0, run, repeat=(batch * height, run, run * factor))
+    low.bind(node.output, y)
+
+
+def _pad(low: Legalizer, node: Node) -> None:
+    value = first(node)
+    pads, rank = node.attrs["pads"], len(value.shape)
+    fixed = [a for a in range(rank) if a not in (2, 3) and (pads[a] or pads[rank + a])]
+    if node.attrs["mode"] != "constant" or rank != 4 or fixed or min(pads) < 0 or value.dtype is not DType.int8:
+        raise NoKernel("only constant padding of the height and width of images has a kernel")
+    quant = node.output.quant
+    fill = np.asarray(node.attrs["value"], np.float32)
+    code = int(quant.quantize(fill)) if quant is not None else int(node.attrs["value"])
+    x = low.ordered(value, channels_last(4), node)
+    y = low.new(node.output, channels_last(4))
+    batch, channels, height, width = x.shape
+    params = Struct(
+        low.fresh("pad"), "qc_pad_s8_params",
+        {
+            "in_height": height, "in_width": width, "channels": channels, "pad_top": pads[2], "pad_left": pads[3],
+            "pad_bottom": pads[6], "pad_right": pads[7], "value": code,
+        },
+    )  # fmt: skip
+    arguments = (At(x, x.count // batch), At(y, y.count // batch), params)
+    low.steps.append(Step("qc_pad_s8", arguments, (x,), y, (node,), repeat=batch))
+    low.bind(node.output, y)
+
+
+def _max_pool(low: Legalizer, node: Node) -> None:
+    value = first(node)
+    if value.dtype is not DType.int8:
+        raise NoKernel(f"pooling of {value.dtype.name} has no kernel")
+    x = low.ordered(value, channels_last(len(value.shape)), node)
+    y = low.new(node.output, channels_last(len(value.shape)))
+    rank = len(value.shape) - 2
+    attrs = {"strides": node.attrs["strides"], "pads": node.attrs["pads"], "dilations": node.attrs["dilations"] or (1,) * rank}
+    kernel = node.attrs["kernel"]
+    params = Struct(low.fresh("max_pool"), "qc_max_pool_s8_params", {"window": vars(window_of(x, kernel, attrs, y.shape))})
+    batch = x.shape[0]
+    apart = all(s >= k for s, k in zip(node.attrs["strides"], kernel, strict=True)) and not any(node.attrs["pads"])
+    overlaps = {0: Overlap(None, same=True)} if apart and batch == 1 else {}
+    arguments = (At(x, x.count // batch), At(y, y.count // batch), params)
+    low.steps.append(Step("qc_max_pool_s8", arguments, (x,), y, (node,), overlaps=overlaps, repeat=batch))
+    low.bind(node.output, y)
+
+
+RULES: dict[str, Rule] = {
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "concat": _concat,
+    "slice": _slice,
+    "expand": _expand,
+    "resize": _resize,
+    "pad": _pad,
+    "max_pool": _max_pool,
+}

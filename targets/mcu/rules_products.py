@@ -1,0 +1,256 @@
+"""Products with constant weights and averages, each with the rescale of its accumulators in one call."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from qcompiler.errors import ConstraintError
+from qcompiler.ir import DType, Graph, Node, Value
+from qcompiler.kernels.mcu import layouts as weight_layouts
+from qcompiler.kernels.mcu import overlap, pack, scratch
+from qcompiler.kernels.mcu.geometry import Window
+from qcompiler.targets.mcu.layouts import channels_last, plain
+from qcompiler.targets.mcu.legalize import IN_PLACE, PRODUCTS, Legalizer, NoKernel, Rule, known_shape
+from qcompiler.targets.mcu.memory_plan import Overlap
+from qcompiler.targets.mcu.program import At, Scratch, Step, Struct, Tensor
+from qcompiler.targets.mcu.rule_tools import factors, first, limits, one_factor, window_of, zero_point
+
+Addition = tuple[Node, Value, Struct]
+"""A residual sum computed with a convolution: its node, the other operand, its parameters."""
+
+COLUMNS = {"portable": 1, "dsp": 3, "mve": 4}
+"""Pixels gathered at a time."""
+CHANNEL_BLOCK = {"portable": 1, "dsp": 4, "mve": 16}
+
+
+def _later(low: Legalizer, node: Node) -> None:
+    """A product is computed where its accumulators are rescaled."""
+    if low.graph.is_output(node.output):
+        raise NoKernel("its accumulators are an output of the model; outputs are codes")
+
+
+def product_takes_add(graph: Graph, product: Node, rescale: Node) -> Node | None:
+    """The residual sum that a convolution computes in the same call, None if there is none.
+
+    It has to be the only reader, and the convolution the last to compute one of the two operands: then nothing is
+    computed later, and kept longer, than in the graph.
+    """
+    adder = graph.sole_user(rescale.output)
+    if product.op != "conv" or adder is None or adder.op != "requantize_sum" or len(adder.operands) != 2:
+        return None
+    other = next((v for v in adder.operands if v is not rescale.output), None)
+    same = [tuple(v.shape) == tuple(adder.output.shape) for v in adder.operands]
+    if other is None or other.is_const or not all(same) or is_depthwise(product):
+        return None
+    if any(v.dtype is not DType.int8 for v in (*adder.operands, adder.output)) or known_shape(adder.output)[0] != 1:
+        return None
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    source = graph.producer(other)
+    return adder if source is None or order[source] < order[product] else None
+
+
+def is_depthwise(node: Node) -> bool:
+    """True for one filter per channel."""
+    x, w = node.inputs[:2]
+    return x is not None and w is not None and node.attrs["groups"] == x.shape[1] == w.shape[0] and w.shape[1] == 1
+
+
+def emit_product(low: Legalizer, product: Node, rescale: Node, addition: Addition | None = None) -> None:
+    """Append the call for a product, the requantize that reads it, and the sum that reads that."""
+    if any(v.dtype is not DType.int8 for v in (first(product), rescale.output)):
+        raise NoKernel(f"{product.op} of {first(product).dtype.name} to {rescale.output.dtype.name} has no kernel")
+    if product.op == "conv":
+        _conv(low, product, rescale, addition)
+    elif product.op == "linear":
+        _linear(low, product, rescale)
+    elif product.op == "matmul":
+        _matmul(low, product, rescale)
+    else:
+        _mean(low, product, rescale)
+
+
+def _rescale(low: Legalizer, product: Node, rescale: Node, weights: np.ndarray, name: str) -> dict[str, Any]:
+    """qc_rescale_params; `weights` [C, K]."""
+    bias = product.inputs[2]
+    if bias is not None and bias.data is None:
+        raise NoKernel("its bias is computed")
+    bounds = limits(rescale)
+    try:
+        folded = pack.fold_zero_point(None if bias is None else bias.data, weights, zero_point(first(product)))
+        m, s = factors(rescale)
+        found = pack.pack_rescale(folded, m, s, low.profile, bounds["qmin"], bounds["qmax"])
+    except ValueError as error:
+        raise ConstraintError(f"{product.where()}: {error}") from None
+    return {
+        "bias": low.data(f"{name}_bias", found.bias, "int32_t"),
+        "multiplier": None if found.multiplier is None else low.data(f"{name}_multiplier", found.multiplier, "int32_t"),
+        "shift": low.data(f"{name}_shift", found.shift, "int8_t"),
+        **bounds,
+        "flags": found.flags,
+    }
+
+
+def _weights(product: Node) -> tuple[np.ndarray, int]:
+    """Codes of the weights as int8, and their bits."""
+    w = product.inputs[1]
+    assert w is not None
+    if w.data is None or w.quant is None:
+        raise NoKernel("its weights are computed")
+    if not w.dtype.is_signed or w.dtype.bits > 8 or not w.quant.symmetric:
+        raise NoKernel(f"weights of {w.dtype.name} with zero points have no kernel; symmetric signed ones of up to 8 bits have")
+    return w.data.astype(np.int8), 4 if w.dtype.bits <= 4 else 8
+
+
+def _conv(low: Legalizer, product: Node, rescale: Node, addition: Addition | None) -> None:
+    value = first(product)
+    w, bits = _weights(product)
+    order = channels_last(len(value.shape))
+    x = low.ordered(value, order, product)
+    last = rescale if addition is None else addition[0]
+    y = low.new(last.output, order)
+    attrs = {k: product.attrs[k] for k in ("strides", "pads", "dilations")}
+    window = window_of(x, w.shape[2:], attrs, y.shape)
+    groups = product.attrs["groups"]
+    filters = w.transpose(0, *range(2, w.ndim), 1).reshape(w.shape[0], -1)
+    name = low.fresh(product.origin.module or "conv")
+    fields: dict[str, Any] = {
+        "window": vars(window),
+        "rescale": _rescale(low, product, rescale, filters, name),
+    }
+    depthwise = is_depthwise(product) and bits == 8 and int(w.min(initial=0)) > -128
+    batch = x.shape[0]
+    if depthwise:
+        packed = weight_layouts.pack_depthwise(filters, low.isa)
+        block = CHANNEL_BLOCK[low.isa]
+        size = scratch.depthwise_conv2d_s8(window, block, low.isa)
+        tail = {"input_zero_point": zero_point(value), "channel_block": block}
+        overlaps = {0: Overlap(None, same=True)} if batch == 1 and overlap.depthwise_in_place(window) else {}
+    else:
+        packed = weight_layouts.pack_weights(filters, low.isa, groups, bits)
+        columns = COLUMNS[low.isa]
+        size = scratch.conv2d_s8(window, groups, columns, low.isa, addition is not None)
+        tail = {"groups": groups, "input_zero_point": zero_point(value), "columns": columns, "weight_bits": bits}
+        distance = overlap.conv2d_distance(window, groups, columns) if batch == 1 else None
+        overlaps = {} if distance is None else {0: Overlap(distance)}
+    fields |= {"weights": low.data(f"{name}_weights", packed, "uint8_t", 8), **tail}
+    kind = "depthwise_conv2d_s8" if depthwise else "conv2d_s8"
+    params = Struct(name, f"qc_{kind}_params", fields)
+    macs = math.prod(y.shape) * filters.shape[1]
+    pointers = (At(x, x.count // batch), At(y, y.count // batch))
+    if addition is None:
+        step = Step(f"qc_{kind}", (*pointers, params, Scratch()), (x,), y, (product, rescale), size, overlaps, batch, macs)
+    else:
+        adder, other, add = addition
+        residual = low.ordered(other, order, adder)
+        arguments = (pointers[0], At(residual), pointers[1], params, add, Scratch())
+        nodes = (product, rescale, adder)
+        overlaps = {**overlaps, 1: IN_PLACE}
+        step = Step("qc_conv2d_add_s8", arguments, (x, residual), y, nodes, size, overlaps, 1, macs, "with the residual sum")
+    low.steps.append(step)
+    low.bind(last.output, y)
+
+
+def _linear(low: Legalizer, product: Node, rescale: Node) -> None:
+    value = first(product)
+    x = low.tensor(value)
+    w, bits = _weights(product)
+    if x.columns is not None:
+        w = w[:, x.columns]
+    elif x.order[-1] != len(x.shape) - 1 and not x.lies_as((*[a for a in x.order if a != len(x.shape) - 1], len(x.shape) - 1)):
+        x = low.ordered(value, plain(len(x.shape)), product)
+    y = low.new(rescale.output, plain(len(x.shape)) if x.columns is not None else _rows_order(x))
+    rows, inner, outer = x.count // w.shape[1], w.shape[1], w.shape[0]
+    columns = COLUMNS[low.isa]
+    name = low.fresh(product.origin.module or "linear")
+    fields = {
+        "rows": rows,
+        "in_features": inner,
+        "out_features": outer,
+        "rescale": _rescale(low, product, rescale, w, name),
+        "weights": low.data(f"{name}_weights", weight_layouts.pack_weights(w, low.isa, 1, bits), "uint8_t", 8),
+        "columns": columns,
+        "weight_bits": bits,
+    }
+    params = Struct(name, "qc_fully_connected_s8_params", fields)
+    size = scratch.fully_connected_s8(rows, inner, columns, low.isa)
+    overlaps = {0: Overlap(overlap.fully_connected_distance(rows, inner, outer, columns))}
+    arguments = (At(x), At(y), params, Scratch())
+    low.steps.append(
+        Step("qc_fully_connected_s8", arguments, (x,), y, (product, rescale), size, overlaps, macs=rows * inner * outer)
+    )
+    low.bind(rescale.output, y)
+
+
+def _rows_order(x: Tensor) -> tuple[int, ...]:
+    """The order of the rows as it is, features innermost."""
+    last = len(x.shape) - 1
+    return (*[a for a in x.order if a != last], last)
+
+
+def _matmul(low: Legalizer, product: Node, rescale: Node) -> None:
+    a, b = product.operands
+    rank = len(a.shape)
+    if len(b.shape) != rank or tuple(a.shape[:-2]) != tuple(b.shape[:-2]) or b.dtype is not DType.int8:
+        raise NoKernel(f"a product of {list(a.shape)} and {list(b.shape)}, which is broadcast or of another type, has no kernel")
+    order = plain(rank)
+    swapped = (*order[:-2], rank - 1, rank - 2)
+    x = low.ordered(a, order, product)
+    transposed = not b.is_const and low.tensor(b).lies_as(swapped) and not low.tensor(b).lies_as(order)
+    other = low.ordered(b, swapped if transposed else order, product)
+    y = low.new(rescale.output, order)
+    rows, inner, columns = x.shape[-2], x.shape[-1], other.shape[-1]
+    m, s = pack.pack_factor(*one_factor(rescale), low.profile)
+    params = Struct(
+        low.fresh(product.origin.module or "matmul"), "qc_matmul_s8_params",
+        {
+            "rows": rows, "inner": inner, "columns": columns, "multiplier": m, "shift": s, "a_zero_point": zero_point(a),
+            "b_zero_point": zero_point(b), **limits(rescale), "b_transposed": int(transposed),
+        },
+    )  # fmt: skip
+    size = scratch.matmul_s8(rows, inner, columns, low.isa)
+    times = math.prod(x.shape[:-2])
+    arguments = (At(x, rows * inner), At(other, inner * columns), At(y, rows * columns), params, Scratch())
+    macs = times * rows * inner * columns
+    low.steps.append(Step("qc_matmul_s8", arguments, (x, other), y, (product, rescale), size, {}, times, macs))
+    low.bind(rescale.output, y)
+
+
+def _mean(low: Legalizer, product: Node, rescale: Node) -> None:
+    """An average over neighbouring axes: one window as large as they are, over the axes inside as channels."""
+    value = first(product)
+    x = low.tensor(value)
+    rank = len(x.shape)
+    axes = {a % rank for a in product.attrs["axes"]} or set(range(rank))
+    if x.columns is not None or not _together(x, axes):
+        x = low.ordered(value, channels_last(rank) if rank > 2 and axes == set(range(2, rank)) else plain(rank), product)
+    if not _together(x, axes):
+        raise NoKernel(f"a mean over axes {sorted(axes)} of {list(x.shape)}, which are not neighbours, has no kernel")
+    places = [i for i, a in enumerate(x.order) if a in axes and x.shape[a] != 1]
+    begin, end = (places[0], places[-1] + 1) if places else (rank, rank)
+    sizes = [x.shape[a] for a in x.order]
+    outer, height, inner = math.prod(sizes[:begin]), math.prod(sizes[begin:end]), math.prod(sizes[end:])
+    width = 1
+    if height > 32767:
+        height, width = sizes[begin], height // sizes[begin]
+    window = Window(height, width, inner, 1, 1, inner, height, width)
+    keep = product.attrs["keepdims"]
+    order = x.order if keep else tuple(sorted(axes ^ set(range(rank))).index(a) for a in x.order if a not in axes)
+    y = low.new(rescale.output, order)
+    m, s = pack.pack_factor(*one_factor(rescale), low.profile)
+    fields = {"window": vars(window), "multiplier": m, "shift": s, "input_zero_point": zero_point(value), **limits(rescale)}
+    params = Struct(low.fresh(product.origin.module or "mean"), "qc_avg_pool_s8_params", fields)
+    arguments = (At(x, height * width * inner), At(y, inner), params)
+    low.steps.append(Step("qc_avg_pool_s8", arguments, (x,), y, (product, rescale), repeat=outer))
+    low.bind(rescale.output, y)
+
+
+def _together(x: Tensor, axes: set[int]) -> bool:
+    """True if the axes are neighbours in memory."""
+    places = [i for i, a in enumerate(a for a in x.order if x.shape[a] != 1) if a in axes]
+    return not places or places[-1] - places[0] + 1 == len(places)
+
+
+RULES: dict[str, Rule] = dict.fromkeys(PRODUCTS, _later)

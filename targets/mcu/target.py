@@ -1,0 +1,76 @@
+"""The targets `host-c` and `cortex-m*`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qcompiler.errors import UnsupportedError
+from qcompiler.ir import Graph
+from qcompiler.targets.base import Emission, Measurement, Target
+from qcompiler.targets.mcu.op_table import KERNELS
+from qcompiler.targets.mcu.parts import CORES, HOST, Part, parse_part
+
+
+@dataclass(frozen=True)
+class McuTarget(Target):
+    """A C project without heap and operating system, for one part.
+
+    Attributes:
+        part: core, flash and RAM.
+    """
+
+    part: Part = Part(CORES[HOST], None, None)
+
+    def pipeline(self, configs: Mapping[str, Any]) -> list[Any]:
+        from qcompiler.targets.mcu.pipeline import build_pipeline
+
+        return build_pipeline(self, configs)
+
+    def emit(self, graph: Graph, folder: Path, metadata: Mapping[str, str] | None = None) -> Emission:
+        from qcompiler.targets.mcu.emit import emit_project
+
+        return emit_project(graph, self.part, folder, metadata)
+
+    def open(self, folder: Path, threads: int = 1, optimize: bool = True) -> Any:
+        """The C of the folder, compiled for this machine."""
+        from qcompiler.targets.mcu.runtime import open_folder
+
+        return open_folder(folder, self.part)
+
+    def measure(
+        self,
+        folder: Path,
+        baseline: Graph,
+        arrays: Sequence[np.ndarray],
+        threads: int = 1,
+        seconds: float = 3.0,
+        codes: Sequence[np.ndarray] | None = None,
+    ) -> Measurement:
+        raise UnsupportedError(
+            f"target {self.name} is not timed on this machine; `qcompiler bench OUT --on qemu` counts its instructions"
+        )
+
+    def verify(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], threads: int = 1) -> Any:
+        from qcompiler.targets.mcu.runtime import open_folder
+        from qcompiler.targets.mcu.verify import verify_host
+
+        return verify_host(graph, open_folder(folder, self.part), samples)
+
+
+def mcu_target(core: str, option: str) -> McuTarget:
+    """`CORE[:OPTION]`; see `parts`."""
+    part = parse_part(core, option)
+    return McuTarget(
+        name=part.name,
+        family="mcu",
+        artefact="model.c",
+        kernels=KERNELS,
+        roundings=("dyadic", "shift_half_even"),
+        isa=None,
+        part=part,
+    )

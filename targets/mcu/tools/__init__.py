@@ -1,0 +1,1 @@
+"""C source of tools that run on the host beside an emulator."""

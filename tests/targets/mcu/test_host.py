@@ -1,0 +1,184 @@
+"""The C project on the host: the reference's integers, output by output and call by call."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcompiler.errors import UsageError, VerificationError
+from qcompiler.executors.reference import run_reference
+from qcompiler.ir import DType, Graph
+from qcompiler.targets.mcu.emit import emit_project
+from qcompiler.targets.mcu.parts import parse_part
+from qcompiler.targets.mcu.runtime import HostSession, open_folder
+from qcompiler.targets.mcu.verify import verify_host
+from support.integer_networks import IntegerLayers, random_codes, residual_network
+from support.tools import requires_tool
+
+HOST = parse_part("host-c", "")
+
+
+def check(graph: Graph, seeds: range = range(3)) -> HostSession:
+    requires_tool("gcc", "cc", "clang")
+    session = HostSession(graph)
+    found = verify_host(graph, session, [random_codes(graph, seed) for seed in seeds])
+    assert found.failures == () and found.differing == 0
+    assert sum(c.values for c in found.ops["host build"]) > 0
+    return session
+
+
+@pytest.mark.parametrize("rounding", ["dyadic", "shift_half_even"])
+def test_network_with_residuals(rounding: str) -> None:
+    session = check(residual_network(rounding=rounding))
+    functions = [step.function for step in session.plan.program.steps]
+    assert functions.count("qc_conv2d_add_s8") == 2  # the residual sums are part of convolutions
+    assert "qc_add_s8" not in functions and "qc_depthwise_conv2d_s8" in functions
+    assert session.plan.arena.plan.ratio <= 1.05
+
+
+def test_movement() -> None:
+    """Concat, slice with and without a step, transpose, reshape, pad, resize, expand, max pool."""
+    b = IntegerLayers("movement")
+    image = b.codes("image", 1, 4, 6, 8)
+    x = b.conv(image, 6)
+    y = b.op("max_pool", b.conv(image, 6), kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1), dilations=(1, 1))
+    y = b.op("resize", y, size=(6, 8), mode="nearest")
+    z = b.op("concat", x, y, b.rescale(image, 1, peak=2), axis=1)
+    z = b.op("slice", z, axis=1, start=2, stop=13, step=1)
+    z = b.op("pad", b.op("slice", z, axis=3, start=1, stop=8, step=3), pads=(0, 0, 1, 2, 0, 0, 0, 1), mode="constant", value=0.0)
+    tokens = b.op("transpose", b.op("reshape", z, shape=(1, 11, 42)), perm=(0, 2, 1))
+    rows = b.linear(tokens, 5)
+    wide = b.op("expand", b.op("slice", rows, axis=1, start=40, stop=42, step=1), shape=(3, 2, 5))
+    check(b.graph(rows, b.op("transpose", z, perm=(2, 0, 3, 1)), wide))
+
+
+def test_flatten_reorders_the_weights_instead_of_the_image() -> None:
+    b = IntegerLayers("flatten")
+    x = b.conv(b.codes("image", 1, 3, 4, 4), 5)
+    session = check(b.graph(b.linear(b.op("reshape", x, shape=(1, 80)), 7)))
+    assert [s.function for s in session.plan.program.steps] == ["qc_conv2d_s8", "qc_fully_connected_s8"]
+
+
+def test_attention_products() -> None:
+    b = IntegerLayers("attention")
+    x = b.codes("tokens", 1, 5, 8)
+    q, k, v = (b.op("transpose", b.op("reshape", b.linear(x, 8), shape=(1, 5, 2, 4)), perm=(0, 2, 1, 3)) for _ in range(3))
+    scores = b.rescale(b.op("matmul", q, b.op("transpose", k, perm=(0, 1, 3, 2))), 4)
+    mixed = b.rescale(b.op("matmul", scores, v), 5)
+    out = b.op("reshape", b.op("transpose", mixed, perm=(0, 2, 1, 3)), shape=(1, 5, 8))
+    check(b.graph(b.add(x, b.linear(out, 8))))
+
+
+def test_means() -> None:
+    b = IntegerLayers("means")
+    image = b.conv(b.codes("image", 1, 3, 4, 6), 5)
+    tokens = b.linear(b.codes("tokens", 1, 7, 4), 4)
+    check(
+        b.graph(
+            b.mean(image), b.mean(image, keepdims=True), b.mean(tokens, (1,)), b.mean(tokens, (2,), True), b.mean(image, (1,))
+        )
+    )
+
+
+def test_sums_with_broadcasting_and_constants() -> None:
+    b = IntegerLayers("sums")
+    x = b.codes("x", 1, 5, 6)
+    y = b.add(x, b.const(b.rng.integers(-128, 128, (1, 5, 6)), quant=x.quant))
+    z = b.add(b.const(b.rng.integers(-128, 128, (6,)), quant=x.quant), y)
+    check(b.graph(b.add(z, b.linear(x, 6)), z))
+
+
+def test_grouped_one_dimensional_dilated_and_four_bit_layers() -> None:
+    b = IntegerLayers("shapes")
+    signal = b.conv(b.codes("signal", 1, 4, 20), 6, 5, 2)
+    image = b.codes("image", 1, 4, 7, 9)
+    w = b.weights(8, 2, 3, 2)
+    acc = b.op("conv", image, w, None, strides=(2, 1), pads=(2, 0, 1, 1), dilations=(2, 1), groups=2)
+    small = b.conv(b.conv(image, 5, bits=4), 6, groups=1, bits=4)
+    check(b.graph(signal, b.rescale(acc, 12), b.linear(b.op("reshape", small, shape=(1, 378)), 3, bits=4)))
+
+
+def test_several_images_at_once() -> None:
+    b = IntegerLayers("batch")
+    x = b.conv(b.conv(b.codes("images", 3, 3, 6, 6), 8), 8, groups=8)
+    check(b.graph(b.linear(b.mean(x), 4)))
+
+
+def test_inputs_and_outputs_that_are_the_same_value() -> None:
+    b = IntegerLayers("aliases")
+    x = b.codes("x", 1, 6)
+    y = b.linear(x, 6)
+    check(b.graph(y, b.op("reshape", y, shape=(6,)), x, y))
+
+
+def test_residual_that_is_needed_again() -> None:
+    """A skip connection over two blocks: nothing may be written over it in between."""
+    b = IntegerLayers("long_skip")
+    x = b.conv(b.codes("image", 1, 3, 5, 5), 4)
+    y = b.add(x, b.conv(x, 4))
+    z = b.add(y, b.conv(y, 4))
+    check(b.graph(b.add(x, z)))
+
+
+@pytest.mark.parametrize("rounding", ["dyadic", "shift_half_even"])
+def test_host_project_and_its_self_check(tmp_path: Path, rounding: str) -> None:
+    """What is saved is what runs, and the project's own Makefile and self-check agree."""
+    make = requires_tool("make")
+    graph = residual_network(1, rounding)
+    emission = emit_project(graph, HOST, tmp_path)
+    assert all(path.is_file() for path in emission.files)
+    session = open_folder(tmp_path, HOST)
+    arrays = random_codes(graph, 7)
+    assert np.array_equal(session.run(arrays)[0], run_reference(graph, arrays)[0])
+    done = subprocess.run([make, "-s", "check"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "PASS 2 vectors, 0 bytes differ\n")
+
+
+def test_self_check_notices_a_wrong_integer(tmp_path: Path) -> None:
+    make = requires_tool("make")
+    emit_project(residual_network(), HOST, tmp_path)
+    source = tmp_path / "model.c"
+    text = source.read_text()
+    assert ".zero_point = 3," in text
+    source.write_text(text.replace(".zero_point = 3,", ".zero_point = 4,"))
+    done = subprocess.run([make, "-s", "check"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and done.stdout.startswith("FAIL 2 vectors, ")
+    session = open_folder(tmp_path, HOST)
+    found = verify_host(session.graph, session, [random_codes(session.graph)])
+    assert found.differing > 0
+    with pytest.raises(VerificationError, match="head"):
+        found.check()
+
+
+def test_undefined_behaviour_and_bounds(tmp_path: Path) -> None:
+    """The self-check under the address and undefined-behaviour sanitizers."""
+    make = requires_tool("make")
+    emit_project(residual_network(2), HOST, tmp_path)
+    sanitize = "-fsanitize=address,undefined -fno-sanitize-recover=all"
+    flags = f"CFLAGS={sanitize} -g -O1 -std=c99 -Wall -Wextra -Werror -Wconversion"
+    command = [make, "-s", "check", flags, f"CC={requires_tool('gcc')} {sanitize}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "PASS 2 vectors, 0 bytes differ\n"), done.stderr[-2000:]
+
+
+def test_wrong_inputs_are_named() -> None:
+    session = check(residual_network(), range(1))
+    with pytest.raises(UsageError, match="image.*int8"):
+        session.run([np.zeros((1, 3, 12, 12), np.float32)])
+
+
+def test_equal_graphs_give_equal_bytes(tmp_path: Path) -> None:
+    texts = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        emission = emit_project(residual_network(), parse_part("cortex-m4", ""), tmp_path / name)
+        texts.append({str(p.relative_to(tmp_path / name)): p.read_bytes() for p in emission.files})
+    assert texts[0] == texts[1]
+
+
+def test_codes_of_the_whole_range_are_drawn() -> None:
+    drawn = random_codes(residual_network())[0]
+    assert (drawn.min(), drawn.max(), drawn.dtype) == (-128, 127, DType.int8.numpy)
