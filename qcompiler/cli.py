@@ -161,7 +161,9 @@ def verify(
         str | None,
         typer.Option("--data", "-d", help=".npz or module.py:factory; default: seeded random numbers"),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="use at most this many")] = 2,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="use at most this many; default: all of DATA, or 2 random")
+    ] = None,
     min_sqnr: Annotated[
         float | None,
         typer.Option("--min-sqnr", help="least SQNR of the artefact against the reference, in dB"),

@@ -112,8 +112,11 @@ def evaluate(compiled: Compiled, data: str, metric: str | Metric | None, *, as_j
     print_table("artefact beside float", ["metric", "value"], rows)
 
 
+RANDOM_SAMPLES = 2
+
+
 def verify(
-    compiled: Compiled, data: str | None, count: int, min_sqnr: float | None, seed: int, *, as_json: bool
+    compiled: Compiled, data: str | None, count: int | None, min_sqnr: float | None, seed: int, *, as_json: bool
 ) -> None:
     """Result of `verify`. Raises VerificationError after printing."""
     samples = some_samples(compiled, data, count, seed, None)
@@ -183,8 +186,8 @@ def bench(
         print_table("artefact beside float, one run", ["", ""], [(k, _text(v)) for k, v in figures.items()])
 
 
-def some_samples(compiled: Compiled, data: str | None, count: int, seed: int, batch: int | None) -> Samples:
-    """The data given, or seeded random inputs: enough to compare arithmetic and to time it."""
+def some_samples(compiled: Compiled, data: str | None, count: int | None, seed: int, batch: int | None) -> Samples:
+    """The data given (all of it unless `count` says less), or seeded random inputs: enough to compare arithmetic."""
     from qcompiler.calibration import RandomData, load_samples
 
     if data is not None:
@@ -197,7 +200,7 @@ def some_samples(compiled: Compiled, data: str | None, count: int, seed: int, ba
                 "--batch needs a dynamic batch dimension; this model was compiled with a fixed one"
             )
         dims = {symbol: batch}
-    return load_samples(RandomData(count, seed, dims), real_inputs(compiled.graph), allow_random=True)
+    return load_samples(RandomData(count or RANDOM_SAMPLES, seed, dims), real_inputs(compiled.graph), allow_random=True)
 
 
 def inspect(compiled: Compiled, *, as_json: bool) -> None:

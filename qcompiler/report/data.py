@@ -293,6 +293,20 @@ class ReportData(_Row):
         """True when the artefact was compared with the reference at least once and every run passed."""
         return bool(self.verification) and all(run.passed for run in self.verification)
 
+    def __str__(self) -> str:
+        """What the command line prints: the artefact beside float, coverage, worst layers, warnings."""
+        from rich.console import Console
+
+        from qcompiler.report.console import print_report
+
+        console = Console(width=120)
+        with console.capture() as text:
+            print_report(self, console)
+        return text.get()
+
+    def __repr__(self) -> str:
+        return f"ReportData(target={self.target!r}, recipe={self.recipe!r}, model={self.model!r}, verified={self.verified})"
+
     def to_json(self) -> str:
         """The text of `report.json`: strict JSON, two-space indent, a final newline."""
         return self.model_dump_json(indent=2) + "\n"

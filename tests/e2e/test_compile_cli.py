@@ -56,6 +56,8 @@ def test_inspect_report_verify_bench_evaluate(saved, here):
     assert reported["accuracy"]["data"] == "held_back"
     verified = json.loads(run("verify", out, "--json").stdout)
     assert {"level", "samples", "differing", "max_lsb", "sqnr"} <= verified.keys()
+    given = json.loads(run("verify", out, "--data", here / "evaluation.npz", "--json").stdout)
+    assert verified["samples"] == 2 and given["samples"] == len(np.load(here / "evaluation.npz")["image"])
     benched = json.loads(run("bench", out, "--seconds", "0.1", "--json").stdout)
     assert {"target", "recipe", "kind", "samples", "differing", "latency_ms", "latency_ratio", "size_bytes"} <= (
         benched.keys()

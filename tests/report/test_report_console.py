@@ -21,6 +21,12 @@ def printed(data, width=120):
     return console.export_text().replace("\N{NO-BREAK SPACE}", " ")
 
 
+def test_print_of_a_report_is_what_the_command_line_shows():
+    data = sample_report(60)
+    assert str(data).replace("\N{NO-BREAK SPACE}", " ").split() == printed(data).split()
+    assert len(repr(data)) < 300
+
+
 def test_float_stands_beside_quantized():
     lines = [line.split() for line in printed(sample_report(60)).splitlines()]
     assert ["top-1", "0.7512", "0.7478", "drop", "0.0034"] in lines
