@@ -21,7 +21,7 @@ WARNINGS = (
     "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes",
 )  # fmt: skip
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
-MAX_BYTES = 1 << 20  # of one input file; the harness holds three times that
+MAX_BYTES = 1 << 20  # of one input file; the harness has room for two in memory
 KERNELS = tuple(sources.USES)
 
 
