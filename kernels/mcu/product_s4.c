@@ -41,16 +41,10 @@ static inline int32_t qc_column_sum(const qc_word *x, int32_t pitch, int32_t qua
 {
     int32_t sum = 0;
     for (int32_t j = 0; j < (2 * quads); j++) {
-        __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(*x), "r"(0x00010001u));
+        sum = qc_smlad(*x, 0x00010001u, sum);
         x += pitch;
     }
     return sum;
-}
-
-static inline int32_t qc_smlad(uint32_t x, uint32_t w, int32_t acc)
-{
-    __asm__("smlad %0, %1, %2, %0" : "+r"(acc) : "r"(x), "r"(w));
-    return acc;
 }
 
 /* One column of `pitch` words between pairs of k, two channels. */

@@ -126,9 +126,7 @@ static inline void qc_finish_column(const int32_t *acc, int32_t n, const qc_resc
         const int32_t shift = rescale->shift[channel];
         const int32_t offset = (2 * rescale->zero_point) + 1;
         for (int32_t i = 0; i < n; i++) {
-            int32_t v = (qc_mul_high(acc[i], m) >> shift) + offset;
-            __asm__("ssat %0, #8, %1, asr #1" : "=r"(v) : "r"(v));
-            *y = (int8_t)v;
+            *y = (int8_t)qc_half_saturated((qc_mul_high(acc[i], m) >> shift) + offset);
             y += stride;
         }
         return;

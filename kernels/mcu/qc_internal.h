@@ -29,6 +29,27 @@ void qc_product_s4(const void *columns, int32_t count, int32_t k, const void *we
 /* Bytes of the packed weights of `channels` outputs. */
 int32_t qc_packed_weight_bytes(int32_t channels, int32_t k, int32_t weight_bits);
 
+/* Depthwise convolution: a ring of padded rows of a block of channels, at the start of scratch.
+ *   plain layout: [row][column][channel] int8;
+ *   pairs layout: [channel][row][column] int16, columns even; then 6 words per channel of 3 x 3 weights (qc_row_s8). */
+typedef struct {
+    int32_t rows;
+    int32_t width; /* columns */
+    int32_t channels;
+} qc_ring;
+
+/* Gathers row `row` of the image (outside it: padding) into `slot`: `n` channels from `first`. */
+void qc_depthwise_load_s8(const int8_t *x, const qc_depthwise_conv2d_s8_params *p, const qc_ring *ring, void *scratch,
+                          int32_t slot, int32_t row, int32_t first, int32_t n);
+
+/* Prepares the weights of a block of channels, where the body wants them in another form. */
+void qc_depthwise_weights_s8(const qc_depthwise_conv2d_s8_params *p, const qc_ring *ring, void *scratch, int32_t first,
+                             int32_t n);
+
+/* One row of outputs of a block of channels; the window begins at `slot`. y is the place of channel `first`. */
+void qc_depthwise_row_s8(const qc_depthwise_conv2d_s8_params *p, const qc_ring *ring, const void *scratch, int32_t slot,
+                         int32_t first, int32_t n, int8_t *y);
+
 static inline int32_t qc_multiplier_of(const qc_rescale_params *p, int32_t channel)
 {
 #if QC_PROFILE == QC_PROFILE_DYADIC
@@ -61,6 +82,48 @@ static inline uint32_t qc_sxtb16_ror8(uint32_t v)
 {
     uint32_t r;
     __asm__("sxtb16 %0, %1, ror #8" : "=r"(r) : "r"(v));
+    return r;
+}
+
+/* The low, or the high, halves of a and b as one word (low of the result first). */
+static inline uint32_t qc_low_halves(uint32_t a, uint32_t b)
+{
+    uint32_t r;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+
+static inline uint32_t qc_high_halves(uint32_t a, uint32_t b)
+{
+    uint32_t r;
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(r) : "r"(b), "r"(a));
+    return r;
+}
+
+/* acc + x.low w.low + x.high w.high, and the products of single halves: first letter x, second w. */
+static inline int32_t qc_smlad(uint32_t x, uint32_t w, int32_t acc)
+{
+    __asm__("smlad %0, %1, %2, %0" : "+r"(acc) : "r"(x), "r"(w));
+    return acc;
+}
+
+static inline int32_t qc_smlabt(uint32_t x, uint32_t w, int32_t acc)
+{
+    __asm__("smlabt %0, %1, %2, %0" : "+r"(acc) : "r"(x), "r"(w));
+    return acc;
+}
+
+static inline int32_t qc_smlatb(uint32_t x, uint32_t w, int32_t acc)
+{
+    __asm__("smlatb %0, %1, %2, %0" : "+r"(acc) : "r"(x), "r"(w));
+    return acc;
+}
+
+/* v / 2 saturated to int8. */
+static inline int32_t qc_half_saturated(int32_t v)
+{
+    int32_t r;
+    __asm__("ssat %0, #8, %1, asr #1" : "=r"(r) : "r"(v));
     return r;
 }
 #endif

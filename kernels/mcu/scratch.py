@@ -27,8 +27,13 @@ def fully_connected_s8(rows: int, in_features: int, columns: int, isa: str) -> i
 def depthwise_conv2d_s8(window: Window, channel_block: int, isa: str) -> int:
     """Depthwise convolution."""
     rows = (window.kernel_height - 1) * window.dilation_height + 1
-    width = (window.out_width - 1) * window.stride_width + (window.kernel_width - 1) * window.dilation_width + 1
-    return rows * width * min(channel_block, window.in_channels)
+    reach = (window.kernel_width - 1) * window.dilation_width
+    channels = min(channel_block, window.in_channels)
+    if isa == "dsp":
+        last = window.out_width + window.out_width % 2 - 1
+        width = last * window.stride_width + reach + 1
+        return channels * (rows * (width + width % 2) * 2 + 24)
+    return rows * ((window.out_width - 1) * window.stride_width + reach + 1) * channels
 
 
 def matmul_s8(rows: int, inner: int, columns: int, isa: str) -> int:
