@@ -40,6 +40,46 @@ int32_t qc_conv2d_add_s8_scratch_bytes(const qc_conv2d_s8_params *p)
     return qc_conv2d_s8_scratch_bytes(p) + (qc_block(p) * p->window.out_channels);
 }
 
+/* Gathers `count` columns of one group from output pixel (row, col) on. */
+static void qc_gather_block(const int8_t *x, const qc_conv2d_s8_params *p, int32_t row, int32_t col, int32_t count,
+                            void *columns, int32_t bytes, void *spare)
+{
+    const qc_window_params *v = &p->window;
+    const int32_t run = v->in_channels / p->groups;
+    const int32_t stride = v->stride_width;
+    const int32_t right = (v->out_width * stride) - v->pad_left;
+    int32_t top = (row * v->stride_height) - v->pad_top;
+    int32_t left = (col * stride) - v->pad_left;
+    for (int32_t i = 0; i < count; i++) {
+        int32_t pitch;
+        void *out = qc_column_at(columns, i, count, bytes, &pitch);
+        qc_gather_s8(x, p, run, top, left, out, pitch, spare);
+        left += stride;
+        if (left == right) {
+            left = -v->pad_left;
+            top += v->stride_height;
+        }
+    }
+}
+
+/* The same for a pointwise convolution without stride, padding and groups: pixels are columns. */
+static void qc_expand_block(const int8_t *x, int32_t k, int32_t count, void *columns, int32_t bytes)
+{
+    for (int32_t i = 0; i < count; i++) {
+        int32_t pitch;
+        void *out = qc_column_at(columns, i, count, bytes, &pitch);
+        qc_expand_s8(x, k, out, pitch);
+        x += k;
+    }
+}
+
+static int qc_is_pointwise(const qc_conv2d_s8_params *p)
+{
+    const qc_window_params *v = &p->window;
+    return ((v->kernel_height * v->kernel_width * v->stride_height * v->stride_width * p->groups) == 1) &&
+           (v->pad_top == 0) && (v->pad_left == 0) && (v->out_height == v->in_height) && (v->out_width == v->in_width);
+}
+
 void qc_conv2d_add_s8(const int8_t *x, const int8_t *residual, int8_t *y, const qc_conv2d_s8_params *p,
                       const qc_add_params *add, void *scratch)
 {
@@ -48,29 +88,25 @@ void qc_conv2d_add_s8(const int8_t *x, const int8_t *residual, int8_t *y, const 
     const int32_t channels = p->window.out_channels;
     const int32_t per_group = channels / p->groups;
     const int32_t k = qc_inputs(p);
+    const int32_t bytes = qc_column_bytes(k);
+    const int32_t weight_bytes = qc_packed_weight_bytes(per_group, k, p->weight_bits);
     const int32_t block = qc_block(p);
-    int8_t *spare = (int8_t *)scratch + (block * qc_column_bytes(k));
+    const int pointwise = qc_is_pointwise(p);
+    int8_t *spare = (int8_t *)scratch + (block * bytes);
     int8_t *sums = spare + qc_spare_bytes(p);
     int32_t row = 0;
     int32_t col = 0;
     for (int32_t pixel = 0; pixel < pixels; pixel += block) {
         const int32_t count = ((pixels - pixel) < block) ? (pixels - pixel) : block;
         int8_t *out = (residual == 0) ? y : sums;
-        int32_t next_row = row;
-        int32_t next_col = col;
         for (int32_t group = 0; group < p->groups; group++) {
             const int32_t first = group * per_group;
-            const int8_t *w =
-                (const int8_t *)p->weights + (group * qc_packed_weight_bytes(per_group, k, p->weight_bits));
-            next_row = row;
-            next_col = col;
-            for (int32_t i = 0; i < count; i++) {
-                qc_gather_s8(x, p, next_row, next_col, group, scratch, i, count, spare);
-                next_col++;
-                if (next_col == width) {
-                    next_col = 0;
-                    next_row++;
-                }
+            const int8_t *w = (const int8_t *)p->weights + (group * weight_bytes);
+            if (pointwise) {
+                qc_expand_block(x + (pixel * k), k, count, scratch, bytes);
+            } else {
+                qc_gather_block(x + (group * (p->window.in_channels / p->groups)), p, row, col, count, scratch, bytes,
+                                spare);
             }
 #if defined(QC_INT4)
             if (p->weight_bits == 4) {
@@ -86,8 +122,9 @@ void qc_conv2d_add_s8(const int8_t *x, const int8_t *residual, int8_t *y, const 
             residual += count * channels;
         }
         y += count * channels;
-        row = next_row;
-        col = next_col;
+        for (col += count; col >= width; col -= width) {
+            row++;
+        }
     }
 }
 

@@ -16,10 +16,13 @@ int32_t qc_fully_connected_s8_scratch_bytes(const qc_fully_connected_s8_params *
 void qc_fully_connected_s8(const int8_t *x, int8_t *y, const qc_fully_connected_s8_params *p, void *scratch)
 {
     const int32_t block = qc_block(p);
+    const int32_t bytes = qc_column_bytes(p->in_features);
     for (int32_t row = 0; row < p->rows; row += block) {
         const int32_t count = ((p->rows - row) < block) ? (p->rows - row) : block;
         for (int32_t i = 0; i < count; i++) {
-            qc_expand_s8(x, p->in_features, scratch, i, count);
+            int32_t pitch;
+            void *out = qc_column_at(scratch, i, count, bytes, &pitch);
+            qc_expand_s8(x, p->in_features, out, pitch);
             x += p->in_features;
         }
 #if defined(QC_INT4)

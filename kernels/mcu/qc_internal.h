@@ -11,13 +11,33 @@
  *   gives. Three columns at a time lie interleaved word by word, those left over one after the other. */
 int32_t qc_column_bytes(int32_t k);
 
-/* Writes column `index` of `count`: the inputs of output pixel (row, col) that belong to `group`. `spare` has
- * qc_column_bytes(K) bytes. */
-void qc_gather_s8(const int8_t *x, const qc_conv2d_s8_params *p, int32_t row, int32_t col, int32_t group, void *columns,
-                  int32_t index, int32_t count, void *spare);
+/* Where column `index` of `count` lies, and (pairs layout) the words from one of its pairs to the next. */
+static inline void *qc_column_at(void *columns, int32_t index, int32_t count, int32_t bytes, int32_t *pitch)
+{
+#if defined(QC_DSP)
+    int32_t first = 0; /* of the three columns that interleave */
+    while (((first + 3) <= index)) {
+        first += 3;
+    }
+    if ((first + 3) <= count) {
+        *pitch = 3;
+        return (int8_t *)columns + (first * bytes) + (4 * (index - first));
+    }
+    *pitch = 1;
+#else
+    (void)count;
+    *pitch = 0;
+#endif
+    return (int8_t *)columns + (index * bytes);
+}
 
-/* Column `index` of `count` from k consecutive codes. */
-void qc_expand_s8(const int8_t *x, int32_t k, void *columns, int32_t index, int32_t count);
+/* Writes one column: the inputs of an output pixel whose window begins at (top, left). x begins at the group's first
+ * channel; `run` is the number of channels of a group. `spare` has qc_column_bytes(K) bytes. */
+void qc_gather_s8(const int8_t *x, const qc_conv2d_s8_params *p, int32_t run, int32_t top, int32_t left, void *out,
+                  int32_t pitch, void *spare);
+
+/* Writes one column from k consecutive codes. */
+void qc_expand_s8(const int8_t *x, int32_t k, void *out, int32_t pitch);
 
 /* Output channels [0, channels) of `count` columns: y[i * stride + c]. `first` is the channel's index in `rescale`.
  * Weights of int8 and int4 codes. */
@@ -84,6 +104,9 @@ static inline uint32_t qc_sxtb16_ror8(uint32_t v)
     __asm__("sxtb16 %0, %1, ror #8" : "=r"(r) : "r"(v));
     return r;
 }
+
+/* n codes, a multiple of four, as pairs `pitch` words apart; returns where the next go. */
+qc_word *qc_extend(const int8_t *x, int32_t n, qc_word *out, int32_t pitch);
 
 /* The low, or the high, halves of a and b as one word (low of the result first). */
 static inline uint32_t qc_low_halves(uint32_t a, uint32_t b)
