@@ -70,6 +70,7 @@ def recipe_configs(recipe: Recipe) -> dict[str, Any]:
         "equalize_layers": recipe.equalize,
         "smooth_activations": recipe.smooth,
         "never_slower": recipe.never_slower,
+        "round_embeddings": recipe.round_embeddings,
     }
     return configs | {name: None for name, on in switches.items() if on is False}
 

@@ -122,6 +122,8 @@ class Recipe(LayerSettings):
     """Move the ranges of a layer's channels into the layer before, where that measures better."""
     smooth: Switch = "auto"
     """Move the ranges of activation channels into the weights that read them, where that measures better."""
+    round_embeddings: bool = True
+    """Store embedding tables that nothing else reads as 8-bit codes, with a scale for each row."""
     never_slower: bool = True
     """Put a quantized region back to float where it is measured to be slower than float."""
     calibration: CalibrationSettings = CalibrationSettings()

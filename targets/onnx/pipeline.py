@@ -12,6 +12,7 @@ from qcompiler.passes.quantize.calibrate_activations import CalibrateActivations
 from qcompiler.passes.quantize.lower_to_quantized import LowerToQuantized
 from qcompiler.passes.rounding.correct_bias import CorrectBias
 from qcompiler.passes.rounding.round_adaround import RoundAdaround
+from qcompiler.passes.rounding.round_embeddings import RoundEmbeddings
 from qcompiler.passes.rounding.round_hessian import RoundHessian
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.transform.equalize_layers import EqualizeLayers
@@ -35,6 +36,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         TurnTransposedConvolutions(),  # before the layers that compute in integers are looked at
         EqualizeLayers(configs.get("equalize_layers")),  # across convolutions; where only linears read, the next step
         SmoothActivations(configs.get("smooth_activations")),  # moves ranges before anything measures them
+        RoundEmbeddings(configs.get("round_embeddings")),  # before what computes on their rows is measured
         AssignPrecision(assign),  # what computes in integers; the plan that the rest fills
         NeverSlower(configs.get("never_slower"), assign.recipe),  # before anything is spent on what goes back to float
         CalibrateActivations(configs.get("calibrate_activations")),  # of the transformed graph
