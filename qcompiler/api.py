@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -141,13 +141,14 @@ def compile(
     lock: str | Path | Lock | None = None,
     allow_slow: bool = False,
     allow_random_calibration: bool = False,
+    shapes: Mapping[str, Sequence[Any]] | None = None,
     progress: bool | None = None,
 ) -> Compiled:
     """Compile a trained model into a quantized artefact for one target, and verify and measure it.
 
     Args:
-        model: nn.Module, ExportedProgram, path of a `.pt2` file or of a Hugging Face model directory, or
-            `module.py:factory` (which runs that file).
+        model: nn.Module, ExportedProgram, onnx.ModelProto, path of a `.pt2` or `.onnx` file or of a Hugging Face
+            model directory, or `module.py:factory` (which runs that file).
         example_inputs: tuple (or dict) of tensors the model is traced with; not needed where `model` brings them.
         target: name of a target, `qcompiler targets` lists them.
         recipe: name, path of a YAML file, or dict.
@@ -164,6 +165,7 @@ def compile(
         allow_slow: accept kernels that are slower than the target's first choice for an op, and layers that are
             slower than in float (`never_slower: false` in the recipe).
         allow_random_calibration: calibrate on random numbers where no data is given; stamped into the artefact.
+        shapes: of an ONNX model's inputs, by name, in place of what the file says: `{"x": (1, 3, "height", "width")}`.
         progress: show stages on stderr; by default where it is a terminal.
 
     Raises:
@@ -175,7 +177,7 @@ def compile(
 
     request = Request(
         model, example_inputs, target, recipe, calibration, evaluation, metric, dynamic_shapes, seed, threads,
-        lock, allow_slow, allow_random_calibration,
+        lock, allow_slow, allow_random_calibration, shapes,
     )  # fmt: skip
     done = run_compilation(request, show=progress)
     return Compiled(

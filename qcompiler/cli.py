@@ -32,7 +32,7 @@ recipes_app = typer.Typer(
 )
 app.add_typer(recipes_app, name="recipes")
 
-Model = Annotated[str, typer.Argument(help="file.pt2, Hugging Face directory, or module.py:factory")]
+Model = Annotated[str, typer.Argument(help="file.pt2, file.onnx, Hugging Face directory, or module.py:factory")]
 Out = Annotated[Path, typer.Argument(help="artefact folder")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 TargetName = Annotated[str, typer.Option("--target", "-t", help="see `qcompiler targets`")]
@@ -56,6 +56,9 @@ Ignore = Annotated[
 Allow = Annotated[list[str], typer.Option("--allow", help="op that may stay in float, repeatable")]
 Dynamic = Annotated[
     list[str], typer.Option("--dynamic", help="dynamic axes, like input_ids:0=batch,1=seq, repeatable")
+]
+Shape = Annotated[
+    list[str], typer.Option("--shape", help="shape of an ONNX input, like x=1x3x224x224 or ids=batchx128, repeatable")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0)]
 Threads = Annotated[int, typer.Option("--threads", min=1)]
@@ -97,6 +100,7 @@ def compile(
     ignore: Ignore = [],  # noqa: B006
     allow: Allow = [],  # noqa: B006
     dynamic: Dynamic = [],  # noqa: B006
+    shape: Shape = [],  # noqa: B006
     seed: Seed = 0,
     threads: Threads = 1,
     allow_slow: Annotated[
@@ -116,7 +120,6 @@ def compile(
     from qcompiler import cli_output
     from qcompiler.artifact import check_output
 
-    support.check_model_form(model)
     check_output(out, force=force)
     chosen = support.recipe_with(recipe, settings, ignore, allow)
     compiled = qcompiler.compile(
@@ -132,6 +135,7 @@ def compile(
         lock=lock,
         allow_slow=allow_slow,
         allow_random_calibration=allow_random_calibration,
+        shapes=support.parse_shapes(shape),
     )
     answer = cli_output.why_not(compiled, *why_not) if why_not else None
     compiled.save(out, force=force, float_model=float_model)
@@ -290,6 +294,7 @@ def bisect(
     calibration: Calibration = None,
     settings: Settings = [],  # noqa: B006
     dynamic: Dynamic = [],  # noqa: B006
+    shape: Shape = [],  # noqa: B006
     min_sqnr: Annotated[float, typer.Option("--min-sqnr", help="bound on lossy passes, in dB")] = 20.0,
     max_rel: Annotated[
         float, typer.Option("--max-rel", help="bound on exact passes: max|a-b| / max|b|")
@@ -304,13 +309,14 @@ def bisect(
     from qcompiler.compilation import Request
 
     request = Request(
-        support.check_model_form(model),
+        model,
         target=target,
         recipe=support.recipe_with(recipe, settings, [], []),
         calibration=calibration,
         dynamic_shapes=support.parse_dynamic(dynamic),
         seed=seed,
         allow_random_calibration=allow_random_calibration,
+        shapes=support.parse_shapes(shape),
     )
     cli_output.bisect(bisect_passes(request, min_sqnr, max_rel), as_json=json)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import typer
 import yaml
 
-from qcompiler.errors import QCError, UnsupportedError, UsageError
+from qcompiler.errors import QCError, UsageError
 
 if TYPE_CHECKING:
     from qcompiler.evaluation import Metric
@@ -95,16 +95,6 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     console.print(table) if console.is_terminal else Console(file=sys.stdout, width=160).print(table)
 
 
-def check_model_form(model: str) -> str:
-    """The MODEL argument. Raises UnsupportedError for `.onnx` files."""
-    if model.lower().endswith(".onnx"):
-        raise UnsupportedError(
-            f"{model}: ONNX files are not read; give the PyTorch model: file.pt2, a Hugging Face directory, or "
-            "module.py:factory"
-        )
-    return model
-
-
 def parse_metric(text: str | None) -> str | Metric | None:
     """A metric's name, or the function of `module.py:fn`, whose file is executed."""
     if text is None or ".py" not in text:
@@ -151,6 +141,18 @@ def parse_dynamic(items: Sequence[str]) -> dict[str, dict[int, str]] | None:
             raise UsageError(
                 f"--dynamic {item!r} is not of the form INPUT:AXIS=NAME,AXIS=NAME, like input_ids:0=batch,1=seq"
             ) from None
+    return shapes or None
+
+
+def parse_shapes(items: Sequence[str]) -> dict[str, tuple[int | str, ...]] | None:
+    """`input=1x3x224x224` per input; what is no number names a dynamic dimension. None without any."""
+    shapes: dict[str, tuple[int | str, ...]] = {}
+    for item in items:
+        name, separator, sizes = item.rpartition("=")
+        parts = sizes.split("x") if sizes else []
+        if not separator or not name or any(not part.strip() for part in parts):
+            raise UsageError(f"--shape {item!r} is not of the form INPUT=SIZExSIZE, like x=1x3x224x224")
+        shapes[name] = tuple(int(part) if part.strip().isdigit() else part.strip() for part in parts)
     return shapes or None
 
 

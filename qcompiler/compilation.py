@@ -17,7 +17,7 @@ from qcompiler.artifact import writing
 from qcompiler.boundary import RealSession, quantize_inputs
 from qcompiler.coverage import check_kernels, check_left_in_float, refuse_unmatched
 from qcompiler.debug import after_pass, debug_level
-from qcompiler.errors import UnsupportedError, UsageError
+from qcompiler.errors import UsageError
 from qcompiler.evaluation import Evaluation, Metric, Pair, check_metric, evaluate
 from qcompiler.lock import Lock, check_lock, current_versions, hash_arrays, plain, read_lock
 from qcompiler.progress import Stages, StageTime
@@ -55,6 +55,7 @@ class Request:
     lock: Any = None
     allow_slow: bool = False
     allow_random_calibration: bool = False
+    shapes: Mapping[str, Sequence[Any]] | None = None
 
 
 @dataclass
@@ -184,14 +185,14 @@ def _stages(
 
 def capture_model(request: Request) -> tuple[Graph, list[Any]]:
     """The FLOAT graph of the user's model, and the tensors it was traced with (none if the form has none)."""
-    from qcompiler.frontend.capture import export
+    from qcompiler.frontend.capture import capture, export, is_onnx
     from qcompiler.frontend.program import to_graph
 
-    if str(request.model).lower().endswith(".onnx"):
-        raise UnsupportedError(
-            f"{request.model}: ONNX files are not read; give the PyTorch model: a module, file.pt2, a Hugging Face "
-            "directory, or module.py:factory"
-        )
+    if is_onnx(request.model):
+        graph = capture(request.model, None, request.dynamic_shapes, shapes=request.shapes)
+        return graph, _tensors(request.example_inputs)
+    if request.shapes:
+        raise UsageError("shapes are for ONNX models; others are traced with the shapes of their example inputs")
     exported = export(request.model, request.example_inputs, dynamic_shapes=request.dynamic_shapes)
     return to_graph(exported), _tensors(exported.program.example_inputs)
 

@@ -123,10 +123,16 @@ def test_doctor_requires_only_when_asked(monkeypatch):
     assert "Did you mean 'unicorn'?" in result.stderr
 
 
-def test_onnx_files_are_refused_with_4(tmp_path):
-    result = run("compile", "model.onnx", "-o", str(tmp_path / "out"))
-    assert result.exit_code == 4
-    assert "file.pt2" in result.stderr
+def test_a_missing_onnx_file_gives_2(tmp_path):
+    result = run("compile", str(tmp_path / "model.onnx"), "-o", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "no such model" in result.stderr
+
+
+def test_shape_of_another_form_gives_2(tmp_path):
+    result = run("compile", "model.onnx", "-o", str(tmp_path / "out"), "--shape", "x:1,3")
+    assert result.exit_code == 2
+    assert "INPUT=SIZExSIZE" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["inspect", "report", "verify", "bench"])

@@ -19,12 +19,14 @@ from qcompiler.passes.canonicalize.matmul_to_linear import MatmulToLinear
 from qcompiler.passes.canonicalize.merge_duplicates import MergeDuplicates
 from qcompiler.passes.canonicalize.merge_parallel_convs import MergeParallelConvs
 from qcompiler.passes.canonicalize.normalize_clips import NormalizeClips
+from qcompiler.passes.canonicalize.widen_half import WidenHalf
 
 
 def canonicalize_passes() -> list[Pass]:
     """Every canonicalization, in order."""
     return [
-        DropIdentities(),  # first, so that patterns need not look through no-ops
+        WidenHalf(),  # before anything computes with half-precision weights
+        DropIdentities(),  # early, so that patterns need not look through no-ops
         MatmulToLinear(),  # before constants fold: a transposed tied table is used as it is
         FoldConstants(),  # masks, position tables, 1 + weight: patterns expect plain constants
         MergeDuplicates(),  # patterns compare values by identity
@@ -63,5 +65,6 @@ __all__ = [
     "MergeDuplicates",
     "MergeParallelConvs",
     "NormalizeClips",
+    "WidenHalf",
     "canonicalize_passes",
 ]

@@ -1,0 +1,5 @@
+"""ONNX models become graphs: read a file safely, then one converter per op."""
+
+from .model import OnnxImport, import_onnx
+
+__all__ = ["OnnxImport", "import_onnx"]
