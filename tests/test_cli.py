@@ -150,4 +150,5 @@ def test_both_spellings_of_options_are_understood(tmp_path):
     snake = run(
         "compile", "model.onnx", "-o", str(tmp_path / "o"), "--allow_slow", "--allow_random_calibration"
     )
-    assert kebab.exit_code == snake.exit_code == 4
+    assert kebab.exit_code == snake.exit_code == 2
+    assert "no such model" in kebab.stderr and kebab.stderr == snake.stderr

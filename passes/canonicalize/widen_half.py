@@ -26,11 +26,24 @@ class WidenHalf(Pass):
 
     def run(self, graph: Graph, context: Context) -> Result:
         """Rebuild every node that touches a half-precision value."""
-        if not any(value.dtype in HALF for value in graph.values()):
+        if all(_is_border(graph, node) for node in graph.nodes if _touches_half(node)):
             return Result(graph, False)
         widening = _Widening(graph)
         note = Note("program", True, f"{widening.count} nodes compute in float32")
         return Result(widening.finish(), True, (note,))
+
+
+def _touches_half(node: Node) -> bool:
+    return any(v.dtype in HALF for v in (*node.operands, *node.outputs))
+
+
+def _is_border(graph: Graph, node: Node) -> bool:
+    """A cast of an input to float32, or of the result to an output's type."""
+    if node.op != "cast":
+        return False
+    x, y = node.operands[0], node.output
+    widens = x in graph.inputs and y.dtype is DType.float32
+    return widens or (x.dtype is DType.float32 and graph.is_output(y))
 
 
 class _Widening:
@@ -62,7 +75,7 @@ class _Widening:
 
     def _visit(self, node: Node) -> None:
         inputs = tuple(self._operand(v) for v in node.inputs)
-        if not any(v.dtype in HALF for v in (*node.operands, *node.outputs)):
+        if not _touches_half(node):
             for old, new in zip(node.outputs, self.out.keep(node), strict=True):
                 if old is not new:
                     self.out.replaced[old] = new
