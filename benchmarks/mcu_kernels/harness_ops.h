@@ -41,6 +41,7 @@ static int32_t run_depthwise(const qc_case *c, int8_t *y, void *scratch)
     p.weights = c->b[1];
     p.input_zero_point = take(c);
     p.channel_block = take(c);
+    p.row_block = take(c);
     if (check_scratch(c->scratch_bytes, qc_depthwise_conv2d_s8_scratch_bytes(&p)) != 0) {
         return 1;
     }

@@ -191,17 +191,17 @@ def depthwise_conv2d(rng: draw.Rng, profile: str) -> Case:
         "conv", x, zero, w, wq, layer, out, strides=(window.stride_height, window.stride_width), pads=pads,
         dilations=(window.dilation_height, window.dilation_width), groups=channels,
     )  # fmt: skip
-    block = int(rng.choice([1, 2, 4, 4, 8, 16, 64]))
+    block, rows = int(rng.choice([1, 2, 4, 4, 8, 16, 64])), int(rng.choice([0, 1, 2, 3, 50]))
     offset = 0 if overlap.depthwise_in_place(window) and rng.random() < 0.5 else -1
 
     def call(isa: str) -> Call:
         folded = pack.fold_zero_point(layer[0], flat, zero)
         numbers, arrays = _rescale(pack.pack_rescale(folded, layer[1], layer[2], profile, low, high), y_zero, low, high)
-        scalars = (*window.fields(), *numbers, zero, block)
-        need = scratch.depthwise_conv2d_s8(window, block, isa)
+        scalars = (*window.fields(), *numbers, zero, block, rows)
+        need = scratch.depthwise_conv2d_s8(window, block, isa, rows)
         return Call(scalars, (_nhwc(x), np.ascontiguousarray(flat.T), *arrays), need, offset)
 
-    about = {"window": window, "block": block, "limits": (low, high), "in place": offset == 0}
+    about = {"window": window, "block": (block, rows), "limits": (low, high), "in place": offset == 0}
     return Case("depthwise_conv2d_s8", profile, _nhwc(y), call, about)
 
 

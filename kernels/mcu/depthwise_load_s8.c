@@ -1,4 +1,4 @@
-/* One row of an image into the ring of a depthwise convolution: padded, and in pairs layout one plane of int16 per channel. */
+/* One row of an image into the strip of a depthwise convolution: padded, and in pairs layout one plane of int16 per channel. */
 #include <string.h>
 
 #include "qc_internal.h"
@@ -41,23 +41,23 @@ static void qc_fill(int16_t *out, int32_t n, int32_t value)
     }
 }
 
-void qc_depthwise_load_s8(const int8_t *x, const qc_depthwise_conv2d_s8_params *p, const qc_ring *ring, void *scratch,
-                          int32_t slot, int32_t row, int32_t first, int32_t n)
+void qc_depthwise_load_s8(const int8_t *x, const qc_depthwise_conv2d_s8_params *p, const qc_strip *strip, void *scratch,
+                          int32_t at, int32_t row, int32_t first, int32_t n)
 {
     const qc_window_params *v = &p->window;
-    const int32_t plane = ring->rows * ring->width;
+    const int32_t plane = strip->rows * strip->width;
     const int32_t channels = v->in_channels;
     const int inside = (row >= 0) && (row < v->in_height);
-    const int32_t lead = (v->pad_left < ring->width) ? v->pad_left : ring->width;
-    const int32_t end = ((v->in_width + v->pad_left) < ring->width) ? (v->in_width + v->pad_left) : ring->width;
-    int16_t *out = (int16_t *)scratch + (slot * ring->width);
+    const int32_t lead = (v->pad_left < strip->width) ? v->pad_left : strip->width;
+    const int32_t end = ((v->in_width + v->pad_left) < strip->width) ? (v->in_width + v->pad_left) : strip->width;
+    int16_t *out = (int16_t *)scratch + (at * strip->width);
     for (int32_t c = 0; c < n; c++) {
         int16_t *line = out + (c * plane);
         if (inside) {
             qc_fill(line, lead, p->input_zero_point);
-            qc_fill(line + end, ring->width - end, p->input_zero_point);
+            qc_fill(line + end, strip->width - end, p->input_zero_point);
         } else {
-            qc_fill(line, ring->width, p->input_zero_point);
+            qc_fill(line, strip->width, p->input_zero_point);
         }
     }
     if (!inside) {
@@ -76,13 +76,13 @@ void qc_depthwise_load_s8(const int8_t *x, const qc_depthwise_conv2d_s8_params *
     }
 }
 #else
-void qc_depthwise_load_s8(const int8_t *x, const qc_depthwise_conv2d_s8_params *p, const qc_ring *ring, void *scratch,
-                          int32_t slot, int32_t row, int32_t first, int32_t n)
+void qc_depthwise_load_s8(const int8_t *x, const qc_depthwise_conv2d_s8_params *p, const qc_strip *strip, void *scratch,
+                          int32_t at, int32_t row, int32_t first, int32_t n)
 {
     const qc_window_params *v = &p->window;
-    const int32_t width = ring->width;
+    const int32_t width = strip->width;
     const int32_t channels = v->in_channels;
-    int8_t *out = (int8_t *)scratch + (slot * width * n);
+    int8_t *out = (int8_t *)scratch + (at * width * n);
     if ((row < 0) || (row >= v->in_height)) {
         (void)memset(out, p->input_zero_point, (size_t)(width * n));
         return;

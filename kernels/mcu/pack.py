@@ -8,7 +8,7 @@ import numpy as np
 
 # Rounding profile -> value of QC_PROFILE, and the limits of a packed shift.
 PROFILES = {"dyadic": "QC_PROFILE_DYADIC", "shift_half_even": "QC_PROFILE_SHIFT_HALF_EVEN"}
-PLAIN_SHIFTS, FULL_RANGE = 1, 2
+PLAIN_SHIFTS, FULL_RANGE, NARROW_WEIGHTS = 1, 2, 4
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 MAX_SHIFT = 62
 

@@ -191,16 +191,6 @@ static void qc_finish_column(const int32_t *acc, int32_t n, const qc_rescale_par
     }
 }
 
-static int qc_is_quick(const qc_rescale_params *rescale)
-{
-#if QC_PROFILE == QC_PROFILE_DYADIC
-    return rescale->flags == (QC_PLAIN_SHIFTS | QC_FULL_RANGE);
-#else
-    (void)rescale;
-    return 0;
-#endif
-}
-
 static void qc_three_columns(const qc_word *x, int32_t quads, const qc_word *w, const qc_rescale_params *rescale,
                              int32_t first, int32_t channels, int8_t *y, int32_t stride)
 {
@@ -241,7 +231,8 @@ static void qc_one_column(const qc_word *x, int32_t quads, const qc_word *w, con
         for (int32_t i = 0; i <= other; i++) {
             if (quick) {
                 const int32_t high = qc_mul_high(sums[i], rescale->multiplier[channel + i]);
-                y[c + i] = (int8_t)qc_half_saturated((high >> rescale->shift[channel + i]) + offset);
+                const int32_t v = qc_half_saturated((high >> rescale->shift[channel + i]) + offset);
+                y[c + i] = (int8_t)qc_clip(v, rescale->qmin, rescale->qmax);
             } else {
                 y[c + i] = qc_finish(sums[i], rescale, channel + i);
             }
@@ -258,6 +249,9 @@ void qc_product_s8(const void *columns, int32_t count, int32_t k, const void *we
     const qc_word *w = (const qc_word *)weights;
     for (; count >= 3; count -= 3) {
         qc_three_columns(x, quads, w, rescale, first, channels, y, stride);
+        if (qc_is_quick(rescale)) {
+            qc_limit(y, 3, channels & ~1, stride, rescale);
+        }
         x += 6 * quads;
         y += 3 * stride;
     }

@@ -49,26 +49,34 @@ void qc_product_s4(const void *columns, int32_t count, int32_t k, const void *we
 /* Bytes of the packed weights of `channels` outputs. */
 int32_t qc_packed_weight_bytes(int32_t channels, int32_t k, int32_t weight_bits);
 
-/* Depthwise convolution: a ring of padded rows of a block of channels, at the start of scratch.
+/* Depthwise convolution: padded rows of a strip of the image and a block of channels, at the start of scratch.
  *   plain layout: [row][column][channel] int8;
- *   pairs layout: [channel][row][column] int16, columns even; then 6 words per channel of 3 x 3 weights (qc_row_s8). */
+ *   pairs layout: [channel][row][column] int16, columns even.
+ * Behind them what a body prepares once per block of channels. */
 typedef struct {
     int32_t rows;
     int32_t width; /* columns */
     int32_t channels;
-} qc_ring;
+} qc_strip;
 
-/* Gathers row `row` of the image (outside it: padding) into `slot`: `n` channels from `first`. */
-void qc_depthwise_load_s8(const int8_t *x, const qc_depthwise_conv2d_s8_params *p, const qc_ring *ring, void *scratch,
-                          int32_t slot, int32_t row, int32_t first, int32_t n);
+#if defined(QC_DSP)
+#define QC_PREPARED_BYTES 24 /* 3 x 3 weights as six words */
+#elif defined(QC_MVE)
+#define QC_PREPARED_BYTES 12 /* per channel: bias, multiplier, shift in the order of the lanes */
+#else
+#define QC_PREPARED_BYTES 0
+#endif
 
-/* Prepares the weights of a block of channels, where the body wants them in another form. */
-void qc_depthwise_weights_s8(const qc_depthwise_conv2d_s8_params *p, const qc_ring *ring, void *scratch, int32_t first,
-                             int32_t n);
+/* Gathers row `row` of the image (outside it: padding) as row `at` of the strip: `n` channels from `first`. */
+void qc_depthwise_load_s8(const int8_t *x, const qc_depthwise_conv2d_s8_params *p, const qc_strip *strip, void *scratch,
+                          int32_t at, int32_t row, int32_t first, int32_t n);
 
-/* One row of outputs of a block of channels; the window begins at `slot`. y is the place of channel `first`. */
-void qc_depthwise_row_s8(const qc_depthwise_conv2d_s8_params *p, const qc_ring *ring, const void *scratch, int32_t slot,
-                         int32_t first, int32_t n, int8_t *y);
+/* Moves the last `rows` of `filled` rows to the front. */
+void qc_depthwise_keep_s8(const qc_strip *strip, void *scratch, int32_t filled, int32_t rows, int32_t n);
+
+/* `rows` rows of outputs of a block of channels. y is the place of channel `first` in the first row. */
+void qc_depthwise_rows_s8(const qc_depthwise_conv2d_s8_params *p, const qc_strip *strip, void *scratch, int32_t first,
+                          int32_t n, int32_t rows, int8_t *y);
 
 static inline int32_t qc_multiplier_of(const qc_rescale_params *p, int32_t channel)
 {
@@ -85,6 +93,20 @@ static inline int8_t qc_finish(int32_t acc, const qc_rescale_params *p, int32_t 
 {
     return (int8_t)qc_requantize(acc, qc_multiplier_of(p, channel), p->shift[channel], p->zero_point, p->qmin, p->qmax);
 }
+
+/* Whether the high word of the product is enough for every channel. */
+static inline int qc_is_quick(const qc_rescale_params *p)
+{
+#if QC_PROFILE == QC_PROFILE_DYADIC
+    return (p->flags & QC_PLAIN_SHIFTS) != 0;
+#else
+    (void)p;
+    return 0;
+#endif
+}
+
+/* Limits other than those of int8, which quick bodies saturate to: `rows` runs of `n` codes, `stride` apart. */
+void qc_limit(int8_t *y, int32_t rows, int32_t n, int32_t stride, const qc_rescale_params *p);
 
 /* Single instructions that C cannot name. */
 #if defined(QC_DSP)

@@ -29,11 +29,12 @@ typedef struct {
     int16_t zero_point;        /* of y */
     int16_t qmin;
     int16_t qmax;
-    int16_t flags; /* QC_PLAIN_SHIFTS, QC_FULL_RANGE */
+    int16_t flags; /* QC_PLAIN_SHIFTS, QC_FULL_RANGE, QC_NARROW_WEIGHTS */
 } qc_rescale_params;
 
-#define QC_PLAIN_SHIFTS 1 /* every packed shift >= 0: a factor below 1/4 (dyadic only) */
-#define QC_FULL_RANGE 2   /* qmin, qmax are those of int8: saturation is the only limit */
+#define QC_PLAIN_SHIFTS 1   /* every packed shift >= 0: a factor below 1/4 (dyadic only) */
+#define QC_NARROW_WEIGHTS 4 /* no weight is -128: two products fit 16 bits (depthwise) */
+#define QC_FULL_RANGE 2     /* qmin, qmax are those of int8: saturation is the only limit */
 
 /* A window that slides over an image. Padding at the end is what the output size implies. */
 typedef struct {
@@ -84,6 +85,7 @@ typedef struct {
     const void *weights; /* packed, 8-byte aligned */
     int16_t input_zero_point;
     int16_t channel_block; /* schedule: channels gathered at a time, >= 1; 4 suits DSP, 16 MVE */
+    int16_t row_block;     /* schedule: output rows gathered at a time; 0 for all */
 } qc_depthwise_conv2d_s8_params;
 
 /* In place (y == x) if out_height <= in_height and out_width <= in_width. */

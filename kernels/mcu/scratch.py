@@ -24,16 +24,18 @@ def fully_connected_s8(rows: int, in_features: int, columns: int, isa: str) -> i
     return min(columns, rows) * column_bytes(in_features, isa)
 
 
-def depthwise_conv2d_s8(window: Window, channel_block: int, isa: str) -> int:
+def depthwise_conv2d_s8(window: Window, channel_block: int, isa: str, row_block: int = 0) -> int:
     """Depthwise convolution."""
-    rows = (window.kernel_height - 1) * window.dilation_height + 1
+    block = min(row_block, window.out_height) if row_block > 0 else window.out_height
+    rows = (block - 1) * window.stride_height + (window.kernel_height - 1) * window.dilation_height + 1
     reach = (window.kernel_width - 1) * window.dilation_width
     channels = min(channel_block, window.in_channels)
     if isa == "dsp":
         last = window.out_width + window.out_width % 2 - 1
         width = last * window.stride_width + reach + 1
-        return channels * (rows * (width + width % 2) * 2 + 24)
-    return rows * ((window.out_width - 1) * window.stride_width + reach + 1) * channels
+        return channels * rows * (width + width % 2) * 2 + 24
+    strip = rows * ((window.out_width - 1) * window.stride_width + reach + 1) * channels
+    return strip if isa == "portable" else strip + -strip % 4 + (channels + -channels % 16) * 12
 
 
 def matmul_s8(rows: int, inner: int, columns: int, isa: str) -> int:
