@@ -37,6 +37,7 @@ class Row:
 FLOAT = Row("float, torch.onnx export", "float")
 ROWS = {
     "ours": Row("qcompiler `onnxruntime-cpu`, w8a8", "ours"),
+    "ours-from-lock": Row("the same from its lock file", "ours-from-lock"),
     "ours-dynamic": Row("qcompiler `onnxruntime-cpu`, w8a8-dynamic", "ours-dynamic"),
     "ours-portable": Row("qcompiler `onnx`, w8a8, in ONNX Runtime", "ours-portable"),
     "ours-openvino": Row("qcompiler `onnx`, w8a8, in OpenVINO", "ours-portable", "openvino"),
@@ -68,11 +69,16 @@ def bench(name: str, rows: list[str], folder: Path, seconds: float) -> dict[str,
     """Every figure of one model: row -> figures; the first row is float."""
     workload = WORKLOADS[name]
     wanted = {"float": FLOAT} | {row: ROWS[row] for row in rows}
+    if "ours-from-lock" in rows and "ours" not in rows:
+        raise SystemExit("row ours-from-lock compiles again what row ours compiled: name both")
     built: dict[str, dict[str, Any]] = {}
     for row in wanted.values():
         if row.builder not in built:
             print(f"{name}: building {row.builder}", file=sys.stderr, flush=True)
             built[row.builder] = build(name, row.builder, folder / row.builder)
+    if "path" in built.get("ours-from-lock", {}):
+        same = _read(built["ours-from-lock"]["path"]) == _read(built["ours"]["path"])
+        built["ours-from-lock"]["same_bytes"] = "yes" if same else "NO"
     if "error" in built["float"]:
         raise SystemExit(f"{name}: no float model to compare with: {built['float']['error']}")
     table = {key: {"title": row.title} | built[row.builder] for key, row in wanted.items()}
@@ -108,6 +114,7 @@ COLUMNS = (
     ("seconds", "compile s", "{:.1f}"),
     ("peak_bytes", "peak MB", "{:.0f}"),
     ("bytes", "size MB", "{:.1f}"),
+    ("same_bytes", "same bytes", "{}"),
 )
 
 
@@ -124,7 +131,11 @@ def markdown(title: str, table: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: float | None, key: str, form: str) -> str:
+def _read(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+def _cell(value: Any, key: str, form: str) -> str:
     if value is None:
         return ""
     return form.format(value / 1e6 if key in ("bytes", "peak_bytes") else value)

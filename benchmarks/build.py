@@ -15,21 +15,25 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks import peers
 from benchmarks.workloads import WORKLOADS, Workload
 
 
-def ours(workload: Workload, folder: Path, target: str, recipe: str) -> Path:
+def ours(workload: Workload, folder: Path, **how: Any) -> Path:
     """The public API, from the torch module to the saved folder."""
     import qcompiler as qc
 
     model, example = workload.load()
-    compiled = qc.compile(
-        model, example, target=target, recipe=recipe, calibration=workload.calibration(),
-        dynamic_shapes=workload.dynamic_shapes(),
-    )  # fmt: skip
+    calibration, shapes = workload.calibration(), workload.dynamic_shapes()
+    compiled = qc.compile(model, example, calibration=calibration, dynamic_shapes=shapes, **how)
     return compiled.save(folder / "artefact", force=True) / "model.onnx"
+
+
+def ours_from_lock(workload: Workload, folder: Path) -> Path:
+    """Compile again from the lock file that `ours` left in the folder beside this one."""
+    return ours(workload, folder, lock=folder.parent / "ours" / "artefact")
 
 
 # What the compiler imports when it first needs it.
@@ -47,6 +51,7 @@ OURS = (
 BUILDERS: dict[str, tuple[Callable[[Workload, Path], Path], tuple[str, ...]]] = {
     "float": (peers.export_float, ("onnxscript",)),
     "ours": (functools.partial(ours, target="onnxruntime-cpu", recipe="w8a8"), OURS),
+    "ours-from-lock": (ours_from_lock, OURS),
     "ours-portable": (functools.partial(ours, target="onnx", recipe="w8a8"), OURS),
     "ours-dynamic": (functools.partial(ours, target="onnxruntime-cpu", recipe="w8a8-dynamic"), OURS),
     "ort-static": (peers.ort_static, ("onnxscript", "onnxruntime.quantization")),
