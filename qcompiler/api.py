@@ -20,7 +20,7 @@ from qcompiler.lock import LOCK_NAME, Lock, read_lock
 
 if TYPE_CHECKING:
     from qcompiler.calibration.signature import Signature
-    from qcompiler.evaluation import Metric
+    from qcompiler.evaluation import Evaluation, Metric
     from qcompiler.ir import Graph
     from qcompiler.passes.base import Step
     from qcompiler.report import ReportData
@@ -68,6 +68,28 @@ class Compiled:
 
         codes = quantize_inputs(self.graph, self._arrays(inputs, named))
         return self._real(run_reference(self.graph, codes), raw)
+
+    def evaluate(
+        self, data: Any, metric: str | Metric | Sequence[str | Metric] | None = None, *, progress: bool | None = None
+    ) -> Evaluation:
+        """Compare the artefact with its float model on data.
+
+        Args:
+            data: in any form of calibration data; an array `labels` in an .npz or a mapping holds the classes.
+            metric: "sqnr", "agreement", "cosine", "top1" (with labels), "perplexity", "kl" (of logits),
+                "embedding_cosine", "spearman" (of the similarities of all pairs), a function as for `compile`, or
+                several of these.
+            progress: show progress on stderr; by default where it is a terminal.
+
+        The artefact runs itself where its runtime has the kernels, else the reference interpreter stands in; the
+        result's `executor` says which.
+
+        Raises:
+            UsageError: no float model was saved; a metric that is unknown or does not fit; unfitting data.
+        """
+        from qcompiler.comparison import evaluate_artefact
+
+        return evaluate_artefact(self, data, metric, progress)
 
     @cached_property
     def session(self) -> Session:
@@ -155,8 +177,8 @@ def compile(
         calibration: iterable of inputs (tuple or dict of tensors or arrays), DataLoader, `.npz` path, ONNX Runtime
             CalibrationDataReader, or `module.py:factory`.
         evaluation: the same forms; by default a part of the calibration data is held back, and the report says so.
-        metric: "sqnr", "agreement", "cosine", or a function of the outputs of all samples,
-            `metric(outputs)` or `metric(outputs, float_outputs)`; outputs are lists of arrays, one per sample.
+        metric: "sqnr", "agreement", "cosine", "perplexity", "kl", "embedding_cosine", "spearman", or a function of the
+            outputs of all samples, `metric(outputs)` or `metric(outputs, float_outputs)`; outputs are lists of arrays, one per sample.
         dynamic_shapes: as in `torch.export.export`.
         seed: of every random choice; global generators are neither read nor set.
         threads: the artefact is measured, verified and run with.

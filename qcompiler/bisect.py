@@ -9,6 +9,7 @@ import numpy as np
 
 from qcompiler.compilation import Data, Request, build_passes, capture_model
 from qcompiler.evaluation import evaluate
+from qcompiler.named_metrics import Pair
 from qcompiler.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _outputs(graph: Graph, context: Context, sample: Any) -> Outputs:
 def _error(
     step: Step, got: Outputs, expected: Outputs, exact: bool, min_sqnr: float, max_rel: float
 ) -> PassError:
-    sqnr = evaluate([(got, expected, list)]).sqnr_db
+    sqnr = evaluate([Pair(got, expected)]).sqnr_db
     floats = [(a, b) for a, b in zip(got, expected, strict=True) if b.dtype.kind == "f"]
     worst = max((_relative(a, b) for a, b in floats), default=0.0)
     exceeds = worst > max_rel if exact else sqnr < min_sqnr

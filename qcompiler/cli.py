@@ -32,6 +32,8 @@ recipes_app = typer.Typer(
 )
 app.add_typer(recipes_app, name="recipes")
 
+METRIC_NAMES = "sqnr, agreement, cosine, top1, perplexity, kl, embedding_cosine, spearman"
+
 Model = Annotated[str, typer.Argument(help="file.pt2, file.onnx, Hugging Face directory, or module.py:factory")]
 Out = Annotated[Path, typer.Argument(help="artefact folder")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
@@ -47,7 +49,7 @@ EvaluationData = Annotated[
     str | None, typer.Option("--evaluation", "-e", help="the same forms; default: held-back calibration data")
 ]
 MetricName = Annotated[
-    str | None, typer.Option("--metric", help="sqnr, agreement, cosine, or module.py:fn (runs that file)")
+    str | None, typer.Option("--metric", help=f"{METRIC_NAMES}, or module.py:fn (runs that file)")
 ]
 Settings = Annotated[list[str], typer.Option("--set", help="FIELD=VALUE of the recipe, repeatable")]
 Ignore = Annotated[
@@ -146,15 +148,24 @@ def compile(
 @guarded
 def evaluate(
     out: Out,
-    evaluation: Annotated[str, typer.Option("--evaluation", "-e", help=".npz or module.py:factory")],
-    metric: MetricName = None,
+    evaluation: Annotated[
+        str,
+        typer.Option(
+            "--evaluation", "-e", help=".npz or module.py:factory; an array `labels` holds the classes for top1"
+        ),
+    ],
+    metric: Annotated[
+        list[str], typer.Option("--metric", help=f"{METRIC_NAMES}, or module.py:fn (runs that file); repeatable")
+    ] = [],  # noqa: B006
+    layers: Annotated[int, typer.Option("--layers", min=0, help="how many of the worst layers to name")] = 5,
     json: Json = False,
 ) -> None:
-    """Compare an artefact with its float model on data."""
+    """Compare an artefact with its float model on data, and name the layers that lose most."""
     from qcompiler import cli_output
 
     compiled = qcompiler.load(support.existing_folder(out))
-    cli_output.evaluate(compiled, evaluation, support.parse_metric(metric), as_json=json)
+    metrics = [support.parse_metric(one) for one in metric]
+    cli_output.evaluate(compiled, evaluation, metrics, layers, as_json=json)
 
 
 @app.command()

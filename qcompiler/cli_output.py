@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
-from qcompiler import evaluation
-from qcompiler.boundary import RealSession, quantize_inputs, real_inputs
+from qcompiler.boundary import quantize_inputs, real_inputs
 from qcompiler.cli_support import print_json, print_table
 from qcompiler.errors import UsageError, VerificationError, did_you_mean
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from qcompiler.bisect import PassError
     from qcompiler.calibration import Samples
     from qcompiler.evaluation import Metric
+    from qcompiler.report import LayerErrorRow
 
 
 def show_compiled(compiled: Compiled, out: Path, answer: list[str] | None, *, as_json: bool) -> None:
@@ -84,32 +84,38 @@ def _graphs(compiled: Compiled) -> list[Any]:
     return [graph for graph in (compiled.float_graph, compiled.graph) if graph is not None]
 
 
-def evaluate(compiled: Compiled, data: str, metric: str | Metric | None, *, as_json: bool) -> None:
-    """Result of `evaluate`. Raises UsageError where the float model was not saved."""
-    from qcompiler.calibration import load_samples
-    from qcompiler.compilation import output_pairs
+ALWAYS = ("sqnr", "cosine", "agreement")
+"""Metrics that `evaluate` prints whether they are asked for or not."""
 
-    if compiled.float_graph is None:
-        raise UsageError(
-            "the artefact was saved without its float model: compile again without --no-float-model"
-        )
-    evaluation.check_metric(metric)
-    samples = load_samples(data, real_inputs(compiled.graph))
-    session = RealSession(compiled.session, compiled.graph)
-    found = evaluation.evaluate(output_pairs(session, compiled.float_graph, samples), metric)
+
+def evaluate(
+    compiled: Compiled, data: str, metric: Sequence[str | Metric], layers: int, *, as_json: bool
+) -> None:
+    """Result of `evaluate`."""
+    from qcompiler.report.summary import worst_layers
+
+    found = compiled.evaluate(data, metric)
+    worst = [compiled.report.layers[i] for i in worst_layers(compiled.report.layers, layers)]
     if as_json:
-        print_json({"target": compiled.report.target, "recipe": compiled.report.recipe, **asdict(found)})
+        first = {"metric": found.metric, "value": found.value, "float_value": found.float_value}
+        named = {"target": compiled.report.target, "recipe": compiled.report.recipe}
+        print_json({**named, **asdict(found), **first, "worst_layers": [row.model_dump() for row in worst]})
         return
-    rows = [
-        ("samples", str(found.samples)),
-        ("SQNR", f"{found.sqnr_db:.2f} dB"),
-        ("cosine", f"{found.cosine:.6f}"),
-    ]
+    rows = [("SQNR", f"{found.sqnr_db:.2f} dB", ""), ("cosine", f"{found.cosine:.6f}", "1")]
     if found.agreement is not None:
-        rows.append(("agreement", f"{found.agreement:.4f}"))
-    if found.value is not None:
-        rows.append((found.metric, f"{found.value:.6g} (float {found.float_value:.6g})"))
-    print_table("artefact beside float", ["metric", "value"], rows)
+        rows.append(("agreement", f"{found.agreement:.4f}", "1"))
+    rows += [(m.name, f"{m.value:.6g}", f"{m.float_value:.6g}") for m in found.asked if m.name not in ALWAYS]
+    title = f"artefact beside float, {found.samples} sample{'' if found.samples == 1 else 's'}"
+    columns = ["metric", "artefact", "float", "artefact computed by"]
+    print_table(title, columns, [(*row, found.executor) for row in rows])
+    if worst:
+        columns = ["layer", "op", "alone, dB", "so far, dB"]
+        print_table("worst layers, from the compile", columns, [_layer_cells(row) for row in worst])
+
+
+def _layer_cells(row: LayerErrorRow) -> tuple[str, str, str, str]:
+    alone = "" if row.sqnr_local_db is None else f"{row.sqnr_local_db:.1f}"
+    return row.module or row.op, row.op, alone, f"{row.sqnr_cumulative_db:.1f}"
 
 
 RANDOM_SAMPLES = 2

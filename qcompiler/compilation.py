@@ -18,8 +18,9 @@ from qcompiler.boundary import RealSession, quantize_inputs
 from qcompiler.coverage import check_kernels, check_left_in_float, refuse_unmatched
 from qcompiler.debug import after_pass, debug_level
 from qcompiler.errors import UsageError
-from qcompiler.evaluation import Evaluation, Metric, Pair, check_metric, evaluate
+from qcompiler.evaluation import Evaluation, Metric, check_metric, evaluate
 from qcompiler.lock import Lock, check_lock, current_versions, hash_arrays, plain, read_lock
+from qcompiler.named_metrics import Pair
 from qcompiler.progress import Stages, StageTime
 from qcompiler.real_tokens import RealTokens
 from qcompiler.recipe import Recipe, load_recipe
@@ -337,17 +338,33 @@ def _measure(
 
 
 def output_pairs(
-    session: Any, float_graph: Graph, samples: Samples, stages: Stages | None = None
+    session: Any,
+    float_graph: Graph,
+    samples: Samples,
+    stages: Stages | None = None,
+    labels: np.ndarray | None = None,
 ) -> Iterator[Pair]:
-    """(artefact's, float model's) outputs of each sample, and what leaves its padding out."""
+    """The artefact's and the float model's outputs of each sample; `labels` [rows] are dealt out in order.
+
+    Raises:
+        UsageError: the labels are fewer or more than the rows of the first output.
+    """
     from qcompiler.executors.torch_executor import TorchExecutor
 
     executor, tokens = TorchExecutor(float_graph), RealTokens(float_graph)
+    used = 0
     for index, arrays in enumerate(samples):
         if stages is not None:
             stages.update("sample", index, len(samples))
         tokens.of_sample(arrays)
-        yield session.run(arrays), [np.asarray(t) for t in executor.run(arrays)], tokens.outputs
+        expected = [np.asarray(t) for t in executor.run(arrays)]
+        rows = int(np.prod(expected[0].shape[:-1]))
+        own = None if labels is None else labels[used : used + rows]
+        used += rows
+        inputs = dict(zip(samples.names, arrays, strict=True))
+        yield Pair(session.run(arrays), expected, tokens.outputs, inputs, tokens.keep, own)
+    if labels is not None and used != len(labels):
+        raise UsageError(f"the evaluation data has {len(labels)} labels for {used} rows of the first output")
 
 
 def hash_graph(graph: Graph) -> str:

@@ -9,124 +9,127 @@ from typing import Any
 
 import numpy as np
 
-from qcompiler import metrics
 from qcompiler.errors import UsageError, did_you_mean
+from qcompiler.named_metrics import NAMED, NamedMetric, Outputs, Pair
 
-Outputs = list[np.ndarray]
-"""The outputs of one sample, one array per model output."""
 Metric = Callable[..., float]
-Pair = tuple[Outputs, Outputs, Callable[[Outputs], Outputs]]
-"""The artefact's and the float model's outputs of a sample, and what selects the part to compare."""
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """One metric, the artefact beside the float model; `higher_is_better` as far as that is known."""
+
+    name: str
+    value: float
+    float_value: float
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures over all samples: the named ones always, `value` for the metric that was asked for.
+    """Figures over all samples: the named ones always, `asked` for the metrics that were asked for.
 
     Attributes:
         samples: number of samples.
         sqnr_db: 10 log10(signal / noise) in energy over all float outputs; inf where they are equal.
         cosine: mean over samples of the cosine between the outputs, flattened.
         agreement: share of equal arg-max along the last axis of the first output; None without such an axis.
-        metric: name of the metric asked for, "" if none.
-        value: its value for the artefact.
-        float_value: its value for the float model.
+        asked: one entry per metric, in the order asked.
+        executor: what ran the artefact's side, "" if that is not known.
     """
 
     samples: int
     sqnr_db: float
     cosine: float
     agreement: float | None
-    metric: str = ""
-    value: float | None = None
-    float_value: float | None = None
+    asked: tuple[MetricValue, ...] = ()
+    executor: str = ""
+
+    @property
+    def metric(self) -> str:
+        """Name of the first metric asked for, "" if none."""
+        return self.asked[0].name if self.asked else ""
+
+    @property
+    def value(self) -> float | None:
+        """Its value for the artefact."""
+        return self.asked[0].value if self.asked else None
+
+    @property
+    def float_value(self) -> float | None:
+        """Its value for the float model."""
+        return self.asked[0].float_value if self.asked else None
 
 
-def evaluate(pairs: Iterable[Pair], metric: str | Metric | None = None) -> Evaluation:
+def evaluate(
+    pairs: Iterable[Pair], metric: str | Metric | Sequence[str | Metric] | None = None, executor: str = ""
+) -> Evaluation:
     """Compare the artefact's outputs with the float model's, sample by sample; padding is left out.
 
     A callable metric takes the outputs of all samples, `metric(outputs)`, or `metric(outputs, float_outputs)`;
     it is called for the artefact and for the float model, with whole outputs. Only it keeps them in memory.
 
+    Args:
+        pairs: one per sample.
+        metric: one or several, names of `NAMED` or callables.
+        executor: passed through to the result.
+
     Raises:
-        UsageError: unknown metric; a metric that raises or gives no number; no sample.
+        UsageError: unknown metric; one that does not fit the model, raises or gives no number; no sample.
     """
     check_metric(metric)
-    totals = _Totals()
+    wanted = as_list(metric)
+    always: dict[str, NamedMetric] = {name: NAMED[name]() for name in ("sqnr", "cosine", "agreement")}
+    sums = {name: always.get(name) or NAMED[name]() for name in wanted if isinstance(name, str)}
+    keeps = any(callable(m) for m in wanted)
     kept: tuple[list[Outputs], list[Outputs]] = ([], [])
-    for got, expected, select in pairs:
-        totals.add(select(got), select(expected))
-        if callable(metric):
-            kept[0].append(got)
-            kept[1].append(expected)
-    if not totals.samples:
+    samples = 0
+    for pair in pairs:
+        samples += 1
+        if samples == 1 and "agreement" not in sums and not _has_classes(pair):
+            del always["agreement"]
+        for sum_ in {**always, **sums}.values():
+            sum_.add(pair)
+        if keeps:
+            kept[0].append(pair.got)
+            kept[1].append(pair.expected)
+    if not samples:
         raise UsageError("there is no sample to evaluate on")
-    figures = {"sqnr": totals.sqnr, "cosine": totals.cosine, "agreement": totals.agreement}
-    ideal = {"sqnr": float("inf"), "cosine": 1.0, "agreement": 1.0}
-    name, value, float_value = "", None, None
-    if callable(metric):
-        name = getattr(metric, "__name__", type(metric).__name__)
-        value, float_value = _call(metric, kept[0], kept[1]), _call(metric, kept[1], kept[1])
-    elif metric is not None:
-        name, value, float_value = metric, figures[metric], ideal[metric]
-        if value is None:
-            raise UsageError(
-                "metric agreement needs an output with more than one element along its last axis"
-            )
-    return Evaluation(totals.samples, totals.sqnr, totals.cosine, totals.agreement, name, value, float_value)
+    asked = []
+    for one in wanted:
+        if isinstance(one, str):
+            asked.append(MetricValue(one, *sums[one].result(), sums[one].higher_is_better))
+        else:
+            asked.append(MetricValue(_name(one), _call(one, kept[0], kept[1]), _call(one, kept[1], kept[1])))
+    figures = {name: sum_.result()[0] for name, sum_ in always.items()}
+    return Evaluation(
+        samples, figures["sqnr"], figures["cosine"], figures.get("agreement"), tuple(asked), executor
+    )
 
 
-def check_metric(metric: str | Metric | None) -> None:
+def as_list(metric: str | Metric | Sequence[str | Metric] | None) -> list[str | Metric]:
+    """One metric, several or none as a list, each once."""
+    if metric is None:
+        return []
+    return [metric] if isinstance(metric, str) or callable(metric) else list(dict.fromkeys(metric))
+
+
+def check_metric(metric: str | Metric | Sequence[str | Metric] | None) -> None:
     """Raise UsageError for a metric that is neither known nor callable."""
-    if metric is None or callable(metric):
-        return
-    if metric not in METRICS:
-        known = ", ".join(METRICS)
-        raise UsageError(
-            f"unknown metric {metric!r}: use {known} or a function.{did_you_mean(metric, METRICS)}"
-        )
+    for one in as_list(metric):
+        if not callable(one) and one not in NAMED:
+            raise UsageError(
+                f"unknown metric {one!r}: use {', '.join(NAMED)} or a function.{did_you_mean(str(one), NAMED)}"
+            )
 
 
-METRICS = ("sqnr", "agreement", "cosine")
+def _has_classes(pair: Pair) -> bool:
+    first = np.asarray(pair.expected[0])
+    return first.ndim > 0 and first.shape[-1] > 1
 
 
-class _Totals:
-    def __init__(self) -> None:
-        self.samples = 0
-        self._signal = self._noise = self._cosines = self._equal = 0.0
-        self._rows = 0
-
-    def add(self, got: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
-        self.samples += 1
-        value, reference = _flat(got), _flat(expected)
-        error = value - reference
-        self._signal += float(np.vdot(reference, reference))
-        self._noise += float(np.vdot(error, error))
-        self._cosines += metrics.cosine(reference, value)
-        first = np.asarray(expected[0])
-        if first.ndim and first.shape[-1] > 1 and first.size:
-            rows = first.size // first.shape[-1]
-            self._equal += rows * metrics.agreement(first, got[0])
-            self._rows += rows
-
-    @property
-    def sqnr(self) -> float:
-        return metrics.energy_ratio_db(self._signal, self._noise)
-
-    @property
-    def cosine(self) -> float:
-        return self._cosines / self.samples
-
-    @property
-    def agreement(self) -> float | None:
-        return self._equal / self._rows if self._rows else None
-
-
-def _flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """All float outputs of a sample as one vector; all outputs where none is float."""
-    found = [np.asarray(a) for a in arrays]
-    chosen = [a for a in found if a.dtype.kind == "f"] or found
-    return np.concatenate([a.astype(np.float64).ravel() for a in chosen])
+def _name(metric: Metric) -> str:
+    return getattr(metric, "__name__", type(metric).__name__)
 
 
 def _call(metric: Metric, outputs: list[Outputs], references: list[Outputs]) -> float:
@@ -134,8 +137,7 @@ def _call(metric: Metric, outputs: list[Outputs], references: list[Outputs]) -> 
         result: Any = metric(outputs, references) if _takes_two(metric) else metric(outputs)
         return float(result)
     except Exception as error:
-        name = getattr(metric, "__name__", type(metric).__name__)
-        raise UsageError(f"metric {name} raised {type(error).__name__}: {error}") from error
+        raise UsageError(f"metric {_name(metric)} raised {type(error).__name__}: {error}") from error
 
 
 def _takes_two(metric: Metric) -> bool:

@@ -1,4 +1,4 @@
-"""How close two tensors are: SQNR, cosine, arg-max agreement, rank correlation.
+"""How close two tensors are: SQNR, cosine, arg-max agreement, rank correlation, losses and divergences of logits.
 
 All sums are taken in float64. `reference` is the float model's value, `value` the quantized one, of the same
 shape.
@@ -57,6 +57,32 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float:
     if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
     return float(stats.spearmanr(x, y).statistic)
+
+
+def token_losses(logits: ArrayLike, tokens: ArrayLike) -> np.ndarray:
+    """Cross-entropy of each token in nats: logits [..., vocabulary], token ids [...] -> [...] float64."""
+    chosen = np.asarray(tokens)[..., None]
+    return -np.take_along_axis(_log_softmax(logits), chosen, -1)[..., 0]
+
+
+def kl_divergences(reference: ArrayLike, value: ArrayLike) -> np.ndarray:
+    """KL(softmax(reference) || softmax(value)) over the last axis, in nats: [..., classes] -> [...] float64.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    _same_shape(np.asarray(reference), np.asarray(value))
+    p, q = _log_softmax(reference), _log_softmax(value)
+    # Both sums of exponentials are 1 up to rounding, which may leave a result of about -1e-16.
+    divergences: np.ndarray = np.maximum((np.exp(p) * (p - q)).sum(-1), 0)
+    return divergences
+
+
+def _log_softmax(logits: ArrayLike) -> np.ndarray:
+    x = np.asarray(logits).astype(np.float64)
+    x = x - x.max(-1, keepdims=True)
+    shifted: np.ndarray = x - np.log(np.exp(x).sum(-1, keepdims=True))
+    return shifted
 
 
 def _pair(reference: ArrayLike, value: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

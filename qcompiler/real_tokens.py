@@ -26,6 +26,11 @@ class RealTokens:
         keep = None if self._mask is None else self._mask.keep(arrays)
         self._keep = None if keep is None else np.asarray(keep)
 
+    @property
+    def keep(self) -> np.ndarray | None:
+        """bool [batch, tokens] of the sample looked at, True for real tokens; None where all are."""
+        return self._keep
+
     def select(self, value: Value, array: np.ndarray) -> np.ndarray:
         """Rows of real tokens, [tokens, ...]; the array itself without padding or without token axes."""
         if self._mask is None or self._keep is None:

@@ -123,9 +123,15 @@ def _product_sizes(node: Node) -> Sequence[Any] | None:
 
 def _accuracy(done: Compilation) -> Accuracy:
     found = done.accuracy
-    metrics: tuple[MetricRow, ...] = ()
-    if found.value is not None and found.float_value is not None:
-        metrics = (MetricRow(name=found.metric, float_value=found.float_value, quantized_value=found.value),)
+    metrics = tuple(
+        MetricRow(
+            name=m.name,
+            float_value=m.float_value,
+            quantized_value=m.value,
+            higher_is_better=m.higher_is_better,
+        )
+        for m in found.asked
+    )
     return Accuracy(
         data=done.evaluated_on,  # type: ignore[arg-type]  # one of the four words
         samples=found.samples,

@@ -9,8 +9,9 @@ from typing import Protocol
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
-from qcompiler.errors import UsageError
+from qcompiler.errors import UnsupportedError, UsageError
 
 from ..base import Measurement
 
@@ -35,6 +36,9 @@ class OnnxSession:
             threads: of one op; ops run one after the other.
             optimize: graph optimizations, all or none.
             optimized_path: where to write the optimized graph.
+
+        Raises:
+            UnsupportedError: ONNX Runtime has no kernel for an op of the model.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -45,7 +49,10 @@ class OnnxSession:
         if optimized_path is not None:
             options.optimized_model_filepath = str(optimized_path)
         source = str(model) if isinstance(model, Path) else model
-        self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except NotImplemented_ as error:
+            raise UnsupportedError(f"ONNX Runtime {onnxruntime.__version__} cannot run the model: {error}") from error
         self.input_names = [i.name for i in self._session.get_inputs()]
         self.output_names = [o.name for o in self._session.get_outputs()]
 
