@@ -89,7 +89,11 @@ def is_integer(choice: KernelChoice) -> bool:
 
 
 def _is_slower(target: Target, choice: KernelChoice) -> bool:
-    """True if the op table lists the same kernel earlier on other types."""
+    """True if the op table lists the same kernel earlier on other types of the same widths, which the recipe asked for."""
     listed = [kernel for kernel in target.kernels.get(choice.op, ()) if kernel.name == choice.kernel]
-    types = [" x ".join(t.name for t in (k.activation, k.weight) if t is not None) for k in listed]
-    return choice.dtype in types and types.index(choice.dtype) > 0
+    types = [[t for t in (k.activation, k.weight) if t is not None] for k in listed]
+    names = [" x ".join(t.name for t in kinds) for kinds in types]
+    if choice.dtype not in names:
+        return False
+    own = names.index(choice.dtype)
+    return any([t.bits for t in kinds] == [t.bits for t in types[own]] for kinds in types[:own])

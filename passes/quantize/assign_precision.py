@@ -205,10 +205,18 @@ class _Assignment:
             producer = self.graph.producer(value)
             if producer is not None:
                 needed.setdefault(value, producer)
+        # What a product gives as codes has the product's own width, whoever reads it.
+        needed.update({plan.result_of(node): node for node in static if plan.result_of(node) in plan.stored})
         for value, node in needed.items():
             settings = self.settings.get(node) or self.recipe.settings_for(node.origin.module, node.op)
             rule = RangeRule(settings.activation_range.method, settings.activation_range.percentile)
-            plan.ranges[value] = (self._activation_dtype(settings), rule)
+            producer = self.graph.producer(value)
+            # Powers of two down to 2^-15 need more than the layer's own bits; their codes are decoded to these.
+            powers = producer is not None and producer.op == "round_log2"
+            plan.ranges[value] = (DType.int16 if powers else self._activation_dtype(settings), rule)
+        for node in self.graph.nodes:
+            if plan.nodes[node].scheme == STATIC and node.op in MOVEMENT and node.output in plan.ranges:
+                plan.ranges[node.output] = (plan.ranges[node.operands[0]][0], plan.ranges[node.output][1])
 
     def _nothing(self) -> str:
         reasons = "; ".join(f"{n.where()}: {r}" for n, r in list(self.reasons.items())[:5])
@@ -247,4 +255,6 @@ def fixed_range(plan: QuantPlan, value: Value) -> tuple[float, float] | None:
     if node.op == "clip":
         low, high = clip_limits(node)
         return (low, high) if low is not None and high is not None and low < high else None
+    if node.op in FIXED_RANGES and value in plan.ranges and plan.ranges[value][0].bits < 8:
+        return None  # a few steps over all that could occur leave too few for what does
     return FIXED_RANGES.get(node.op)

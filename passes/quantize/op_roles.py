@@ -28,7 +28,7 @@ CHEAP = LIMITS | MOVEMENT | MEANS
 KERNELS = {"add": "requantize_sum", "relu": "requantize", "clip": "requantize"}
 """The op that a follower becomes, where that is not the op itself: what the target must have a kernel for."""
 
-FIXED_RANGES = {"softmax": (0.0, 1.0), "sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+FIXED_RANGES = {"softmax": (0.0, 1.0), "round_log2": (0.0, 1.0), "sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 """Results whose range is known without data."""
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from qcompiler.ir.ops.rounding import log2_table
+
 from .torch_context import Body, BuildContext, Builder
 
 _DIRECT: dict[str, Body] = {
@@ -95,6 +97,21 @@ def _gelu(ctx: BuildContext) -> Body:
     if ctx.attrs["approximate"] == "sigmoid":
         return lambda x: x * torch.sigmoid(1.702 * x)
     return partial(F.gelu, approximate=ctx.attrs["approximate"])
+
+
+def _round_log2(ctx: BuildContext) -> Body:
+    """Gradient 1 between the ends of the table (straight-through estimator)."""
+    attrs, top = ctx.attrs, (1 << ctx.attrs["bits"]) - 1
+
+    def body(x: Tensor) -> Tensor:
+        table = torch.tensor(log2_table(attrs), dtype=x.dtype, device=x.device)
+        with torch.no_grad():
+            exact = torch.log2(x / attrs["scale"]) / -attrs["step"]
+            codes = torch.where(x > 0, exact, torch.full_like(x, top)).round_().clamp_(0, top)
+            rounded = table[codes.long()]
+        return x + (rounded - x).detach() if torch.is_grad_enabled() and x.requires_grad else rounded
+
+    return body
 
 
 def _slice(ctx: BuildContext) -> Body:
@@ -227,6 +244,7 @@ BUILDERS: dict[str, Builder] = {
     "cast": _cast,
     "clip": _clip,
     "gelu": _gelu,
+    "round_log2": _round_log2,
     "softplus": lambda ctx: partial(F.softplus, beta=ctx.attrs["beta"], threshold=ctx.attrs["threshold"]),
     "elu": lambda ctx: partial(F.elu, alpha=ctx.attrs["alpha"]),
     "leaky_relu": lambda ctx: partial(F.leaky_relu, negative_slope=ctx.attrs["slope"]),

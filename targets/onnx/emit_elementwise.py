@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
 
 from qcompiler.ir import DType, Node, Value
 from qcompiler.ir.dims import same_shape
+from qcompiler.ir.ops.rounding import log2_table
 
 from .emitter import Emitter
 
@@ -180,6 +182,23 @@ def _prelu(e: Emitter, node: Node) -> str:
     return str(e.op("Where", e.op("GreaterOrEqual", x, e.scalar(0, x.dtype)), x, e.op("Mul", x, slope)))
 
 
+def _round_log2(e: Emitter, node: Node) -> str:
+    """The code as a 4-bit (or 8-bit) QuantizeLinear in the logarithmic domain, which saturates; decoded by a table.
+
+    No Clip before it: ONNX Runtime 1.31 fails to load a model with Clip and a 4-bit QuantizeLinear.
+    """
+    x, attrs = _x(node), node.attrs
+    positive = e.op("Max", x, e.scalar(np.finfo(x.dtype.numpy).tiny, x.dtype))
+    ratio = positive if attrs["scale"] == 1.0 else e.op("Div", positive, e.scalar(attrs["scale"], x.dtype))
+    exact = e.op("Mul", e.op("Log", ratio), e.scalar(-1 / (np.log(2) * attrs["step"]), x.dtype))
+    if attrs["bits"] not in (4, 8):
+        exact = e.op("Min", exact, e.scalar((1 << attrs["bits"]) - 1, x.dtype))
+    one, zero = e.scalar(1, x.dtype), e.const(0, ml_dtypes.uint4 if attrs["bits"] <= 4 else np.uint8, "zero_point")
+    codes = e.op("DequantizeLinear", e.op("QuantizeLinear", exact, one, zero), one, zero)
+    table = e.const(log2_table(attrs), x.dtype.numpy, "table")
+    return str(e.op("Gather", table, e.cast(codes, DType.int64)))
+
+
 def _shifted(op_first: str, op_then: str, one_first: bool) -> Rule:
     """log1p (add one, then Log) and expm1 (Exp, then take one away)."""
 
@@ -215,6 +234,7 @@ RULES: dict[str, Rule] = {
     "where": _where,
     "clip": _clip,
     "gelu": _gelu,
+    "round_log2": _round_log2,
     "softplus": _softplus,
     "elu": lambda e, node: e.op("Elu", _x(node), alpha=node.attrs["alpha"]),
     "leaky_relu": lambda e, node: e.op("LeakyRelu", _x(node), alpha=node.attrs["slope"]),

@@ -147,7 +147,7 @@ def _dequantize(e: Emitter, node: Node) -> str:
 
 def _quantize(e: Emitter, node: Node) -> str:
     e.row(node, "QuantizeLinear", node.attrs["quant"].dtype.name)
-    return quantize(e, _operand(node, 0), node.attrs["quant"])
+    return quantize(e, _operand(node, 0), node.attrs["quant"], node.output)
 
 
 def requantize_sum(e: Emitter, node: Node) -> str:

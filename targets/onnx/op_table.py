@@ -9,6 +9,7 @@ from qcompiler.ir import DType
 from ..base import Kernel
 
 U8, S8 = DType.uint8, DType.int8
+U4, S4 = DType.uint4, DType.int4
 
 # Data movement and extrema work on codes and keep their parameters.
 _ON_CODES = {
@@ -45,8 +46,13 @@ RUNTIME_KERNELS = MappingProxyType(
 PORTABLE = MappingProxyType(
     {
         "conv": (Kernel("Q/DQ Conv", U8, S8), Kernel("Q/DQ Conv", S8, S8)),
-        "linear": (Kernel("Q/DQ MatMul", U8, S8), Kernel("Q/DQ MatMul", S8, S8)),
-        "matmul": (Kernel("Q/DQ MatMul", U8, U8), Kernel("Q/DQ MatMul", S8, S8)),
+        "linear": (
+            Kernel("Q/DQ MatMul", U8, S8),
+            Kernel("Q/DQ MatMul", S8, S8),
+            Kernel("Q/DQ MatMul", U8, S4),
+            Kernel("Q/DQ MatMul", U4, S4),
+        ),
+        "matmul": (Kernel("Q/DQ MatMul", U8, U8), Kernel("Q/DQ MatMul", S8, S8), Kernel("Q/DQ MatMul", U4, U4)),
         "reduce_mean": (Kernel("Q/DQ GlobalAveragePool", U8), Kernel("Q/DQ ReduceMean", U8)),
         "add": (Kernel("Q/DQ Add", U8),),
         "requantize_sum": (Kernel("Q/DQ Add", U8),),

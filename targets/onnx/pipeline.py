@@ -10,6 +10,8 @@ from qcompiler.passes.canonicalize import canonicalize_passes
 from qcompiler.passes.quantize.assign_precision import AssignConfig, AssignPrecision
 from qcompiler.passes.quantize.calibrate_activations import CalibrateActivations
 from qcompiler.passes.quantize.lower_to_quantized import LowerToQuantized
+from qcompiler.passes.quantize.round_softmax import RoundSoftmax
+from qcompiler.passes.quantize.split_attention import SplitAttention, SplitAttentionConfig
 from qcompiler.passes.rounding.correct_bias import CorrectBias
 from qcompiler.passes.rounding.round_adaround import RoundAdaround
 from qcompiler.passes.rounding.round_embeddings import RoundEmbeddings
@@ -37,6 +39,8 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         EqualizeLayers(configs.get("equalize_layers")),  # across convolutions; where only linears read, the next step
         SmoothActivations(configs.get("smooth_activations")),  # moves ranges before anything measures them
         RoundEmbeddings(configs.get("round_embeddings")),  # before what computes on their rows is measured
+        SplitAttention(SplitAttentionConfig(recipe=assign.recipe)),  # what follows may compute its products in integers
+        RoundSoftmax(configs.get("round_softmax")),  # before ranges are measured behind it
         AssignPrecision(assign),  # what computes in integers; the plan that the rest fills
         NeverSlower(configs.get("never_slower"), assign.recipe),  # before anything is spent on what goes back to float
         CalibrateActivations(configs.get("calibrate_activations")),  # of the transformed graph

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 
-from qcompiler.ir import Graph, Node, QuantParams, Value
+from qcompiler.ir import DType, Graph, Node, QuantParams, Value
 
 from ..saturation import is_pair_safe
 from .emitter import Emitter
 
 # Ops whose int32 accumulators a following requantize or dequantize can absorb.
 ACCUMULATING = ("linear", "matmul", "conv", "reduce_mean", "reduce_sum")
+
+PACKED = {DType.int4: ml_dtypes.int4, DType.uint4: ml_dtypes.uint4}
+"""Types of codes that ONNX stores two to a byte, as NumPy knows them."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,33 @@ def scale_name(e: Emitter, scale: np.ndarray) -> str:
     return e.const(scale, np.float32, "scale")
 
 
-def zero_name(e: Emitter, quant: QuantParams) -> str:
+def zero_name(e: Emitter, quant: QuantParams, packed: bool = False) -> str:
     """The zero point in the type of the codes, with the shape of the scale."""
     zero = np.broadcast_to(quant.zero_point, quant.scale.shape)
-    return e.const(zero, quant.dtype.numpy, "zero_point")
+    return e.const(zero, PACKED[quant.dtype] if packed else quant.dtype.numpy, "zero_point")
 
 
-def quantize(e: Emitter, x: str | Value, quant: QuantParams) -> str:
-    """`QuantizeLinear`; types narrower than their storage are clipped."""
+def is_packed(e: Emitter, value: Value) -> bool:
+    """True for codes that are a 4-bit tensor in the file; others of that width are bytes, limited to their range.
+
+    ONNX Runtime 1.31 quantizes to 4 bits and back, and moves no such tensor (no Reshape, no Slice). It fails to load a
+    model with Clip or Relu before such a QuantizeLinear.
+    """
+    quant, producer = value.quant, e.graph.producer(value)
+    if e.style.runtime_kernels or quant is None or quant.dtype not in PACKED or not quant.per_tensor:
+        return False
+    if producer is None or producer.op != "quantize" or e.graph.is_output(value):
+        return False
+    source = e.graph.producer(producer.operands[0])
+    readers = e.graph.uses(value)
+    limited = source is not None and source.op in ("relu", "clip")
+    return not limited and bool(readers) and all(n.op in (*ACCUMULATING, "dequantize") for n, _ in readers)
+
+
+def quantize(e: Emitter, x: str | Value, quant: QuantParams, result: Value | None = None) -> str:
+    """`QuantizeLinear`; types narrower than their storage are clipped, where `result` is not stored in its own bits."""
+    if result is not None and is_packed(e, result):
+        return str(e.op("QuantizeLinear", x, scale_name(e, quant.scale), zero_name(e, quant, packed=True)))
     axis = {} if quant.axis is None else {"axis": quant.axis}
     if quant.group_size is not None:
         axis["block_size"] = quant.group_size
@@ -73,7 +96,8 @@ def dequantize(e: Emitter, codes: str | Value, quant: QuantParams) -> str:
     axis = {} if quant.axis is None else {"axis": quant.axis}
     if quant.group_size is not None:
         axis["block_size"] = quant.group_size
-    return str(e.op("DequantizeLinear", codes, scale_name(e, quant.scale), zero_name(e, quant), **axis))
+    packed = isinstance(codes, Value) and is_packed(e, codes)
+    return str(e.op("DequantizeLinear", codes, scale_name(e, quant.scale), zero_name(e, quant, packed), **axis))
 
 
 def narrowed(e: Emitter, codes: str, quant: QuantParams, low: int | None = None, high: int | None = None) -> str:

@@ -8,13 +8,25 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from ...errors import GraphError, did_you_mean
-from . import elementwise, indexing, integer, integer_norm, linear, movement, norm, pool, quantized, reduce
+from . import (
+    elementwise,
+    indexing,
+    integer,
+    integer_norm,
+    linear,
+    movement,
+    norm,
+    pool,
+    quantized,
+    reduce,
+    rounding,
+)
 from .spec import AttrSpec, Op, RunContext, TensorType
 
 OPS: MappingProxyType[str, Op] = MappingProxyType(
     {
         op.name: op
-        for family in (elementwise, movement, indexing, reduce, linear, pool, norm, quantized, integer, integer_norm)
+        for family in (elementwise, movement, indexing, reduce, linear, pool, norm, quantized, integer, integer_norm, rounding)
         for op in family.OPS
     }
 )
