@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -71,6 +72,8 @@ class Context:
             own entry in `locked` applies it and measures nothing.
         locked: decisions of a lock file, None for a fresh compilation.
         progress: called as progress(what, done, total).
+        checkpoint: folder in which long passes keep what they have finished; None for none.
+        fingerprint: what such a folder belongs to: hashes of model, data and recipe by name.
     """
 
     target: Any = None
@@ -80,6 +83,8 @@ class Context:
     decisions: dict[str, Any] = field(default_factory=dict)
     locked: dict[str, Any] | None = None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
+    checkpoint: Path | None = None
+    fingerprint: dict[str, str] = field(default_factory=dict)
 
     def rng(self, name: str) -> np.random.Generator:
         """A private generator, the same for the same seed and name."""

@@ -164,6 +164,7 @@ def compile(
     allow_slow: bool = False,
     allow_random_calibration: bool = False,
     shapes: Mapping[str, Sequence[Any]] | None = None,
+    checkpoint: str | Path | None = None,
     progress: bool | None = None,
 ) -> Compiled:
     """Compile a trained model into a quantized artefact for one target, and verify and measure it.
@@ -188,6 +189,7 @@ def compile(
             slower than in float (`never_slower: false` in the recipe).
         allow_random_calibration: calibrate on random numbers where no data is given; stamped into the artefact.
         shapes: of an ONNX model's inputs, by name, in place of what the file says: `{"x": (1, 3, "height", "width")}`.
+        checkpoint: folder in which rounding keeps the blocks it has finished; the same call continues behind them.
         progress: show stages on stderr; by default where it is a terminal.
 
     Raises:
@@ -199,7 +201,7 @@ def compile(
 
     request = Request(
         model, example_inputs, target, recipe, calibration, evaluation, metric, dynamic_shapes, seed, threads,
-        lock, allow_slow, allow_random_calibration, shapes,
+        lock, allow_slow, allow_random_calibration, shapes, checkpoint,
     )  # fmt: skip
     done = run_compilation(request, show=progress)
     return Compiled(

@@ -37,6 +37,8 @@ STAGES = ("capture", "canonicalize", "quantize", "emit", "verify", "measure", "e
 VERIFIED_SAMPLES = 2
 """Samples whose outputs are compared with the reference interpreter, which computes exactly, not fast."""
 MEASURE_SECONDS = 2.0
+FITTED_ROUNDINGS = ("gptq", "autoround", "brecq")
+"""Rounding methods that are nothing without data."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Request:
     allow_slow: bool = False
     allow_random_calibration: bool = False
     shapes: Mapping[str, Sequence[Any]] | None = None
+    checkpoint: str | Path | None = None
 
 
 @dataclass
@@ -137,6 +140,8 @@ def _stages(
         seed=request.seed,
         locked=None if lock is None else lock.decisions,
         progress=stages.update,
+        checkpoint=None if request.checkpoint is None else Path(request.checkpoint),
+        fingerprint={**hashes, "recipe": f"sha256:{hashlib.sha256(recipe.to_json().encode()).hexdigest()}", "target": target.name},
     )
     after = after_pass()
     each = debug_level() >= 4
@@ -238,8 +243,9 @@ class Data:
             given = RandomData(seed=request.seed)
         if given is None and needs_calibration(recipe):
             raise UsageError(
-                f"recipe {recipe.name!r} has static ranges and needs calibration data: pass some (32 to 256 samples "
-                "are usual), or choose w8a8-dynamic; random numbers only with allow_random_calibration"
+                f"recipe {recipe.name!r} has static ranges or weights fitted to data, and needs calibration data: pass "
+                "some (32 to 256 samples are usual), or choose w8a8-dynamic; random numbers only with "
+                "allow_random_calibration"
             )
         limit = recipe.calibration.max_samples
         samples = None
@@ -281,8 +287,9 @@ class Data:
 
 
 def needs_calibration(recipe: Recipe) -> bool:
-    """True if some layer may have static ranges."""
-    return recipe.scheme == "static" or any(rule.scheme == "static" for rule in recipe.rules)
+    """True if some layer may have static ranges, or weights rounded under the data."""
+    settings = (recipe, *recipe.rules)
+    return any(s.scheme in ("static", "auto") or s.rounding in FITTED_ROUNDINGS for s in settings)
 
 
 def build_passes(recipe: Recipe, target: Target) -> list[Pass]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from qcompiler.errors import ConstraintError, UnsupportedError, UsageError, did_you_mean
@@ -31,7 +32,7 @@ def check_left_in_float(recipe: Recipe, target: Target, context: Any) -> None:
     `allow` takes names of ops and categories of the op table. Raises UnsupportedError listing the others.
     """
     from qcompiler.ir import get_op
-    from qcompiler.passes.quantize.plan import FLOAT
+    from qcompiler.passes.quantize.plan import FLOAT, KEPT_HEAD
 
     plan = context.tables.get("plan")
     if plan is None:
@@ -42,7 +43,7 @@ def check_left_in_float(recipe: Recipe, target: Target, context: Any) -> None:
     )  # measured to be faster in float; a decision of the lock
     silent = []
     for node, decided in plan.nodes.items():
-        if decided.scheme != FLOAT or node in put_back:
+        if decided.scheme != FLOAT or node in put_back or decided.reason == KEPT_HEAD:
             continue
         if node.op in allowed or get_op(node.op).category in allowed:
             continue
@@ -85,7 +86,7 @@ def check_kernels(target: Target, emission: Emission, allow_slow: bool) -> None:
 
 def is_integer(choice: KernelChoice) -> bool:
     """True if the op computes on codes."""
-    return "int8" in choice.dtype or "int4" in choice.dtype
+    return re.search(r"int[2-8]\b", choice.dtype) is not None
 
 
 def _is_slower(target: Target, choice: KernelChoice) -> bool:

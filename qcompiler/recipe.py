@@ -50,8 +50,9 @@ FLOAT_OPS = (
 Not in it are the ops that carry a model's weights: conv, conv_transpose and linear.
 """
 
-Scheme = Literal["static", "dynamic", "float"]
-Rounding = Literal["nearest", "hessian", "adaround", "auto"]
+Scheme = Literal["static", "dynamic", "weight_only", "float", "auto"]
+Rounding = Literal["nearest", "hessian", "adaround", "gptq", "autoround", "brecq", "auto"]
+Granularity = Literal["tensor", "token", "group"]
 RangeMethod = Literal["auto", "minmax", "percentile", "mse", "entropy", "moving_average"]
 Switch = Literal["auto"] | bool
 
@@ -72,10 +73,18 @@ class LayerSettings(_Model):
     """The settings in force for one layer, after all rules."""
 
     scheme: Scheme = "static"
-    """`static`: ranges fixed by calibration; `dynamic`: ranges found at run time; `float`: left alone."""
+    """`static`: ranges fixed by calibration; `dynamic`: ranges found at run time; `weight_only`: weights are codes,
+    activations stay real; `float`: left alone; `auto`: chosen among these by measured error."""
     weight_bits: Annotated[int, Field(ge=2, le=8)] = 8
     activation_bits: Annotated[int, Field(ge=2, le=8)] = 8
     per_channel: bool = True
+    group_size: Annotated[int, Field(ge=0)] | None = None
+    """Weights along the input channels that share one scale; read by `weight_only` and `dynamic`. None: all of an
+    output channel. 0 means the same, for a rule that takes groups back."""
+    weight_symmetric: bool = True
+    """Zero point 0. False gives every group a zero point of its own; for `weight_only` and groups of `dynamic`."""
+    granularity: Granularity = "tensor"
+    """What shares a range at run time (`dynamic`): the tensor, a token (row), or a token's share of a weight group."""
     weight_range: Literal["minmax", "mse"] = "mse"
     rounding: Rounding = "auto"
     activation_range: ActivationRange = ActivationRange()
@@ -90,6 +99,9 @@ class Rule(_Model):
     weight_bits: Annotated[int, Field(ge=2, le=8)] | None = None
     activation_bits: Annotated[int, Field(ge=2, le=8)] | None = None
     per_channel: bool | None = None
+    group_size: Annotated[int, Field(ge=0)] | None = None
+    weight_symmetric: bool | None = None
+    granularity: Granularity | None = None
     weight_range: Literal["minmax", "mse"] | None = None
     rounding: Rounding | None = None
     activation_range: ActivationRange | None = None
@@ -124,6 +136,8 @@ class Recipe(LayerSettings):
     """Move the ranges of activation channels into the weights that read them, where that measures better."""
     round_embeddings: bool = True
     """Store embedding tables that nothing else reads as 8-bit codes, with a scale for each row."""
+    keep_head: bool = False
+    """Linear layers whose result the model returns stay in float: the vocabulary layer of a language model."""
     never_slower: bool = True
     """Put a quantized region back to float where it is measured to be slower than float."""
     calibration: CalibrationSettings = CalibrationSettings()

@@ -37,12 +37,14 @@ class Kernel:
         activation: type of the first operand's codes; None for ops that take any.
         weight: type of the second operand's codes; None where there is none.
         note: restriction, in words.
+        group_sizes: weights along the input channels that may share a scale; () for none, None for any number.
     """
 
     name: str
     activation: DType | None = None
     weight: DType | None = None
     note: str = ""
+    group_sizes: tuple[int, ...] | None = ()
 
 
 @dataclass(frozen=True)

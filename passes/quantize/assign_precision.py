@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qcompiler.errors import ConstraintError, UnsupportedError
+from qcompiler.errors import UnsupportedError
 from qcompiler.ir import DType, Graph, Node, Value
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.code_flow import CodeFlow
@@ -26,7 +26,17 @@ from qcompiler.passes.quantize.op_roles import (
     clip_limits,
     data_operands,
 )
-from qcompiler.passes.quantize.plan import DYNAMIC, FLOAT, STATIC, NodePlan, QuantPlan, RangeRule
+from qcompiler.passes.quantize.plan import (
+    DYNAMIC,
+    FLOAT,
+    KEPT_HEAD,
+    STATIC,
+    WEIGHT_ONLY,
+    NodePlan,
+    QuantPlan,
+    RangeRule,
+)
+from qcompiler.passes.quantize.weight_widths import check_groups, check_real_operand, check_static
 from qcompiler.recipe import LayerSettings, Recipe
 
 PLAN = "plan"
@@ -51,7 +61,8 @@ class AssignPrecision(Pass):
         """Fill the plan.
 
         Raises:
-            ConstraintError: the recipe asks for widths that the target has no kernel for.
+            ConstraintError: the recipe asks for widths or groups that the target has no kernel for, or for groups that
+                do not divide the input channels.
             UnsupportedError: no node can be quantized; lists why.
         """
         plan = _Assignment(graph, self.config.recipe, context.target).plan()
@@ -70,19 +81,16 @@ class _Assignment:
         self.reasons: dict[Node, str] = {}
 
     def plan(self) -> QuantPlan:
-        static, dynamic = [], []
-        for node in self.graph.nodes:
-            scheme = self._product_scheme(node)
-            if scheme == STATIC:
-                static.append(node)
-            elif scheme == DYNAMIC:
-                dynamic.append(node)
-        if not static and not dynamic:
+        schemes = {node: self._product_scheme(node) for node in self.graph.nodes}
+        static = [n for n, scheme in schemes.items() if scheme == STATIC]
+        real = {n: scheme for n, scheme in schemes.items() if scheme in (DYNAMIC, WEIGHT_ONLY)}
+        if not static and not real:
             raise UnsupportedError(self._nothing())
+        check_groups({node: self.settings[node] for node in real})
         flow = CodeFlow(self.graph, static, self._gives_real, self._follows)
         plan = QuantPlan(self.graph, stored=flow.codes)
         for node in self.graph.nodes:
-            plan.nodes[node] = self._node_plan(node, flow, dynamic)
+            plan.nodes[node] = self._node_plan(node, flow, real)
         self._add_ranges(plan, static)
         plan.groups = _groups(plan)
         return plan
@@ -90,7 +98,7 @@ class _Assignment:
     # products
 
     def _product_scheme(self, node: Node) -> str:
-        """STATIC, DYNAMIC or FLOAT for a product; "" for other ops."""
+        """STATIC, DYNAMIC, WEIGHT_ONLY or FLOAT for a product; "" for other ops."""
         if node.op not in PRODUCTS | {"matmul", "conv_transpose"}:
             return ""
         settings = self.settings[node] = self.recipe.settings_for(node.origin.module, node.op)
@@ -98,12 +106,17 @@ class _Assignment:
         if reason:
             self.reasons[node] = reason
             return FLOAT
-        self._check_widths(node, settings)
-        return STATIC if settings.scheme == "static" else DYNAMIC
+        if settings.scheme in (DYNAMIC, WEIGHT_ONLY):
+            check_real_operand(node, settings, self.target)
+            return settings.scheme
+        check_static(node, settings, self._activation_dtype(settings), self.target)
+        return STATIC
 
     def _why_not(self, node: Node, settings: LayerSettings) -> str:
         if settings.scheme == "float":
             return "the recipe keeps it real"
+        if self.recipe.keep_head and node.op == "linear" and self.graph.is_output(node.output):
+            return KEPT_HEAD
         if node.op == "matmul" and not self._names_op(node):
             return "both operands are computed; name matmul in a rule's ops to quantize it"
         if any(v.dtype is not DType.float32 for v in node.operands):
@@ -120,6 +133,10 @@ class _Assignment:
             if node.op != "linear":
                 return f"no kernel computes {node.op} with ranges taken at run time"
             return "" if self.target.can("dynamic_linear") else "the target has no dynamic_linear kernel"
+        if settings.scheme == WEIGHT_ONLY:
+            if node.op != "linear":
+                return f"no kernel computes {node.op} with integer weights and real activations"
+            return "" if self.target.kernels.get("weight_only_linear") else "the target has no weight_only_linear kernel"
         if node.op not in self.target.kernels:
             return f"the target has no quantized {node.op}"
         return ""
@@ -127,19 +144,6 @@ class _Assignment:
     def _names_op(self, node: Node) -> bool:
         rules = [r for r in self.recipe.rules if r.ops and node.op in r.ops]
         return any(r.applies_to(node.origin.module, node.op) for r in rules)
-
-    def _check_widths(self, node: Node, settings: LayerSettings) -> None:
-        if settings.scheme != "static":
-            return
-        kernels = self.target.kernels[node.op]
-        wanted = (self._activation_dtype(settings), DType[f"int{settings.weight_bits}"])
-        if any(k.activation in (None, wanted[0]) and (k.weight is wanted[1] or node.op == "matmul") for k in kernels):
-            return
-        known = ", ".join(sorted({f"{k.activation.name} x {k.weight.name}" for k in kernels if k.activation and k.weight}))
-        raise ConstraintError(
-            f"{node.where()}: the recipe asks for {wanted[0].name} activations and {wanted[1].name} weights; target"
-            f" {self.target.name} has {known or 'no such kernel'}. Change weight_bits, activation_bits or activations."
-        )
 
     def _activation_dtype(self, settings: LayerSettings) -> DType:
         sign = "int" if self.recipe.activations == "s8_symmetric" else "uint"
@@ -154,19 +158,22 @@ class _Assignment:
 
     # the plan
 
-    def _node_plan(self, node: Node, flow: CodeFlow, dynamic: list[Node]) -> NodePlan:
+    def _node_plan(self, node: Node, flow: CodeFlow, real: dict[Node, str]) -> NodePlan:
         settings = self.settings.get(node)
-        if settings is not None and (node in flow.products or node in dynamic):
+        if settings is not None and (node in flow.products or node in real):
             weight = node.op != "matmul"
+            sign = "int" if settings.weight_symmetric else "uint"
             return NodePlan(
-                STATIC if node in flow.products else DYNAMIC,
-                weight_dtype=DType[f"int{settings.weight_bits}"] if weight else None,
+                STATIC if node in flow.products else real[node],
+                weight_dtype=DType[f"{sign}{settings.weight_bits}"] if weight else None,
+                weight_symmetric=settings.weight_symmetric,
                 activation_dtype=self._activation_dtype(settings),
-                granularity="tensor",
+                granularity=settings.granularity,
                 rounding=settings.rounding if weight else "",
                 fused=flow.fused.get(node),
                 per_channel=settings.per_channel,
                 weight_range=settings.weight_range,
+                group_size=settings.group_size or None,
             )
         source = next((p for p, a in flow.fused.items() if a is node), None)
         if node in flow.followers:

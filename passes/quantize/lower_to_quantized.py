@@ -6,6 +6,7 @@
     reduce_mean integer sum -> requantize
     movement    the op itself, on codes
     dynamic     dynamic_linear
+    weight-only weight_only_linear
     the rest    on real numbers; codes are dequantized once for all real readers
 
 Padding, zero points and the bias: an op's centred operands (q - z) are 0 where the real number is 0, so a padded
@@ -32,7 +33,7 @@ from qcompiler.passes.quantize.op_roles import (
     clip_limits,
     data_operands,
 )
-from qcompiler.passes.quantize.plan import DYNAMIC, FLOAT, QuantPlan
+from qcompiler.passes.quantize.plan import DYNAMIC, FLOAT, WEIGHT_ONLY, QuantPlan
 
 INT32_MAX = (1 << 31) - 1
 
@@ -49,7 +50,7 @@ class LowerToQuantized(Pass):
     name = "lower_to_quantized"
     kind = Kind.LOSSY
     ensures = Level.QUANTIZED
-    must_follow = ("assign_precision", "calibrate_activations", "round_nearest", "round_hessian", "correct_bias")
+    must_follow = ("assign_precision", "calibrate_activations", "round_nearest", "round_hessian", "round_gptq", "correct_bias")
 
     def __init__(self, config: LowerConfig | None = None) -> None:
         self.config = config or LowerConfig()
@@ -110,8 +111,8 @@ class _Lowering:
         scheme = self.plan.nodes[node].scheme
         if scheme == FLOAT:
             self._keep(node)
-        elif scheme == DYNAMIC:
-            self._dynamic(node)
+        elif scheme in (DYNAMIC, WEIGHT_ONLY):
+            self._real_operand(node)
         elif node.op in PRODUCTS or node.op == "matmul":
             self._product(node)
         elif node.op in SUMS:
@@ -218,12 +219,15 @@ class _Lowering:
         ]
         self._codes[node.output] = self.out.op(node.op, *inputs, name=node.output.name, **dict(node.attrs))
 
-    def _dynamic(self, node: Node) -> None:
+    def _real_operand(self, node: Node) -> None:
+        """dynamic_linear or weight_only_linear."""
         bias = self._real_bias(node)
         value = None if bias is None else constant(bias.astype(np.float32), name="bias")
-        granularity = self.plan.nodes[node].granularity
+        plan = self.plan.nodes[node]
+        attrs = {"granularity": plan.granularity} if plan.scheme == DYNAMIC else {}
+        op = "dynamic_linear" if plan.scheme == DYNAMIC else "weight_only_linear"
         x = self.real(self._data(node))
-        result = self.out.op("dynamic_linear", x, self._weight(node), value, granularity=granularity, name=node.output.name)
+        result = self.out.op(op, x, self._weight(node), value, name=node.output.name, **attrs)
         self.out.replaced[node.output] = result
 
 

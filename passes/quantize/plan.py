@@ -18,7 +18,11 @@ import numpy as np
 
 from qcompiler.ir import DType, Graph, Node, QuantParams, Value
 
-STATIC, DYNAMIC, FLOAT = "static", "dynamic", "float"
+STATIC, DYNAMIC, WEIGHT_ONLY, FLOAT = "static", "dynamic", "weight_only", "float"
+
+
+KEPT_HEAD = "the recipe keeps layers real whose result the model returns (keep_head)"
+"""Reason of a NodePlan."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,17 @@ class NodePlan:
 
     Attributes:
         scheme: STATIC (integer operands with calibrated ranges), DYNAMIC (dynamic_linear: range taken from the
-            operand at run time) or FLOAT.
+            operand at run time), WEIGHT_ONLY (weight_only_linear: codes as weights, real operand) or FLOAT.
         reason: why the node stays FLOAT; shown in the coverage table.
         weight_dtype: integer type of the weight operand, None without one.
         weight_symmetric: zero point 0 for every channel.
         activation_dtype: integer type of the other operands (uint8 or int8).
-        granularity: of DYNAMIC: "tensor" or "token".
+        granularity: of DYNAMIC: "tensor", "token" or "group" (per token and weight group).
         rounding: rounding method asked for by the recipe for this node ("" = the recipe's default).
         fused: the activation node (relu, clip) that becomes the limits of this node's requantize.
         per_channel: one weight scale per output channel instead of one for the whole weight.
         weight_range: "minmax" or "mse": how the weight's scale is chosen.
+        group_size: input channels that share a weight scale; None for all of them.
     """
 
     scheme: str
@@ -49,6 +54,7 @@ class NodePlan:
     fused: Node | None = None
     per_channel: bool = True
     weight_range: str = "minmax"
+    group_size: int | None = None
 
 
 @dataclass(frozen=True)

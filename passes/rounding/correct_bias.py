@@ -41,7 +41,7 @@ class CorrectBias(Pass):
 
     name = "correct_bias"
     kind = Kind.LOSSY
-    must_follow = ("round_nearest", "round_hessian", "round_adaround")
+    must_follow = ("round_nearest", "round_hessian", "round_gptq", "round_adaround")
 
     def __init__(self, config: BiasConfig | None = None) -> None:
         self.config = config or BiasConfig()

@@ -2,7 +2,7 @@
 
     code = clip(round(w / scale), -qmax, qmax)
 
-The scale is max|w| / qmax, or of a grid of shrunken ones that with the least sum (w - scale code)^2 (clipping as in
+(Groups along the input channels, and zero points, are `group_grid`'s.) The scale is max|w| / qmax, or of a grid of shrunken ones that with the least sum (w - scale code)^2 (clipping as in
 GPTQ's and BRECQ's quantizers). It is then raised where that is needed:
 - so that the bias stays a small part of int32: bias / (activation scale x weight scale) must fit. Channels of a
   folded batch norm may be all about 1e-9 beside an ordinary bias; their own scale would overflow it.
@@ -20,6 +20,7 @@ from pydantic import Field
 from qcompiler.ir import Graph, Node, QuantParams
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
+from qcompiler.passes.rounding.group_grid import round_groups
 from qcompiler.passes.rounding.sites import bias_of, weight_of, weighted_nodes
 from qcompiler.targets.saturation import pair_safe_scale
 
@@ -50,6 +51,8 @@ class RoundNearest(Pass):
         plan: QuantPlan = context.tables["plan"]
         notes = []
         for node in weighted_nodes(plan):
+            if plan.nodes[node].rounding == "gptq" and node.op == "linear":
+                continue  # round_gptq needs no start
             codes = self.round(plan, node, context.target)
             plan.weights[node] = codes
             notes.append(Note(node.where(), True, plan.nodes[node].weight_range, {"sqnr_db": sqnr(weight_of(node), codes.real())}))
@@ -59,6 +62,8 @@ class RoundNearest(Pass):
         """Codes of one layer's weight."""
         node_plan, weight = plan.nodes[node], weight_of(node)
         assert node_plan.weight_dtype is not None
+        if node_plan.group_size is not None or not node_plan.weight_symmetric:
+            return round_groups(weight, node_plan.weight_dtype, node_plan.group_size, node_plan.weight_range == "mse")
         qmax = node_plan.weight_dtype.max
         floor = scale_floor(plan, node, target)
         peak = np.abs(weight.reshape(weight.shape[0], -1)).max(1, initial=0).astype(np.float64)

@@ -10,7 +10,7 @@ Only what a later node still reads is kept, so the peak is about twice the large
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,38 @@ class SideBySide:
                 for part in self.parts:
                     self._store(part, node, self._real(part, node), self._rounded(part, node))
                     _free(part, last.get(node, []))
+
+    def run_before(self, layers: Sequence[Node], visit: Callable[[Node], None]) -> None:
+        """Walk the graph up to the last of `layers`; `visit` is called before each is run and may set its weight.
+
+        What the layer reads is `rows_before`.
+        """
+        wanted, remaining, last = set(layers), len(layers), last_uses(self.graph)
+        with torch.no_grad():
+            for node in self.graph.nodes:
+                if node in wanted:
+                    visit(node)
+                    remaining -= 1
+                if not remaining:
+                    break
+                for part in self.parts:
+                    self._store(part, node, self._real(part, node), self._rounded(part, node))
+                    _free(part, last.get(node, []))
+
+    def rows_before(self, node: Node) -> Iterator[tuple[Tensor, Tensor]]:
+        """Per part, the rows [tokens, channels] of operand 0 on the float and on the quantized side, without padding."""
+        value = node.inputs[0]
+        assert value is not None
+        for part in self.parts:
+            pair = (part.real[value], self._operands(part, node)[0])
+            tokens = self.token_axes(value, part)
+            rows = []
+            for tensor in pair:
+                assert tensor is not None
+                if tokens is not None and part.keep is not None:
+                    tensor = tensor.movedim(tokens, (0, 1))[part.keep]
+                rows.append(tensor.reshape(-1, tensor.shape[-1]))
+            yield rows[0], rows[1]
 
     def token_axes(self, value: Value, part: Part) -> tuple[int, int] | None:
         """(batch, sequence) axes of a value that has padding in this part."""

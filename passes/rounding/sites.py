@@ -6,7 +6,7 @@ import numpy as np
 
 from qcompiler.calibration import ConvInput, Observer
 from qcompiler.ir import Node, Value
-from qcompiler.passes.quantize.plan import DYNAMIC, FLOAT, QuantPlan
+from qcompiler.passes.quantize.plan import FLOAT, STATIC, QuantPlan
 from qcompiler.passes.rounding.filter_covariance import FilterCovariance
 
 SMALL_FILTER = 64
@@ -50,7 +50,7 @@ def wants_hessian(plan: QuantPlan, node: Node) -> bool:
     """
     method = plan.nodes[node].rounding
     short = node.op == "conv" and filter_length(node) <= SMALL_FILTER and filter_length(node) > weight_of(node).shape[1]
-    return plan.nodes[node].scheme != DYNAMIC and (method == "hessian" or (method == "auto" and short))
+    return plan.nodes[node].scheme == STATIC and (method == "hessian" or (method == "auto" and short))
 
 
 def layer_input(node: Node) -> ConvInput | None:

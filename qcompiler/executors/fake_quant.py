@@ -65,13 +65,15 @@ class _StraightThrough(torch.autograd.Function):
         return grads[0] * inside, None, None, None
 
 
-def fake_quant_dynamic(x: Tensor, granularity: str) -> Tensor:
+def fake_quant_dynamic(x: Tensor, granularity: str, group_size: int | None = None) -> Tensor:
     """X rounded by its own range, as `dynamic_codes` of the op table does; gradient 1 everywhere.
 
-    `tensor`: uint8 with a zero point, range includes 0. `token`: symmetric per row of the last axis.
+    `tensor`: uint8 with a zero point, range includes 0. `token`: symmetric per row of the last axis. `group`: per row
+    and `group_size` elements of it.
     """
     with torch.no_grad():
-        rounded = _dynamic(x.detach().to(torch.float32), granularity).to(x.dtype)
+        single = x.detach().to(torch.float32)
+        rounded = (_by_group(single, group_size) if granularity == "group" else _dynamic(single, granularity)).to(x.dtype)
     return x + (rounded - x).detach() if torch.is_grad_enabled() and x.requires_grad else rounded
 
 
@@ -84,6 +86,12 @@ def _dynamic(x: Tensor, granularity: str) -> Tensor:
         scale = torch.where(high > low, (high - low) / 255, torch.ones_like(high))
         zero = (-low / scale).round_().clamp_(0, 255)
     return ((x / scale).round_().add_(zero).clamp_(0, 255).sub_(zero)).mul_(scale)
+
+
+def _by_group(x: Tensor, group_size: int | None) -> Tensor:
+    assert group_size is not None
+    padded = torch.nn.functional.pad(x, (0, -x.shape[-1] % group_size))
+    return _dynamic(padded.unflatten(-1, (-1, group_size)), "token").flatten(-2)[..., : x.shape[-1]]
 
 
 class PlanView:

@@ -199,7 +199,9 @@ class TorchExecutor:
                     continue
                 if scheme.scheme == "dynamic":
                     if index == 0:
-                        operands[0] = fake_quant_dynamic(operands[0], scheme.granularity)
+                        operands[0] = fake_quant_dynamic(operands[0], scheme.granularity, scheme.group_size)
+                    continue
+                if scheme.scheme == "weight_only":
                     continue
                 rounding = self._view.quantizer(plan, value)
                 if rounding is not None:

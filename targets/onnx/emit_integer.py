@@ -12,6 +12,7 @@ from qcompiler.ir import DType, Node, QuantParams, Value
 
 from . import emit_functions, emit_rescale
 from .emit_elementwise import Rule
+from .emit_groups import dynamic_groups_portable
 from .emit_linear import conv_attrs
 from .emit_movement import RULES as MOVEMENT
 from .emitter import Emitter
@@ -168,6 +169,8 @@ def _dynamic_linear(e: Emitter, node: Node) -> str:
     x, w, bias = node.inputs
     assert x is not None and w is not None
     quant = quant_of(w)
+    if quant.group_size is not None:
+        return dynamic_groups_portable(e, node)
     if node.attrs["granularity"] == "tensor":
         codes, scale, zero = e.op("DynamicQuantizeLinear", x, count=3)
     else:

@@ -11,6 +11,8 @@ import numpy as np
 from qcompiler.ir import Node, QuantParams, Value, constant
 
 from .emit_elementwise import Rule
+from .emit_groups import RUNTIME as GROUPS
+from .emit_groups import dynamic_groups_runtime
 from .emit_integer import RULES as INTEGER
 from .emit_integer import dynamic_codes_of, token_codes
 from .emit_linear import conv_attrs
@@ -162,6 +164,8 @@ def _dynamic_linear(e: Emitter, node: Node) -> str:
     x, w, bias = node.inputs
     assert x is not None and w is not None
     quant = quant_of(w)
+    if quant.group_size is not None:
+        return dynamic_groups_runtime(e, node)
     weight = weight_format(e, w, dynamic_codes_of(x), transposed=True)
     if node.attrs["granularity"] == "tensor":
         e.row(node, "DynamicQuantizeMatMul", f"uint8 x {weight.kind}", weight.why)
@@ -184,4 +188,4 @@ FUSED: dict[str, FusedRule] = {
     "reduce_mean": _reduce,
     "reduce_sum": QDQ_FUSED["reduce_sum"],
 }
-RULES: dict[str, Rule] = {**INTEGER, "requantize_sum": _requantize_sum, "dynamic_linear": _dynamic_linear}
+RULES: dict[str, Rule] = {**INTEGER, "requantize_sum": _requantize_sum, "dynamic_linear": _dynamic_linear, **GROUPS}

@@ -12,6 +12,7 @@ import numpy as np
 from qcompiler.ir import Node, QuantParams, Value
 
 from .emit_elementwise import Rule
+from .emit_groups import PORTABLE as GROUPS
 from .emit_integer import RULES as INTEGER
 from .emit_linear import conv_attrs
 from .emitter import Emitter
@@ -162,4 +163,4 @@ FUSED: dict[str, FusedRule] = {
     "reduce_mean": _reduce,
     "reduce_sum": _reduce,
 }
-RULES: dict[str, Rule] = {**INTEGER, "requantize_sum": _requantize_sum}
+RULES: dict[str, Rule] = {**INTEGER, "requantize_sum": _requantize_sum, **GROUPS}

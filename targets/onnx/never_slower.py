@@ -25,7 +25,7 @@ from qcompiler.ir.dims import evaluate, product
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.assign_precision import PLAN, AssignConfig, AssignPrecision
 from qcompiler.passes.quantize.lower_to_quantized import LowerToQuantized
-from qcompiler.passes.quantize.plan import FLOAT, QuantPlan, WeightCodes
+from qcompiler.passes.quantize.plan import FLOAT, NodePlan, QuantPlan, WeightCodes
 from qcompiler.recipe import Recipe, Rule
 
 from ..base import Measurement
@@ -207,7 +207,7 @@ class _Trial:
         trial.activations = {v: QuantParams(dtype, 0.05, _middle(dtype)) for v, (dtype, _) in plan.ranges.items()}
         for node in quantized_layers(plan):
             if node.op != "matmul":
-                trial.weights[node] = _stand_in(node, plan.nodes[node].weight_dtype or DType.int8)
+                trial.weights[node] = _stand_in(node, plan.nodes[node])
         context = Context(target=self.target, tables={PLAN: trial})
         return LowerToQuantized().run(plan.graph, context).graph
 
@@ -225,10 +225,14 @@ def _middle(dtype: DType) -> int:
     return (dtype.min + dtype.max + 1) // 2
 
 
-def _stand_in(node: Node, dtype: DType) -> WeightCodes:
+def _stand_in(node: Node, plan: NodePlan) -> WeightCodes:
     """Codes of the right kind: pair-safe, and with a scale that no bias overflows."""
-    weight = node.inputs[1]
+    weight, dtype = node.inputs[1], plan.weight_dtype or DType.int8
     assert weight is not None and weight.data is not None
+    if plan.group_size is not None:
+        groups = np.full((weight.data.shape[0], weight.data.shape[1] // plan.group_size), 0.01)
+        blocked = QuantParams(dtype, groups, np.full(groups.shape, _middle(dtype)), axis=1, group_size=plan.group_size)
+        return WeightCodes(blocked.quantize(weight.data), blocked)
     scale = pair_safe_scale(weight.data, node.attrs.get("groups", 1), dtype.max)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None and bias.data is not None:
@@ -252,7 +256,7 @@ class _Costs:
         self.border = mine.border_ms
         self.real, self.integer = other.nodes, mine.nodes
         self.layers = quantized_layers(plan)
-        kernels = [n for n in lowered.nodes if n.op == "dynamic_linear" or (n.op in LAYERS and _on_codes(n))]
+        kernels = [n for n in lowered.nodes if n.op in ("dynamic_linear", "weight_only_linear") or (n.op in LAYERS and _on_codes(n))]
         self.kernel_of = dict(zip(self.layers, kernels, strict=True))
         self.lowered = lowered
 

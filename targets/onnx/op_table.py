@@ -10,6 +10,11 @@ from ..base import Kernel
 
 U8, S8 = DType.uint8, DType.int8
 U4, S4 = DType.uint4, DType.int4
+NARROW = tuple(d for d in DType if d.is_integer and d.bits <= 8)
+# MatMulNBits has containers of 2, 4 and 8 bits, and these blocks.
+BLOCKS = (16, 32, 64, 128, 256)
+_NBITS = tuple(Kernel("MatMulNBits", None, d, "groups", BLOCKS) for d in NARROW)
+_BLOCKED = tuple(Kernel("DequantizeLinear + MatMul", None, d, "groups", None) for d in NARROW)
 
 # Data movement and extrema work on codes and keep their parameters.
 _ON_CODES = {
@@ -37,7 +42,8 @@ RUNTIME_KERNELS = MappingProxyType(
         "reduce_mean": (Kernel("QLinearGlobalAveragePool", U8, None, "all spatial axes of [N, C, H, W], kept"),),
         "add": (Kernel("QLinearAdd", U8, None, "two operands"),),
         "requantize_sum": (Kernel("QLinearAdd", U8, None, "two operands"),),
-        "dynamic_linear": (Kernel("DynamicQuantizeMatMul", None, S8, "per tensor; per token: MatMulIntegerToFloat"),),
+        "dynamic_linear": (Kernel("DynamicQuantizeMatMul", None, S8, "per tensor; per token: MatMulIntegerToFloat"), *_NBITS),
+        "weight_only_linear": _NBITS,
         **_ON_CODES,
         **_LIMITS,
     }
@@ -56,7 +62,8 @@ PORTABLE = MappingProxyType(
         "reduce_mean": (Kernel("Q/DQ GlobalAveragePool", U8), Kernel("Q/DQ ReduceMean", U8)),
         "add": (Kernel("Q/DQ Add", U8),),
         "requantize_sum": (Kernel("Q/DQ Add", U8),),
-        "dynamic_linear": (Kernel("DynamicQuantizeLinear + MatMulInteger", None, S8),),
+        "dynamic_linear": (Kernel("DynamicQuantizeLinear + MatMulInteger", None, S8), *_BLOCKED),
+        "weight_only_linear": _BLOCKED,
         **_ON_CODES,
         **_LIMITS,
     }

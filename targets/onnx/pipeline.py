@@ -15,6 +15,7 @@ from qcompiler.passes.quantize.split_attention import SplitAttention, SplitAtten
 from qcompiler.passes.rounding.correct_bias import CorrectBias
 from qcompiler.passes.rounding.round_adaround import RoundAdaround
 from qcompiler.passes.rounding.round_embeddings import RoundEmbeddings
+from qcompiler.passes.rounding.round_gptq import RoundGptq
 from qcompiler.passes.rounding.round_hessian import RoundHessian
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.transform.equalize_layers import EqualizeLayers
@@ -46,6 +47,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         CalibrateActivations(configs.get("calibrate_activations")),  # of the transformed graph
         RoundNearest(configs.get("round_nearest")),  # a start for every weight
         RoundHessian(configs.get("round_hessian")),  # better codes where the recipe says so
+        RoundGptq(configs.get("round_gptq")),  # the same for linear layers, on the quantized prefix
         RoundAdaround(configs.get("round_adaround")),  # where the recipe says so: learned from what the codes above give
         CorrectBias(configs.get("correct_bias")),  # last: makes up for the errors of all the codes above
         LowerToQuantized(configs.get("lower_to_quantized")),

@@ -104,7 +104,7 @@ def quantized_sites(graph: Graph, style: Style) -> list[tuple[Node, ...]]:
         elif fusion is not None:
             if node is fusion.tail:
                 sites.append((fusion.head, fusion.tail))
-        elif node.op in ("quantize", "dequantize", "requantize", "requantize_sum", "dynamic_linear") or (
+        elif node.op in ("quantize", "dequantize", "requantize", "requantize_sum", "dynamic_linear", "weight_only_linear") or (
             node.op in ("linear", "matmul", "conv", "reduce_sum", "reduce_mean") and node.output.quant is not None
         ):
             sites.append((node,))

@@ -54,6 +54,7 @@ class OpCase:
         return any(o is not None and o.quant is not None for o in self.operands) or self.op in (
             "quantize",
             "dynamic_linear",
+            "weight_only_linear",
         )
 
     @property

@@ -6,7 +6,7 @@ import numpy as np
 
 from qcompiler.ir import DType, QuantParams
 
-from .case import OpCase, case, f, i, q, w
+from .case import OpCase, Operand, case, f, i, q, w
 
 U8 = QuantParams(DType.uint8, 0.02, 120)
 S8 = QuantParams(DType.int8, 0.05, -7)
@@ -19,6 +19,35 @@ def per_channel(count: int, dtype: DType = DType.int8) -> QuantParams:
     return QuantParams(dtype, np.linspace(0.01, 0.05, count), np.zeros(count, np.int32), axis=0)
 
 
+def groups(rows: int, channels: int, size: int, dtype: DType) -> QuantParams:
+    """Weights in groups along axis 1: scales of both signs, zero points where the type is unsigned."""
+    count = -(-channels // size)
+    scale = np.linspace(0.01, 0.05, rows * count).reshape(rows, count) * np.where(np.arange(count) % 2, -1, 1)
+    zero = np.arange(rows * count).reshape(rows, count) % (dtype.max + 1) if dtype.min == 0 else np.zeros((rows, count))
+    return QuantParams(dtype, scale, zero, axis=1, group_size=size)
+
+
+def _codes(rows: int, channels: int, quant: QuantParams) -> Operand:
+    return q(rows, channels, quant=quant, const=True)
+
+
+def low_bit() -> list[OpCase]:
+    """Weights in groups, with real operands and with operands quantized at run time."""
+    int4, uint4 = groups(3, 64, 16, DType.int4), groups(3, 64, 32, DType.uint4)
+    return [
+        case("weight_only_linear", f(2, 5, 64), _codes(3, 64, int4), None, name="int4"),
+        case("weight_only_linear", f(5, 64), _codes(3, 64, uint4), w(3), name="uint4-bias"),
+        case("weight_only_linear", f(4, 48), _codes(3, 48, groups(3, 48, 16, DType.uint3)), None, name="uint3-odd-groups"),
+        case("weight_only_linear", f(4, 64), _codes(3, 64, groups(3, 64, 32, DType.uint2)), None, name="uint2"),
+        case("weight_only_linear", f(4, 64), _codes(3, 64, groups(3, 64, 64, DType.int6)), None, name="int6"),
+        case("weight_only_linear", f(4, 24), _codes(3, 24, per_channel(3)), None, name="channels"),
+        case("weight_only_linear", f(2, 64), _codes(3, 64, QuantParams(DType.int8, 0.02)), None, name="tensor"),
+        case("dynamic_linear", f(2, 5, 64), _codes(3, 64, int4), w(3), granularity="group", name="int4-group"),
+        case("dynamic_linear", f(2, 5, 64), _codes(3, 64, int4), None, granularity="token", name="int4-token"),
+        case("dynamic_linear", f(5, 64), _codes(3, 64, uint4), None, granularity="group", name="uint4-group"),
+    ]
+
+
 def quantized() -> list[OpCase]:
     acc = q(2, 3, 4, quant=ACC, low=-40000, high=40000)
     channels = QuantParams(DType.int32, np.array([0.001, 0.002, 0.003]), axis=1)
@@ -27,6 +56,7 @@ def quantized() -> list[OpCase]:
     conv = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1)}
     sum3 = (q(2, 3, quant=U8), q(2, 3, quant=S8), q(3, quant=U8))
     return [
+        *low_bit(),
         case("quantize", f(2, 3, low=-9, high=9), quant=U8),
         case("quantize", f(3, 4), quant=per_channel(3), name="per-channel"),
         case("dequantize", q(2, 3, quant=S8)),

@@ -162,24 +162,63 @@ def _requantize_sum(ctx: RunContext, *xs: np.ndarray) -> np.ndarray:
 
 def _dynamic_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
     x, w, bias = inputs
-    if attrs["granularity"] not in ("tensor", "token"):
-        raise GraphError(f"granularity is tensor or token, got {attrs['granularity']!r}")
-    if not x.dtype.is_float or w.quant is None or len(w.shape) != 2 or not same(x.shape[-1], w.shape[1]):
-        raise GraphError(f"needs real x [..., K] and quantized w [N, K], got {x}, {w}")
-    if w.quant.axis not in (None, 0) or w.quant.group_size is not None:
-        raise GraphError("weight channels must be along axis 0")
+    if attrs["granularity"] not in GRANULARITIES:
+        raise GraphError(f"granularity is one of {', '.join(GRANULARITIES)}; got {attrs['granularity']!r}")
+    _check_weight(x, w)
+    if attrs["granularity"] == "tensor" and w.quant.group_size is not None:
+        raise GraphError("a weight in groups takes granularity token or group")
+    if attrs["granularity"] == "group" and w.quant.group_size is None:
+        raise GraphError("granularity group needs a weight in groups")
     if bias is not None and bias.dtype is not x.dtype:
         raise GraphError(f"bias is real ({x.dtype.name}), got {bias.dtype.name}")
     return [TensorType(x.dtype, (*x.shape[:-1], w.shape[0]))]
 
 
-def dynamic_codes(x: np.ndarray, granularity: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+GRANULARITIES = ("tensor", "token", "group")
+
+
+def _check_weight(x: Any, w: Any) -> None:
+    """W [N, K]: codes with scales per tensor, per output channel, or in groups along the input channels."""
+    if not x.dtype.is_float or w.quant is None or len(w.shape) != 2 or not same(x.shape[-1], w.shape[1]):
+        raise GraphError(f"needs real x [..., K] and quantized w [N, K], got {x}, {w}")
+    if w.quant.axis not in (None, 0) and w.quant.group_size is None:
+        raise GraphError("weight channels must be along axis 0")
+    if w.quant.group_size is not None and w.quant.axis != 1:
+        raise GraphError("weight groups must be along axis 1")
+    _check_channels(w.quant, w.shape)
+
+
+def _weight_only_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
+    x, w, bias = inputs
+    _check_weight(x, w)
+    if bias is not None and bias.dtype is not x.dtype:
+        raise GraphError(f"bias is real ({x.dtype.name}), got {bias.dtype.name}")
+    return [TensorType(x.dtype, (*x.shape[:-1], w.shape[0]))]
+
+
+def _weight_only_linear(ctx: RunContext, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    real = _quant_of(ctx, 1).dequantize(w).astype(x.dtype)
+    y = (x.reshape(-1, x.shape[-1]) @ real.T).reshape(*x.shape[:-1], w.shape[0])
+    return y if bias is None else y + bias
+
+
+def dynamic_codes(
+    x: np.ndarray, granularity: str, group_size: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(codes uint8, scale float32, zero point int64) of x, ranges taken from x itself.
 
     `tensor`: ONNX DynamicQuantizeLinear (range includes 0, asymmetric). `token`: symmetric per row of the last
-    axis, zero point 128, scale max|x| / 127. A constant-zero range has scale 1.
+    axis, zero point 128, scale [..., 1] = max|x| / 127. `group`: the same per row and `group_size` elements of it,
+    scale [..., groups]. A constant-zero range has scale 1.
     """
     x = x.astype(np.float32)
+    if granularity == "group":
+        assert group_size is not None
+        size = x.shape[-1]
+        padded = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -size % group_size)])
+        parts = padded.reshape(*x.shape[:-1], -1, group_size)
+        codes, scale, zero = dynamic_codes(parts, "token")
+        return codes.reshape(padded.shape)[..., :size], scale[..., 0], zero
     if granularity == "token":
         peak = np.abs(x).max(-1, keepdims=True, initial=0)
         scale = np.where(peak > 0, peak / np.float32(127), np.float32(1)).astype(np.float32)
@@ -193,12 +232,27 @@ def dynamic_codes(x: np.ndarray, granularity: str) -> tuple[np.ndarray, np.ndarr
 
 
 def _dynamic_linear(ctx: RunContext, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    codes, scale, zero = dynamic_codes(x, ctx.attrs["granularity"])
     wq = _quant_of(ctx, 1)
+    codes, scale, zero = dynamic_codes(x, ctx.attrs["granularity"], wq.group_size)
     centre = (codes.astype(np.int64) - zero).astype(np.float64)
+    if wq.group_size is not None:
+        return _dynamic_groups(centre, scale, centred(w, wq).astype(np.float64), wq, bias)
     acc = np.rint(centre @ centred(w, wq).astype(np.float64).T)
     y = acc.astype(np.float32) * (scale * wq.scale)
     return (y if bias is None else y + bias).astype(np.float32)
+
+
+def _dynamic_groups(
+    x: np.ndarray, x_scale: np.ndarray, w: np.ndarray, wq: QuantParams, bias: np.ndarray | None
+) -> np.ndarray:
+    """Sum over groups of the exact integer product times both scales; x_scale [..., 1] or [..., groups]."""
+    size = wq.group_size or w.shape[1]
+    y = np.zeros((*x.shape[:-1], len(w)), np.float64)
+    for g in range(wq.scale.shape[1]):
+        part = slice(g * size, (g + 1) * size)
+        factor = x_scale[..., min(g, x_scale.shape[-1] - 1), None] * wq.scale[:, g]
+        y += (x[..., part] @ w[:, part].T) * factor
+    return np.asarray(y if bias is None else y + bias, np.float32)
 
 
 RESCALE = (
@@ -257,7 +311,17 @@ OPS: list[Op] = [
         (AttrSpec("granularity", "str", "tensor"),),
         _dynamic_infer,
         _dynamic_linear,
-        "x quantized to uint8 by its own range (per tensor or per token), integer product with w [N, K], real result",
+        "x quantized to uint8 by its own range (per tensor, token, or token and weight group), integer product with"
+        " w [N, K], real result",
+        "quantized",
+    ),
+    Op(
+        "weight_only_linear",
+        ("x", "w", "bias?"),
+        (),
+        _weight_only_infer,
+        _weight_only_linear,
+        "x w^T + bias with real x [..., K] and codes w [N, K], scales per channel or per group of input channels",
         "quantized",
     ),
 ]

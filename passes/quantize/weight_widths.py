@@ -1,0 +1,83 @@
+"""What the recipe asks of a product, against what the target has kernels for and what the shapes allow.
+
+All of it is checked before any data is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qcompiler.errors import ConstraintError
+from qcompiler.ir import DType, Node
+from qcompiler.recipe import LayerSettings
+
+
+def check_static(node: Node, settings: LayerSettings, activation: DType, target: Any) -> None:
+    """Codes for both operands.
+
+    Raises:
+        ConstraintError: no kernel takes these types, or weights in groups or with zero points.
+    """
+    asked = "group_size" if settings.group_size else "weight_symmetric: false" if not settings.weight_symmetric else ""
+    if asked:
+        raise ConstraintError(
+            f"{node.where()}: {asked} is for schemes weight_only and dynamic, the recipe asks for static ranges; set"
+            " group_size: 0 and weight_symmetric: true in the rule that makes it static"
+        )
+    kernels, weight = target.kernels[node.op], DType[f"int{settings.weight_bits}"]
+    if any(k.activation in (None, activation) and (k.weight is weight or node.op == "matmul") for k in kernels):
+        return
+    known = ", ".join(sorted({f"{k.activation.name} x {k.weight.name}" for k in kernels if k.activation and k.weight}))
+    raise ConstraintError(
+        f"{node.where()}: the recipe asks for {activation.name} activations and {weight.name} weights; target"
+        f" {target.name} has {known or 'no such kernel'}. Change weight_bits, activation_bits or activations."
+    )
+
+
+def check_real_operand(node: Node, settings: LayerSettings, target: Any) -> None:
+    """Integer weights, activations real or quantized at run time.
+
+    Raises:
+        ConstraintError: settings that contradict each other, or that no kernel of the target takes.
+    """
+    size, dynamic = settings.group_size or None, settings.scheme == "dynamic"
+    if dynamic and size is None and (settings.granularity == "group" or not settings.weight_symmetric):
+        asked = "granularity: group" if settings.granularity == "group" else "weight_symmetric: false"
+        raise ConstraintError(f"{node.where()}: dynamic with {asked} needs a group_size")
+    if dynamic and size is not None and settings.granularity == "tensor":
+        raise ConstraintError(
+            f"{node.where()}: weights in groups take granularity token or group: one range for a whole tensor has no kernel"
+        )
+    if dynamic and settings.activation_bits != 8:
+        raise ConstraintError(f"{node.where()}: activations quantized at run time have 8 bits, not {settings.activation_bits}")
+    if size is None and dynamic:
+        return
+    kind = DType[f"{'int' if settings.weight_symmetric else 'uint'}{settings.weight_bits}"]
+    kernels = [k for k in target.kernels["dynamic_linear" if dynamic else "weight_only_linear"] if k.weight is kind]
+    if not any(size is None or k.group_sizes is None or size in k.group_sizes for k in kernels):
+        sizes = sorted({s for k in kernels for s in k.group_sizes or ()})
+        known = f"has groups of {', '.join(map(str, sizes))}" if sizes else f"has no kernel for {kind.name} weights"
+        raise ConstraintError(
+            f"{node.where()}: the recipe asks for {kind.name} weights in groups of {size or 'a whole row'}; target"
+            f" {target.name} {known}"
+        )
+
+
+def check_groups(settings: Mapping[Node, LayerSettings]) -> None:
+    """Groups must divide the input channels.
+
+    Raises:
+        ConstraintError: listing every module where they do not.
+    """
+    bad = []
+    for node, asked in settings.items():
+        channels = node.operands[1].shape[1]
+        if asked.group_size and channels % asked.group_size:
+            bad.append(f"  {node.where()}: {channels} input channels, groups of {asked.group_size}")
+    if bad:
+        raise ConstraintError(
+            f"the group size does not divide the input channels of {len(bad)} layers:\n"
+            + "\n".join(bad)
+            + "\nGive these modules a group_size that divides, or 0 (one scale per output channel), by a rule."
+        )

@@ -1,0 +1,200 @@
+"""GPTQ: weights rounded layer after layer under the second moment of what each layer reads.
+
+Per layer, with H = sum of x x^T over the tokens x of the quantized prefix, and x_f what the float model reads there:
+
+    target    W' = W + t W D (H + d I)^-1,  D = sum of (x_f - x) x^T      t = 0: W itself, 1: what best reproduces W x_f
+    grid      signed group scales (or minimum and maximum) of least squared error weighted by diag H
+    codes     `gptq.gptq`, columns by falling H_jj, groups static: no index at run time
+    refit     scales by least squares under H for these codes; codes again on the new grid, as long as that helps
+
+(Frantar et al., arXiv:2210.17323; the target follows Li et al., "GPTAQ", arXiv:2504.02692, damped to a share t, since
+all of it overfits few tokens.) Layers that read the same value share H. The prefix advances node by node over all
+samples, so what is in memory is the values alive at one place of the network, not a network of them.
+
+With a checkpoint folder, the codes of every finished block are kept; a run that was killed continues behind them and
+ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from qcompiler.errors import CalibrationError, UsageError
+from qcompiler.ir import Graph, Node
+from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
+from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
+from qcompiler.passes.rounding.blocks import block_of
+from qcompiler.passes.rounding.checkpoint import Checkpoint
+from qcompiler.passes.rounding.gptq import Grid, gptq, inverse_factor, objective, refit_scales
+from qcompiler.passes.rounding.group_grid import group_grid, nearest_codes, weight_codes
+from qcompiler.passes.rounding.round_nearest import RoundNearest
+from qcompiler.passes.rounding.side_by_side import SideBySide
+from qcompiler.passes.rounding.sites import weight_of, weighted_nodes
+
+
+class GptqConfig(PassConfig):
+    """How layers are rounded.
+
+    damping: share of the mean diagonal added to H. act_order: columns by falling H_jj. float_target: t above.
+    rounds: most times that codes are found on refitted scales. samples: most samples used, evenly spaced.
+    """
+
+    damping: float = Field(0.01, gt=0, json_schema_extra={"search": [0.005, 0.01, 0.05]})
+    act_order: bool = True
+    float_target: float = Field(0.5, ge=0, le=1, json_schema_extra={"search": [0.0, 0.25, 0.5]})
+    rounds: int = Field(3, ge=0)
+    samples: int = Field(128, ge=1)
+
+
+@dataclass
+class _Moments:
+    """H and D of one value, and how many layers still want them."""
+
+    second: Tensor
+    drift: Tensor
+    readers: int
+
+
+class RoundGptq(Pass):
+    """Fills `weights` of the plan for linear layers whose rounding is `gptq`."""
+
+    name = "round_gptq"
+    kind = Kind.LOSSY
+    must_follow = ("assign_precision", "calibrate_activations", "round_nearest")
+
+    def __init__(self, config: GptqConfig | None = None) -> None:
+        self.config = config or GptqConfig()
+
+    def run(self, graph: Graph, context: Context) -> Result:
+        """Round.
+
+        Raises:
+            UsageError: no calibration data, or a checkpoint of another run.
+            CalibrationError: a layer reads NaN or infinite values, or its second moment cannot be factorised.
+        """
+        plan: QuantPlan = context.tables["plan"]
+        nodes = [n for n in weighted_nodes(plan) if plan.nodes[n].rounding == "gptq"]
+        taken = [n for n in nodes if n.op == "linear"]
+        notes = [Note(n.where(), False, f"gptq rounds linear layers; {n.op} is rounded to nearest") for n in nodes if n.op != "linear"]
+        if not taken:
+            return Result(graph, False, tuple(notes))
+        if context.samples is None:
+            raise UsageError("rounding: gptq needs calibration data; give some, or choose rounding: nearest")
+        work = _Rounding(graph, plan, taken, context, self.config)
+        work.run()
+        return Result(graph, False, (*notes, *work.notes))
+
+
+class _Rounding:
+    def __init__(self, graph: Graph, plan: QuantPlan, nodes: Sequence[Node], context: Context, config: GptqConfig) -> None:
+        self.plan, self.nodes, self.context, self.config = plan, nodes, context, config
+        self.notes: list[Note] = []
+        self.moments: dict[tuple[Any, ...], _Moments] = {}
+        samples = context.samples
+        count = min(len(samples), config.samples)
+        self.walk = SideBySide(graph, plan, [samples[i * len(samples) // count] for i in range(count)])
+        self.checkpoint = Checkpoint(context, RoundGptq.name, config)
+        blocks = [block_of(n) for n in nodes]
+        self.last_of_block = {name: i for i, name in enumerate(blocks)}
+        self.saved: dict[Node, WeightCodes] = {}
+        for name in dict.fromkeys(blocks):
+            members = [n for n, b in zip(nodes, blocks, strict=True) if b == name]
+            known = self.checkpoint.read(name)
+            if known is None:
+                break
+            self.saved.update(zip(members, known, strict=True))
+
+    def run(self) -> None:
+        self.walk.run_before(self.nodes, self._visit)
+
+    def _visit(self, node: Node) -> None:
+        done = self.nodes.index(node)
+        self.context.progress(f"{RoundGptq.name}: {node.origin.module}", done, len(self.nodes))
+        if node in self.saved:
+            self.plan.weights[node] = self.saved[node]
+            self.notes.append(Note(node.where(), True, "read from the checkpoint"))
+            return
+        key = self._reads(node)
+        moments = self._moments(node, key)
+        self.plan.weights[node], note = self._round(node, moments)
+        self.notes.append(note)
+        moments.readers -= 1
+        if not moments.readers:
+            del self.moments[key]
+        block = block_of(node)
+        if done == self.last_of_block[block]:
+            self.checkpoint.write(block, [self.plan.weights[n] for n in self.nodes if block_of(n) == block])
+
+    def _reads(self, node: Node) -> tuple[Any, ...]:
+        """What a layer reads, and how that is rounded: equal for layers that share their moments."""
+        plan = self.plan.nodes[node]
+        return node.inputs[0], plan.scheme, plan.granularity, plan.group_size
+
+    def _moments(self, node: Node, key: tuple[Any, ...]) -> _Moments:
+        if key not in self.moments:
+            same = [n for n in self.nodes if self._reads(n) == key and n not in self.saved]
+            channels = weight_of(node).shape[1]
+            second, drift = torch.zeros(2, channels, channels, dtype=torch.float64)
+            for real, rounded in self.walk.rows_before(node):
+                second += (rounded.T @ rounded).double()
+                if self.config.float_target:
+                    drift += ((real - rounded).T @ rounded).double()
+            self.moments[key] = _Moments(second, drift, len(same))
+        return self.moments[key]
+
+    def _round(self, node: Node, moments: _Moments) -> tuple[WeightCodes, Note]:
+        plan, config = self.plan.nodes[node], self.config
+        assert plan.weight_dtype is not None
+        weight, h = torch.tensor(weight_of(node), dtype=torch.float64), moments.second
+        try:
+            target = self._target(weight, moments)
+            grid, refit = self._grid(node, target, h)
+            best, used = gptq(target, h, grid, config.damping, config.act_order)
+        except ValueError as error:
+            raise CalibrationError(
+                f"{node.where()}: {error}. Look at the calibration data, or set rounding: nearest for this module"
+            ) from None
+        score = objective(target, grid.real(best), h)
+        plain = objective(target, grid.real(nearest_codes(target, grid)), h)
+        for _ in range(config.rounds if refit else 0):
+            again = Grid(refit_scales(target, best, h, grid), grid.zero, grid.low, grid.high, grid.group_size)
+            kept = objective(target, again.real(best), h)
+            codes, _ = gptq(target, h, again, config.damping, config.act_order)
+            found = objective(target, again.real(codes), h)
+            if min(kept, found) >= score:
+                break
+            gain = 1 - min(kept, found) / score
+            grid, score, best = again, min(kept, found), codes if found < kept else best
+            if gain < LEAST_GAIN:
+                break
+        data = {"damping": used, "error_ratio_to_nearest": round(score / plain, 4) if plain > 0 else 1.0}
+        return weight_codes(best, grid, plan.weight_dtype, plan.group_size is not None), Note(node.where(), True, "gptq", data)
+
+    def _target(self, weight: Tensor, moments: _Moments) -> Tensor:
+        """W' of the module docstring."""
+        if not self.config.float_target or not bool(moments.drift.any()):
+            return weight
+        factor, _ = inverse_factor(moments.second, self.config.damping)
+        return weight + self.config.float_target * (weight @ moments.drift) @ (factor.T @ factor)
+
+    def _grid(self, node: Node, target: Tensor, h: Tensor) -> tuple[Grid, bool]:
+        """The grid to start from, and whether its scales are free to be refitted."""
+        plan = self.plan.nodes[node]
+        assert plan.weight_dtype is not None
+        if plan.scheme == "weight_only" or plan.group_size is not None:
+            search = plan.weight_range == "mse"
+            return group_grid(target.float(), plan.weight_dtype, plan.group_size, search, h.diagonal()), True
+        start = RoundNearest().round(self.plan, node, self.context.target).quant
+        scale = torch.from_numpy(start.scale.copy()).reshape(-1, 1).expand(len(target), 1).contiguous()
+        top = plan.weight_dtype.max
+        return Grid(scale, torch.zeros_like(scale), -top, top, target.shape[1]), False
+
+
+LEAST_GAIN = 0.002
+"""Share of the error below which another round is not worth its time."""
