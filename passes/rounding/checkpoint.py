@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Checkpoint:
         try:
             with np.load(self._file(block), allow_pickle=False) as data:
                 return [_unpacked(data, i) for i in range(int(data["count"]))]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise UsageError(f"{self._file(block)} is damaged ({error}); delete it to round this block again") from error
 
     def write(self, block: str, layers: Sequence[WeightCodes]) -> None:

@@ -19,6 +19,7 @@ from qcompiler.executors.reference import bind_inputs, run_reference
 from qcompiler.ir import Graph, Node, QuantParams, Value, make_node
 from qcompiler.ir.builder import drop_dead_nodes
 from qcompiler.ir.dims import substitute
+from qcompiler.ir.ops.quantized import dynamic_codes
 from qcompiler.ir.ops.spec import centred
 
 from .emit import emit_model
@@ -34,6 +35,9 @@ TIE_DISTANCE = 0.01
 MOST_DIFFERING = 0.002
 # Real results of integer kernels: difference allowed relative to the largest magnitude.
 REAL_TOLERANCE = 1e-5
+# Operands quantized at run time: kernels multiply by 1 / scale where the reference divides, so a code this close to a tie
+# (in steps; 127 steps of float32 error twice) may fall either way, and its row may differ by what one step makes there.
+OPERAND_TIE = 2e-5
 # Operands of the ops that are checked in one session, in bytes.
 CHUNK_BYTES = 256_000_000
 
@@ -193,9 +197,11 @@ def _compare(site: tuple[Node, ...], got: np.ndarray, tapped: Mapping[Value, np.
     if expected.dtype.kind == "f":
         allowed = REAL_TOLERANCE * max(float(np.abs(expected).max(initial=0)), 1e-30)
         error = np.abs(got - expected)
-        differing = int((error > allowed).sum())
-        worst = float(error.max(initial=0)) / allowed
-        return OpCheck(where, expected.size, differing, 0, worst, differing == 0)
+        differing = error > allowed
+        excused = differing & (error <= allowed + operand_ties(site[-1], tapped)) if differing.any() else differing
+        worst = float((error * ~excused).max(initial=0)) / allowed
+        passed = not (differing & ~excused).any()
+        return OpCheck(where, expected.size, int(differing.sum()), int(excused.sum()), worst, passed)
     steps = np.abs(got.astype(np.int64) - expected.astype(np.int64))
     differing, worst = int((steps > 0).sum()), float(steps.max(initial=0))
     exact = exact_result(site[-1], tapped)
@@ -205,6 +211,21 @@ def _compare(site: tuple[Node, ...], got: np.ndarray, tapped: Mapping[Value, np.
     unexplained = int(((steps > 0) & ~tie).sum())
     passed = worst <= MOST_LSB and unexplained <= max(1, int(MOST_DIFFERING * expected.size))
     return OpCheck(where, expected.size, differing, differing - unexplained, worst, passed)
+
+
+def operand_ties(node: Node, tapped: Mapping[Value, np.ndarray]) -> np.ndarray:
+    """How far a dynamic_linear may be off because operand codes lie next to a tie, [..., N]; 0 for other ops."""
+    if node.op != "dynamic_linear":
+        return np.zeros(())
+    x, w = node.operands[:2]
+    assert w.quant is not None and w.data is not None
+    array = tapped[x].astype(np.float64)
+    _, scale, _ = dynamic_codes(tapped[x], node.attrs["granularity"], w.quant.group_size)
+    if node.attrs["granularity"] == "group":
+        scale = np.repeat(scale, w.quant.group_size or 1, axis=-1)[..., : x.shape[-1]]
+    steps = array / scale
+    near = np.abs(steps - np.floor(steps) - 0.5) < OPERAND_TIE
+    return np.asarray((near * scale) @ np.abs(w.quant.dequantize(w.data).astype(np.float64)).T)
 
 
 def exact_result(node: Node, tapped: Mapping[Value, np.ndarray]) -> np.ndarray | None:

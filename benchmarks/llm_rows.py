@@ -1,0 +1,129 @@
+"""The rows of bench_llm: float, our recipes, and peers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.smollm2 import WINDOW, calibration_windows, evaluation_windows, load_model, model_directory
+
+CHECKED = 48
+"""Tokens of the one short window that a compile verifies the artefact on; perplexity is taken on whole windows."""
+
+
+def perplexity(logits_of: Callable[[np.ndarray], np.ndarray]) -> float:
+    """exp of the mean over windows of the mean negative log likelihood of each next token, natural logarithm."""
+    losses = []
+    for window in evaluation_windows():
+        logits = np.asarray(logits_of(window), np.float32)[0, :-1]
+        top = logits.max(-1, keepdims=True)
+        norm = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
+        losses.append(float((norm - logits[np.arange(len(logits)), window[0, 1:]]).mean()))
+    return float(np.exp(np.mean(losses)))
+
+
+def logits_module() -> Any:
+    """The model as a function of token ids alone, without a cache."""
+    import torch
+
+    class Logits(torch.nn.Module):
+        def __init__(self, model: Any) -> None:
+            super().__init__()
+            self.model, self.lm_head = model.model, model.lm_head
+
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            return self.lm_head(self.model(input_ids=input_ids, use_cache=False).last_hidden_state)
+
+    return Logits(load_model()).eval()
+
+
+def compiled(recipe: Any, folder: Path) -> Any:
+    """SmolLM2 compiled for ONNX Runtime, dynamic sequence length."""
+    import torch
+
+    import qcompiler
+
+    window = evaluation_windows(1)[0]
+    return qcompiler.compile(
+        logits_module(), (torch.zeros(1, 16, dtype=torch.long),), recipe=recipe,
+        calibration=[(w,) for w in calibration_windows()], evaluation=[(window[:, :CHECKED],)],
+        dynamic_shapes={"input_ids": {1: torch.export.Dim("seq", min=2, max=WINDOW)}},
+        checkpoint=folder / "checkpoint",
+    )  # fmt: skip
+
+
+def our_row(title: str, recipe: Any) -> Callable[[Path], dict[str, Any]]:
+    """A recipe of ours, perplexity through the artefact."""
+
+    def row(folder: Path) -> dict[str, Any]:
+        cpu = time.process_time()
+        model = compiled(recipe, folder)
+        cpu = time.process_time() - cpu
+        step = next((s for s in model.steps if s.name == "round_gptq" and s.notes), None)
+        figures = {
+            "title": title,
+            "executor": "ONNX Runtime, the artefact",
+            "megabytes": sum(f.stat().st_size for f in model.folder.iterdir() if f.name.startswith("model.onnx")) / 1e6,
+            "compile_cpu_seconds": cpu,
+            "perplexity": perplexity(lambda ids: model.run(ids)[0]),
+        }
+        return figures if step is None else figures | {"seconds": step.seconds}
+
+    return row
+
+
+def float_row(folder: Path) -> dict[str, Any]:
+    """The float model in torch."""
+    import torch
+
+    module = logits_module()
+    with torch.no_grad():
+        value = perplexity(lambda ids: module(torch.from_numpy(ids)).numpy())
+    return {"title": "float", "executor": "torch", "perplexity": value, "megabytes": (model_directory() / "model.safetensors").stat().st_size / 1e6}
+
+
+def peer_row(title: str, peer: str) -> Callable[[Path], dict[str, Any]]:
+    """A peer's weights in the float model. QC_PEER_PYTHON names the interpreter that has the peer, if not this one."""
+
+    def row(folder: Path) -> dict[str, Any]:
+        import torch
+        from safetensors.torch import load_file
+
+        if not (folder / "result.json").is_file():
+            np.save(folder / "tokens.npy", np.concatenate(calibration_windows()))
+            command = [os.environ.get("QC_PEER_PYTHON", sys.executable), "-m", "benchmarks.llm_peers", peer]
+            subprocess.run([*command, model_directory(), folder / "tokens.npy", folder], check=True)
+        module = logits_module()
+        weights: dict[str, Any] = load_file(folder / "model.safetensors")
+        state = module.state_dict()
+        for name, weight in weights.items():
+            state[name].copy_(weight)
+        with torch.no_grad():
+            value = perplexity(lambda ids: module(torch.from_numpy(ids)).numpy())
+        times = json.loads((folder / "result.json").read_text())
+        return {"title": title, "executor": "torch, dequantized weights", "perplexity": value, **times}
+
+    return row
+
+
+def _recipe(base: str, **changes: Any) -> dict[str, Any]:
+    return {"base": base, **changes}
+
+
+ROWS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "float": float_row,
+    "w4a16-rtn": our_row("W4A16 group 64, rounded to nearest (signed scale, MSE clip)", _recipe("w4a16", rounding="nearest")),
+    "w4a16": our_row("W4A16 group 64 (`w4a16`)", "w4a16"),
+    "w4a8": our_row("W4A8 group 64 (`w4a8`)", "w4a8"),
+    "w3a16": our_row("W3A16 group 64, zero points (`w3a16`)", "w3a16"),
+    "llm-compressor-gptq": peer_row("llm-compressor GPTQ, W4A16 group 64", "gptq"),
+    "auto-round": peer_row("AutoRound, 200 iterations, W4A16 group 64", "autoround"),
+}

@@ -1,0 +1,162 @@
+"""The GPTQ pass: better than nearest on the whole network, shared moments, checkpoints, refused data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcompiler.errors import CalibrationError, UsageError
+from qcompiler.executors.torch_executor import TorchExecutor
+from qcompiler.ir import DType, Graph
+from qcompiler.passes.base import Context, run_passes
+from qcompiler.passes.quantize.plan import QuantPlan
+from qcompiler.passes.rounding.blocks import block_of
+from qcompiler.passes.rounding.round_gptq import GptqConfig, RoundGptq
+from qcompiler.passes.rounding.side_by_side import SideBySide
+from qcompiler.recipe import load_recipe
+from qcompiler.targets import get_target
+from support.toy_networks import Layers, basic_passes, encoder_network, plan_of, random_samples, sqnr_db
+
+TARGET = get_target("onnxruntime-cpu:avx2")
+
+
+def deep(width: int = 32, depth: int = 3) -> Graph:
+    """Residual blocks of two linear layers each; module paths `layers.N.up` and `layers.N.down`."""
+    b = Layers("deep")
+    x = b.input("tokens", DType.float32, (1, 24, width))
+    for i in range(depth):
+        h = b.op("silu", b.linear(b.op("rms_norm", x, None, eps=1e-5), 2 * width, at=f"layers.{i}.up"))
+        x = b.op("add", x, b.linear(h, width, bias=False, at=f"layers.{i}.down"))
+    return b.build([x])
+
+
+def recipe(**changes: object):
+    return load_recipe("w4a16").with_changes({"group_size": 16, "keep_head": False, **changes})
+
+
+def context(graph: Graph, **fields: object) -> Context:
+    return Context(target=TARGET, samples=random_samples(graph, 16), **fields)
+
+
+def rounded(graph: Graph, ctx: Context, config: GptqConfig | None = None, **changes: object) -> QuantPlan:
+    run_passes(graph, [*basic_passes(recipe(**changes)), RoundGptq(config)], ctx)
+    return plan_of(ctx)
+
+
+def quality(graph: Graph, plan: QuantPlan) -> float:
+    executor, samples = TorchExecutor(graph), random_samples(graph, 8, seed=11)
+    real = np.stack([executor.run(s)[0].numpy() for s in samples])
+    return sqnr_db(real, np.stack([executor.run(s, plan=plan)[0].numpy() for s in samples]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"weight_bits": 3, "weight_symmetric": False},
+        {"scheme": "dynamic", "granularity": "group"},
+        {"scheme": "dynamic", "granularity": "token", "group_size": 0, "weight_bits": 4},
+    ],
+    ids=["w4a16", "w3a16", "w4a8", "per-channel"],
+)
+def test_better_than_nearest(changes: dict[str, object]) -> None:
+    graph = deep()
+    found = quality(graph, rounded(graph, context(graph), **changes))
+    plain = quality(graph, rounded(graph, context(graph), rounding="nearest", **changes))
+    assert found > plain + 0.5
+
+
+def test_refitted_scales_help() -> None:
+    graph = deep()
+    ratios = []
+    for rounds in (0, 3):
+        ctx = context(graph)
+        (step,) = run_passes(graph, [*basic_passes(recipe()), RoundGptq(GptqConfig(rounds=rounds))], ctx)[1][-1:]
+        ratios.append(np.mean([n.data["error_ratio_to_nearest"] for n in step.notes]))
+    assert ratios[1] < ratios[0] < 1
+
+
+def test_layers_that_read_one_value_share_its_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    original = SideBySide.rows_before
+    monkeypatch.setattr(SideBySide, "rows_before", lambda self, node: seen.append(node.origin.module) or original(self, node))
+    graph = encoder_network()
+    rounded(graph, context(graph))
+    assert seen == ["attention.q", "attention.output", "mlp.up", "mlp.down"]
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(count: int):
+    def progress(what: str, done: int, total: int) -> None:
+        if what.startswith("round_gptq:") and done == count:
+            raise Killed
+
+    return progress
+
+
+def test_a_killed_run_resumes_to_the_same_codes(tmp_path: Path) -> None:
+    graph = deep()
+    whole = rounded(graph, context(graph))
+    with pytest.raises(Killed):
+        rounded(graph, context(graph, checkpoint=tmp_path, fingerprint={"model": "a"}, progress=killed_after(3)))
+    ctx = context(graph, checkpoint=tmp_path, fingerprint={"model": "a"})
+    _, steps = run_passes(graph, [*basic_passes(recipe()), RoundGptq()], ctx)
+    reasons = [n.reason for n in steps[-1].notes]
+    assert reasons == ["read from the checkpoint"] * 2 + ["gptq"] * 4  # the block that was cut off begins anew
+    for node, codes in plan_of(ctx).weights.items():
+        assert np.array_equal(codes.codes, whole.weights[node].codes) and codes.quant == whole.weights[node].quant
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_name(tmp_path: Path) -> None:
+    graph = deep(depth=1)
+    prints = {"model": "a", "calibration data": "x", "recipe": "r"}
+    rounded(graph, context(graph, checkpoint=tmp_path, fingerprint=prints))
+    with pytest.raises(UsageError, match="another run: calibration data, model differ"):
+        rounded(graph, context(graph, checkpoint=tmp_path, fingerprint=prints | {"model": "b", "calibration data": "y"}))
+    with pytest.raises(UsageError, match="configuration of round_gptq differs"):
+        rounded(graph, context(graph, checkpoint=tmp_path, fingerprint=prints), GptqConfig(damping=0.02))
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    graph = deep(depth=1)
+    rounded(graph, context(graph, checkpoint=tmp_path))
+    (file,) = (tmp_path / "round_gptq").glob("*.npz")
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(UsageError, match=f"{file.name} is damaged.*delete it"):
+        rounded(graph, context(graph, checkpoint=tmp_path))
+    (tmp_path / "round_gptq" / "fingerprint.json").write_text("{")
+    with pytest.raises(UsageError, match="checkpoint folder"):
+        rounded(graph, context(graph, checkpoint=tmp_path))
+
+
+def test_fingerprints_are_readable(tmp_path: Path) -> None:
+    graph = deep(depth=1)
+    rounded(graph, context(graph, checkpoint=tmp_path, fingerprint={"model": "a"}))
+    assert json.loads((tmp_path / "round_gptq" / "fingerprint.json").read_text())["model"] == "a"
+
+
+def test_values_that_overflow_are_refused_with_the_module() -> None:
+    b = Layers("overflow")
+    h = b.linear(b.input("x", DType.float32, (1, 24, 16)), 16, at="first")
+    huge = b.op("mul", h, b.const(np.float32(1e38)))
+    graph = b.build([b.linear(huge, 8, at="layers.0.last")])
+    with pytest.raises(CalibrationError, match=r"layers\.0\.last.*not finite.*rounding: nearest"):
+        rounded(graph, context(graph))
+
+
+def test_no_data_is_refused() -> None:
+    graph = deep(depth=1)
+    with pytest.raises(UsageError, match="gptq needs calibration data"):
+        rounded(graph, Context(target=TARGET))
+
+
+def test_blocks_come_from_module_paths() -> None:
+    graph = deep(depth=2)
+    assert [block_of(n) for n in graph.nodes if n.op == "linear"] == ["layers.0", "layers.0", "layers.1", "layers.1"]
+    assert block_of(next(n for n in encoder_network().nodes if n.op == "linear")) == "attention.q"
