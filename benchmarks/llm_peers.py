@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 BITS, GROUP = 4, 64
-ITERATIONS = 200
+ITERATIONS, BATCH = 200, 1
+"""Of AutoRound. Its own default is a batch of 8, which takes hours on one core of a CPU."""
 
 
 def gptq(model: Any, tokens: np.ndarray) -> Any:
@@ -48,7 +49,7 @@ def gptq(model: Any, tokens: np.ndarray) -> Any:
 
 
 def autoround(model: Any, tokens: np.ndarray) -> Any:
-    """AutoRound with 200 iterations, one window at a time accumulated to its usual batch of 8."""
+    """AutoRound, its own defaults but for the grid, iterations and batch."""
     import torch
     from auto_round import AutoRound
     from transformers import AutoTokenizer
@@ -56,8 +57,8 @@ def autoround(model: Any, tokens: np.ndarray) -> Any:
     batches = [{"input_ids": torch.from_numpy(row)[None]} for row in tokens]
     rounder = AutoRound(
         model, AutoTokenizer.from_pretrained(model.name_or_path), bits=BITS, group_size=GROUP, sym=True,
-        iters=ITERATIONS, seqlen=tokens.shape[1], nsamples=len(tokens), dataset=batches, batch_size=1,
-        gradient_accumulate_steps=8, device_map="cpu", amp=False,
+        iters=ITERATIONS, seqlen=tokens.shape[1], nsamples=len(tokens), dataset=batches, batch_size=BATCH,
+        device_map="cpu", amp=False,
     )  # fmt: skip
     quantized, _ = rounder.quantize()
     return quantized

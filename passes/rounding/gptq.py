@@ -71,6 +71,43 @@ def inverse_factor(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
     raise ValueError(f"the second moment is not positive definite even with damping {tried / 10:g}")
 
 
+@dataclass(frozen=True)
+class Factor:
+    """What all layers that read one value share: the order of their columns, and U for that order.
+
+    Attributes:
+        order: [K] columns as they are taken.
+        upper: [K, K] of `inverse_factor`, rows and columns in that order.
+        damping: that was needed.
+    """
+
+    order: Tensor
+    upper: Tensor
+    damping: float
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Right [N, K] times the damped inverse of H, columns in their own order."""
+        found = torch.empty_like(right)
+        found[:, self.order] = (right[:, self.order] @ self.upper.T) @ self.upper
+        return found
+
+
+def factorize(hessian: Tensor, damping: float = 0.01, act_order: bool = True) -> Factor:
+    """Factorise H [K, K] (float64 inside) with columns by falling H_jj, or as they are.
+
+    Columns whose input is always zero (H_jj = 0) get H_jj = 1: nothing can be said about them.
+
+    Raises:
+        ValueError: as `inverse_factor`.
+    """
+    h = hessian.to(torch.float64).clone()
+    dead = h.diagonal() == 0
+    h[dead, dead] = 1.0
+    order = torch.argsort(h.diagonal(), descending=True, stable=True) if act_order else torch.arange(len(h))
+    upper, used = inverse_factor(h[order][:, order], damping)
+    return Factor(order, upper, used)
+
+
 def gptq(
     weight: Tensor,
     hessian: Tensor,
@@ -81,7 +118,7 @@ def gptq(
 ) -> tuple[Tensor, float]:
     """Codes [N, K] (int64) and the damping used.
 
-    Columns whose input is always zero (H_jj = 0) are rounded to nearest: nothing can be said about them.
+    Columns whose input is always zero (H_jj = 0) are rounded to nearest.
 
     Args:
         weight: [N, K] real.
@@ -91,28 +128,32 @@ def gptq(
         act_order: take columns by falling H_jj.
         block: columns between updates of the rest; a matter of speed only.
     """
-    w = weight.to(torch.float64).clone()
-    h = hessian.to(torch.float64).clone()
-    dead = h.diagonal() == 0
-    h[dead, dead] = 1.0
-    order = torch.argsort(h.diagonal(), descending=True, stable=True) if act_order else torch.arange(len(h))
-    w, h = w[:, order], h[order][:, order]
-    factor, used = inverse_factor(h, damping)
+    factor = factorize(hessian, damping, act_order)
+    return round_columns(weight, factor, grid, block), factor.damping
+
+
+def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = BLOCK) -> Tensor:
+    """Codes [N, K] (int64): the loop over columns."""
+    order, factor = factorized.order, factorized.upper
+    w = weight.to(torch.float64).T[order].contiguous()  # [K, N]: a column of the weight is a row here
+    scales, zeros = grid.scale.to(torch.float64).T.contiguous(), grid.zero.to(torch.float64).T.contiguous()
+    groups = (order // grid.group_size).tolist()
     codes = torch.zeros_like(w)
-    for start in range(0, w.shape[1], block):
-        stop = min(start + block, w.shape[1])
-        errors = torch.zeros(len(w), stop - start, dtype=w.dtype)
+    for start in range(0, len(w), block):
+        stop = min(start + block, len(w))
+        errors = torch.empty(stop - start, w.shape[1], dtype=w.dtype)
         for j in range(start, stop):
-            column = int(order[j])
-            codes[:, j] = grid.round(w[:, j], column)
-            scale, zero = grid.column(column)
-            error = (w[:, j] - (codes[:, j] - zero) * scale) / factor[j, j]
-            w[:, j + 1 : stop] -= error[:, None] * factor[j, j + 1 : stop]
-            errors[:, j - start] = error
-        w[:, stop:] -= errors @ factor[start:stop, stop:]
-    back = torch.empty_like(order)
-    back[order] = torch.arange(len(order))
-    return codes[:, back].to(torch.int64), used
+            scale, zero = scales[groups[j]], zeros[groups[j]]
+            codes[j] = (w[j] / scale).round_().add_(zero).clamp_(grid.low, grid.high)
+            error = errors[j - start]
+            torch.sub(w[j], (codes[j] - zero).mul_(scale), out=error)
+            error /= factor[j, j]
+            if j + 1 < stop:
+                w[j + 1 : stop].addr_(factor[j, j + 1 : stop], error, alpha=-1)
+        w[stop:].addmm_(factor[start:stop, stop:].T, errors, alpha=-1)
+    found = torch.empty_like(codes)
+    found[order] = codes
+    return found.T.to(torch.int64).contiguous()
 
 
 def refit_scales(weight: Tensor, codes: Tensor, hessian: Tensor, grid: Grid, ridge: float = 1e-6) -> Tensor:

@@ -4,7 +4,7 @@ Per layer, with H = sum of x x^T over the tokens x of the quantized prefix, and 
 
     target    W' = W + t W D (H + d I)^-1,  D = sum of (x_f - x) x^T      t = 0: W itself, 1: what best reproduces W x_f
     grid      signed group scales (or minimum and maximum) of least squared error weighted by diag H
-    codes     `gptq.gptq`, columns by falling H_jj, groups static: no index at run time
+    codes     `gptq.round_columns`, columns by falling H_jj, groups static: no index at run time
     refit     scales by least squares under H for these codes; codes again on the new grid, as long as that helps
 
 (Frantar et al., arXiv:2210.17323; the target follows Li et al., "GPTAQ", arXiv:2504.02692, damped to a share t, since
@@ -31,7 +31,7 @@ from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
 from qcompiler.passes.rounding.blocks import block_of
 from qcompiler.passes.rounding.checkpoint import Checkpoint
-from qcompiler.passes.rounding.gptq import Grid, gptq, inverse_factor, objective, refit_scales
+from qcompiler.passes.rounding.gptq import Factor, Grid, factorize, objective, refit_scales, round_columns
 from qcompiler.passes.rounding.group_grid import group_grid, nearest_codes, weight_codes
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.rounding.side_by_side import SideBySide
@@ -48,16 +48,17 @@ class GptqConfig(PassConfig):
     damping: float = Field(0.01, gt=0, json_schema_extra={"search": [0.005, 0.01, 0.05]})
     act_order: bool = True
     float_target: float = Field(0.5, ge=0, le=1, json_schema_extra={"search": [0.0, 0.25, 0.5]})
-    rounds: int = Field(3, ge=0)
+    rounds: int = Field(2, ge=0)
     samples: int = Field(128, ge=1)
 
 
 @dataclass
 class _Moments:
-    """H and D of one value, and how many layers still want them."""
+    """H, D and the factor of H's inverse of one value, and how many layers still want them."""
 
     second: Tensor
     drift: Tensor
+    factor: Factor
     readers: int
 
 
@@ -145,27 +146,30 @@ class _Rounding:
                 second += (rounded.T @ rounded).double()
                 if self.config.float_target:
                     drift += ((real - rounded).T @ rounded).double()
-            self.moments[key] = _Moments(second, drift, len(same))
+            try:
+                factor = factorize(second, self.config.damping, self.config.act_order)
+            except ValueError as error:
+                raise CalibrationError(
+                    f"{node.where()}: {error}. Look at the calibration data, or set rounding: nearest for this module"
+                ) from None
+            self.moments[key] = _Moments(second, drift, factor, len(same))
         return self.moments[key]
 
     def _round(self, node: Node, moments: _Moments) -> tuple[WeightCodes, Note]:
-        plan, config = self.plan.nodes[node], self.config
+        plan = self.plan.nodes[node]
         assert plan.weight_dtype is not None
         weight, h = torch.tensor(weight_of(node), dtype=torch.float64), moments.second
-        try:
-            target = self._target(weight, moments)
-            grid, refit = self._grid(node, target, h)
-            best, used = gptq(target, h, grid, config.damping, config.act_order)
-        except ValueError as error:
-            raise CalibrationError(
-                f"{node.where()}: {error}. Look at the calibration data, or set rounding: nearest for this module"
-            ) from None
+        target = weight
+        if self.config.float_target:
+            target = weight + self.config.float_target * moments.factor.solve(weight @ moments.drift)
+        grid, refit = self._grid(node, target, h)
+        best = round_columns(target, moments.factor, grid)
         score = objective(target, grid.real(best), h)
         plain = objective(target, grid.real(nearest_codes(target, grid)), h)
-        for _ in range(config.rounds if refit else 0):
+        for _ in range(self.config.rounds if refit else 0):
             again = Grid(refit_scales(target, best, h, grid), grid.zero, grid.low, grid.high, grid.group_size)
             kept = objective(target, again.real(best), h)
-            codes, _ = gptq(target, h, again, config.damping, config.act_order)
+            codes = round_columns(target, moments.factor, again)
             found = objective(target, again.real(codes), h)
             if min(kept, found) >= score:
                 break
@@ -173,15 +177,8 @@ class _Rounding:
             grid, score, best = again, min(kept, found), codes if found < kept else best
             if gain < LEAST_GAIN:
                 break
-        data = {"damping": used, "error_ratio_to_nearest": round(score / plain, 4) if plain > 0 else 1.0}
+        data = {"damping": moments.factor.damping, "error_ratio_to_nearest": round(score / plain, 4) if plain > 0 else 1.0}
         return weight_codes(best, grid, plan.weight_dtype, plan.group_size is not None), Note(node.where(), True, "gptq", data)
-
-    def _target(self, weight: Tensor, moments: _Moments) -> Tensor:
-        """W' of the module docstring."""
-        if not self.config.float_target or not bool(moments.drift.any()):
-            return weight
-        factor, _ = inverse_factor(moments.second, self.config.damping)
-        return weight + self.config.float_target * (weight @ moments.drift) @ (factor.T @ factor)
 
     def _grid(self, node: Node, target: Tensor, h: Tensor) -> tuple[Grid, bool]:
         """The grid to start from, and whether its scales are free to be refitted."""
