@@ -21,10 +21,16 @@ def pass_configs(recipe: Recipe, target: Target) -> dict[str, Any]:
 
     Raises UsageError for a step that the pipeline does not have or a field that the step does not have.
     """
+    from qcompiler.passes.transform import optional_configs
+
     configs = recipe_configs(recipe)
+    optional = optional_configs()
+    for name, kind in optional.items():
+        asked = name in recipe.passes and recipe.passes[name].get("enabled", True)
+        configs[name] = kind() if asked else None
     steps = {step.name: step for step in target.pipeline(configs)}
     for name, fields in recipe.passes.items():
-        if name not in steps and name not in configs:
+        if name not in steps and (name not in configs or configs[name] is not None):
             known = sorted({*steps, *configs})
             raise UsageError(
                 f"recipe {recipe.name!r}: passes.{name}: target {target.name} has no such step."
@@ -71,6 +77,7 @@ def recipe_configs(recipe: Recipe) -> dict[str, Any]:
         "correct_bias": recipe.bias_correction,
         "equalize_layers": recipe.equalize,
         "smooth_activations": recipe.smooth,
+        "split_channels": recipe.smooth,
         "never_slower": recipe.never_slower,
         "round_embeddings": recipe.round_embeddings,
     }

@@ -44,6 +44,28 @@ def test_fields_of_a_step_are_set_and_validated():
         steps(passes={"corect_bias": {"samples": 7}})
 
 
+@pytest.mark.parametrize("name", ["rotate_residual", "rotate_values", "scale_weights", "reparameterize_layer_norm"])
+def test_optional_steps_run_only_where_a_recipe_names_them(name):
+    assert name not in steps()
+    assert name in steps(passes={name: {}})
+    assert name not in steps(passes={name: {"enabled": False}})
+
+
+def test_fields_of_an_optional_step_are_set_and_its_absence_from_a_target_is_an_error():
+    chosen = steps(passes={"rotate_residual": {"rotation": "random"}})["rotate_residual"]
+    assert chosen.config.rotation == "random"
+
+    class Bare:
+        name = "bare"
+
+        def pipeline(self, configs):
+            return []
+
+    changes = {"base": "w8a8", "bias_correction": False, "rounding": "auto"}
+    with pytest.raises(UsageError, match="target bare has no such step"):
+        pass_configs(load_recipe({**changes, "passes": {"rotate_residual": {}}}), Bare())
+
+
 def test_a_method_without_its_step_is_refused_rather_than_skipped():
     """A target whose pipeline lacks the steps that a recipe names."""
 

@@ -1,11 +1,17 @@
 """Choice of per-channel factors for one site, scored by cross-validation over calibration samples.
 
-Candidates are SmoothQuant's t_j = max|X_j|^a / max|W_j|^(1-a) over a grid of a (Xiao et al. 2023, eq. 4) and
-Outlier Suppression+'s scale max(1, |X_j - z_j| / threshold) over a grid of thresholds, after the shift
-z_j = (max_j + min_j) / 2 where the site takes one (Wei et al. 2023, section 4.2). A candidate is computed on all
-samples but one fold and scored on that fold, with ranges widened by a headroom for what was not seen: factors scored
-on the data they were chosen from overfit outliers. The score is the error of the readers' outputs with activation and
-weights rounded, relative to the power of each row.
+Candidates, from statistics of x and of the readers' weights:
+
+    smooth     t_j = max|X_j|^a / max|W_j|^(1-a)                  SmoothQuant (Xiao et al. 2023, eq. 4)
+    threshold  t_j = max(1, |X_j - z_j| / threshold) after the shift z_j = (max_j + min_j) / 2 where the site takes
+               one                                                Outlier Suppression+ (Wei et al. 2023, section 4.2)
+    average    t_j = mean|X_j|^r / sqrt(max t min t)              AWQ (Lin et al. 2024, section 3.2)
+
+A candidate is computed on all samples but one fold and scored on that fold, with ranges widened by a headroom for what
+was not seen: factors scored on the data they were chosen from overfit outliers. The score is the error of the readers'
+outputs with activation and weights rounded, relative to the power of each row: of the reader's own output, or of the
+residual sum that the output is added to. What follows a residual sum is a norm, which divides every token by its size
+there; a token whose sum is massive does not care about an error that would drown another.
 """
 
 from __future__ import annotations
@@ -17,15 +23,17 @@ import numpy as np
 import torch
 
 from .fold import Factors
-from .groups import Site, tied_max, weights
+from .groups import Site, tied_max, tied_mean, weights
+from .site_rounding import SiteRounding
 from .site_rows import SampleRows
 
 MIN_FACTOR = 1e-5
+HEADROOM = 1.15
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """How factors are computed from statistics: method ("identity", "smooth" or "threshold") and its strength."""
+    """How factors are computed: method ("identity", "smooth", "threshold" or "average") and its strength."""
 
     method: str
     strength: float = 0.0
@@ -40,28 +48,58 @@ class Choice:
     error: float
     error_before: float
 
+    @property
+    def gain_db(self) -> float:
+        """Error of doing nothing over that of the winner."""
+        return float(10 * np.log10(max(self.error_before, 1e-30) / max(self.error, 1e-30)))
 
-def candidates(alphas: Sequence[float], thresholds: Sequence[float]) -> list[Candidate]:
+
+def candidates(
+    alphas: Sequence[float], thresholds: Sequence[float] = (), ratios: Sequence[float] = ()
+) -> list[Candidate]:
     """The grid, "identity" first."""
-    smooth = [Candidate("smooth", a) for a in alphas]
-    return [Candidate("identity"), *smooth, *(Candidate("threshold", t) for t in thresholds)]
+    return [
+        Candidate("identity"),
+        *(Candidate("smooth", a) for a in alphas),
+        *(Candidate("threshold", t) for t in thresholds),
+        *(Candidate("average", r) for r in ratios),
+    ]
 
 
-def compute_factors(site: Site, candidate: Candidate, low: np.ndarray, high: np.ndarray) -> Factors:
-    """Factors of a candidate from per-channel extrema low, high [K] of x."""
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """Per-channel extrema and mean magnitude of x, float64 [K]."""
+
+    low: np.ndarray
+    high: np.ndarray
+    size: np.ndarray
+
+    @staticmethod
+    def of(samples: Sequence[SampleRows]) -> ChannelStatistics:
+        """Of some samples; the mean is taken over their kept rows."""
+        size = np.mean([np.abs(s.rows).mean(0) for s in samples], 0)
+        low, high = np.min([s.low for s in samples], 0), np.max([s.high for s in samples], 0)
+        return ChannelStatistics(low.astype(np.float64), high.astype(np.float64), size.astype(np.float64))
+
+
+def compute_factors(site: Site, candidate: Candidate, seen: ChannelStatistics) -> Factors:
+    """Factors of a candidate from statistics of x."""
     width = site.width
     if candidate.method == "identity":
         return Factors.none(width)
     if candidate.method == "smooth":
-        peak = np.maximum(np.maximum(-low, high), MIN_FACTOR)
+        peak = np.maximum(np.maximum(-seen.low, seen.high), MIN_FACTOR)
         w = np.max([np.abs(m).max(0) for m in weights(site)], 0)
         t = peak**candidate.strength / np.maximum(w, MIN_FACTOR) ** (1 - candidate.strength)
         t = np.maximum(t, MIN_FACTOR)
         # The common factor is free: the activation's own scale absorbs it.
         t /= np.exp(np.mean(np.log(t)))
         return Factors(tied_max(site, t), np.zeros(width))
-    centre = (low + high) / 2 if site.shift else np.zeros(width)
-    reach = np.maximum(high - centre, centre - low)
+    if candidate.method == "average":
+        t = np.maximum(tied_mean(site, seen.size) ** candidate.strength, 1e-4)
+        return Factors(t / np.sqrt(t.max() * t.min()), np.zeros(width))
+    centre = (seen.low + seen.high) / 2 if site.shift else np.zeros(width)
+    reach = np.maximum(seen.high - centre, centre - seen.low)
     threshold = max(float(candidate.strength * reach.max()), MIN_FACTOR)
     return Factors(tied_max(site, np.maximum(1.0, reach / threshold)), centre)
 
@@ -70,58 +108,71 @@ def choose_factors(
     site: Site,
     samples: Sequence[SampleRows],
     grid: Sequence[Candidate],
-    bits: int = 8,
-    headroom: float = 1.15,
+    rounding: SiteRounding | None = None,
+    headroom: float = HEADROOM,
     folds: int = 2,
+    sums: Sequence[Sequence[SampleRows] | None] = (),
 ) -> Choice:
-    """The candidate with the least cross-validated error.
+    """The candidate with the least cross-validated error; arguments are those of `score_candidates`."""
+    errors = score_candidates(site, samples, grid, rounding, headroom, folds, sums)
+    best = int(errors.argmin())
+    factors = compute_factors(site, grid[best], ChannelStatistics.of(samples))
+    return Choice(grid[best], factors, float(errors[best]), float(errors[0]))
+
+
+def score_candidates(
+    site: Site,
+    samples: Sequence[SampleRows],
+    grid: Sequence[Candidate],
+    rounding: SiteRounding | None = None,
+    headroom: float = HEADROOM,
+    folds: int = 2,
+    sums: Sequence[Sequence[SampleRows] | None] = (),
+) -> np.ndarray:
+    """Cross-validated error of each candidate, as a share of each row's power; float64 [candidates].
 
     Args:
         site: the tensor and its readers.
         samples: rows of x by calibration sample, as `site_rows.collect_rows` gives them.
-        grid: candidates, "identity" first: its error is `error_before`.
-        bits: of activation and weights.
+        grid: candidates, "identity" first.
+        rounding: of activation and weights; 8 bits each, static, if not given.
         headroom: factor on the range of the activation, as calibration may leave it.
         folds: of the cross-validation; with fewer samples than folds, rows are split instead.
+        sums: per reader, the same rows of the residual sum that its output enters, None where there is none.
 
     Raises:
         ValueError: no rows at all.
     """
+    rounding = rounding or SiteRounding()
     parts = _split(samples, folds)
+    references = [None if s is None else _split(s, folds) for s in sums] or [None] * len(site.readers)
     matrix = np.concatenate(list(weights(site)))
     rows = torch.from_numpy(matrix.astype(np.float32))
     splits = [len(w) for w in weights(site)]
     errors = np.zeros(len(grid))
     for held, part in enumerate(parts):
-        low, high = _extrema([s for i, p in enumerate(parts) for s in p if i != held])
+        seen = ChannelStatistics.of([s for i, p in enumerate(parts) for s in p if i != held])
         test = torch.from_numpy(np.concatenate([sample.rows for sample in part]))
         exact = test @ rows.T
         power = _row_power(exact, splits)
+        for reader, reference in enumerate(references):
+            if reference is not None:
+                added = torch.from_numpy(np.concatenate([sample.rows for sample in reference[held]]))
+                power[reader] = (added**2).sum(1)
         for index, candidate in enumerate(grid):
-            f = compute_factors(site, candidate, low, high)
+            f = compute_factors(site, candidate, seen)
             t, z = torch.from_numpy(f.t.astype(np.float32)), torch.from_numpy(f.z.astype(np.float32))
-            bounds = ((low - f.z) / f.t).min() * headroom, ((high - f.z) / f.t).max() * headroom
-            x = _round_tensor((test - z) / t, *bounds, bits)
-            offset = torch.from_numpy((matrix @ f.z).astype(np.float32))
-            wrong = x @ _round_rows(rows * t, bits).T + offset - exact
+            low, high = ((seen.low - f.z) / f.t).min() * headroom, ((seen.high - f.z) / f.t).max() * headroom
+            x = rounding.activations((test - z) / t, float(low), float(high))
+            offset = torch.from_numpy((matrix @ f.z).astype(np.float32)) if f.z.any() else 0.0
+            wrong = x @ rounding.weights(rows * t).T + offset - exact
             errors[index] += float((_row_power(wrong, splits) / power.clamp_min(1e-12)).mean()) / len(parts)
-    best = int(errors.argmin())
-    factors = compute_factors(site, grid[best], *_extrema(samples))
-    return Choice(grid[best], factors, float(errors[best]), float(errors[0]))
+    return errors
 
 
 def _row_power(y: torch.Tensor, splits: list[int]) -> torch.Tensor:
-    """Power [readers, n] of each row at each reader.
-
-    Errors count relative to their own row: a few massive tokens would otherwise decide alone, and the next norm
-    divides every token by its own size.
-    """
+    """Power [readers, n] of each row at each reader."""
     return torch.stack([(part**2).sum(1) for part in y.split(splits, 1)])
-
-
-def _extrema(samples: Sequence[SampleRows]) -> tuple[np.ndarray, np.ndarray]:
-    low, high = np.min([s.low for s in samples], 0), np.max([s.high for s in samples], 0)
-    return low.astype(np.float64), high.astype(np.float64)
 
 
 def _split(samples: Sequence[SampleRows], folds: int) -> list[list[SampleRows]]:
@@ -132,19 +183,3 @@ def _split(samples: Sequence[SampleRows], folds: int) -> list[list[SampleRows]]:
         halves = [rows[i::folds] for i in range(folds)] if len(rows) >= folds else [rows] * folds
         return [[SampleRows.of(half)] for half in halves]
     return [list(samples[i::folds]) for i in range(folds)]
-
-
-def _round_tensor(x: torch.Tensor, low: float, high: float, bits: int) -> torch.Tensor:
-    """Per-tensor asymmetric fake quantization over [min(low, 0), max(high, 0)]."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    levels = (1 << bits) - 1
-    scale = max((high - low) / levels, 1e-12)
-    zero = round(-low / scale)
-    return (torch.clamp(torch.round(x / scale) + zero, 0, levels) - zero) * scale
-
-
-def _round_rows(w: torch.Tensor, bits: int) -> torch.Tensor:
-    """Per-row symmetric fake quantization."""
-    top = (1 << (bits - 1)) - 1
-    scale = (w.abs().amax(1, keepdim=True) / top).clamp_min(1e-12)
-    return torch.round(w / scale) * scale

@@ -20,7 +20,7 @@ Source: SmoothQuant (Xiao et al. 2023, section 4), Outlier Suppression+ (Wei et 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,7 @@ class Site:
         producer: node the factors fold into (norm, or the linear node of up or value), None for MULTIPLY.
         tie: index [K] into the free factors; channels with one index share a factor. Identity where none are tied.
         shift: True if z != 0 is possible at no run-time cost.
+        heads: value heads of VALUE; channels of a head are neighbours, and so are their factors.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Site:
     producer: Node | None
     tie: np.ndarray
     shift: bool
+    heads: int = 1
 
     @property
     def width(self) -> int:
@@ -124,7 +126,7 @@ def _site(graph: Graph, name: str, value: Value, readers: tuple[Node, ...]) -> S
             return Site(name, value, readers, UP, up, identity, shift=False)
         found = _value_projection(graph, value)
         if found is not None:
-            return Site(name, value, readers, VALUE, found[0], found[1], shift=False)
+            return Site(name, value, readers, VALUE, found[0], found[1], shift=False, heads=found[2])
     return Site(name, value, readers, MULTIPLY, None, identity, shift=False)
 
 
@@ -155,8 +157,8 @@ def _gated_up(graph: Graph, producer: Node, width: int) -> Node | None:
     return None
 
 
-def _value_projection(graph: Graph, value: Value) -> tuple[Node, np.ndarray] | None:
-    """X = reshape(transpose(attention(q, k, v))): the linear node of v and the tie of its rows.
+def _value_projection(graph: Graph, value: Value) -> tuple[Node, np.ndarray, int] | None:
+    """X = reshape(transpose(attention(q, k, v))): the linear node of v, the tie of its rows and the number of heads.
 
     Heads must be split as reshape [.., T, H*D] -> [.., T, H, D] -> transpose to [.., H, T, D], and merged the
     same way back. With fewer value heads than query heads the factors of a value head serve its whole group.
@@ -189,12 +191,28 @@ def _value_projection(graph: Graph, value: Value) -> tuple[Node, np.ndarray] | N
         return None
     group = query_heads // heads
     tie = np.concatenate([np.arange(width) + (h // group) * width for h in range(query_heads)])
-    return linear, tie
+    return linear, tie, heads
 
 
 def _swaps_heads(node: Node) -> bool:
     perm = node.attrs["perm"]
     return len(perm) == 4 and perm == (0, 2, 1, 3)
+
+
+def residual_sums(graph: Graph, site: Site) -> list[Value | None]:
+    """Per reader, the sum that its output enters and nothing else reads: x + reader(...), of equal shape."""
+    found: list[Value | None] = []
+    for reader in site.readers:
+        user = graph.sole_user(reader.output)
+        joins = user is not None and user.op == "add" and user.output.shape == reader.output.shape
+        found.append(user.output if joins and user is not None else None)
+    return found
+
+
+def scored_values(sums: Mapping[Site, Sequence[Value | None]]) -> list[Value]:
+    """Values whose rows the scores of some sites need: what is read, and the residual sums behind it."""
+    values = [v for site, found in sums.items() for v in (site.value, *found) if v is not None]
+    return list(dict.fromkeys(values))
 
 
 def free_factors(site: Site) -> int:
@@ -207,6 +225,14 @@ def tied_max(site: Site, per_channel: np.ndarray) -> np.ndarray:
     best = np.full(free_factors(site), -np.inf)
     np.maximum.at(best, site.tie, per_channel)
     return best[site.tie]
+
+
+def tied_mean(site: Site, per_channel: np.ndarray) -> np.ndarray:
+    """Mean [K] over each tie group, spread back to its channels."""
+    total, count = np.zeros(free_factors(site)), np.zeros(free_factors(site))
+    np.add.at(total, site.tie, per_channel)
+    np.add.at(count, site.tie, 1.0)
+    return (total / np.maximum(count, 1))[site.tie]
 
 
 def weights(site: Site) -> Iterator[np.ndarray]:

@@ -18,8 +18,8 @@ from qcompiler.passes.rounding.round_embeddings import RoundEmbeddings
 from qcompiler.passes.rounding.round_gptq import RoundGptq
 from qcompiler.passes.rounding.round_hessian import RoundHessian
 from qcompiler.passes.rounding.round_nearest import RoundNearest
+from qcompiler.passes.transform import transform_passes
 from qcompiler.passes.transform.equalize_layers import EqualizeLayers
-from qcompiler.passes.transform.smooth_activations import SmoothActivations
 from qcompiler.passes.transform.turn_transposed_convolutions import TurnTransposedConvolutions
 
 from ..base import Target
@@ -38,7 +38,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         *canonicalize_passes(),  # one spelling of every layer, for all that follows
         TurnTransposedConvolutions(),  # before the layers that compute in integers are looked at
         EqualizeLayers(configs.get("equalize_layers")),  # across convolutions; where only linears read, the next step
-        SmoothActivations(configs.get("smooth_activations")),  # moves ranges before anything measures them
+        *transform_passes(configs, assign.recipe),  # move ranges before anything measures them
         RoundEmbeddings(configs.get("round_embeddings")),  # before what computes on their rows is measured
         SplitAttention(SplitAttentionConfig(recipe=assign.recipe)),  # what follows may compute its products in integers
         RoundSoftmax(configs.get("round_softmax")),  # before ranges are measured behind it

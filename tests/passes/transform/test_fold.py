@@ -8,7 +8,13 @@ import pytest
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, GraphBuilder, verify_graph
 from qcompiler.ir.dims import symbol
-from qcompiler.passes.transform.choose_factors import Candidate, candidates, choose_factors, compute_factors
+from qcompiler.passes.transform.choose_factors import (
+    Candidate,
+    ChannelStatistics,
+    candidates,
+    choose_factors,
+    compute_factors,
+)
 from qcompiler.passes.transform.fold import Factors, apply_factors
 from qcompiler.passes.transform.groups import FORK, MULTIPLY, NORM, UP, VALUE, Site, find_sites
 from qcompiler.passes.transform.site_rows import SampleRows
@@ -147,7 +153,7 @@ def test_smoothquant_balances_activation_and_weight() -> None:
     site = find_sites(block())[0][0]
     r = rng(3)
     low, high = -np.abs(r.standard_normal(16)) - 0.1, np.abs(r.standard_normal(16)) * 9 + 0.1
-    t = compute_factors(site, Candidate("smooth", 0.5), low, high).t
+    t = compute_factors(site, Candidate("smooth", 0.5), ChannelStatistics(low, high, high)).t
     w = np.max([np.abs(n.operands[1].data).max(0) for n in site.readers], 0).astype(np.float64)
     ratio = (np.maximum(-low, high) / t) / (w * t)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
@@ -156,7 +162,7 @@ def test_smoothquant_balances_activation_and_weight() -> None:
 def test_shift_makes_channels_symmetric() -> None:
     site = find_sites(block())[0][0]
     low, high = rng(1).uniform(-5, 0, 16), rng(2).uniform(1, 9, 16)
-    f = compute_factors(site, Candidate("threshold", 0.5), low, high)
+    f = compute_factors(site, Candidate("threshold", 0.5), ChannelStatistics(low, high, high))
     np.testing.assert_allclose((low - f.z) + (high - f.z), 0, atol=1e-12)
     assert (f.t >= 1).all()
 
