@@ -181,6 +181,8 @@ def depthwise_conv2d(rng: draw.Rng, profile: str) -> Case:
     channels = int(rng.choice([1, 2, 3, 4, 5, 8, 15, 16, 17, 32]))
     window, pads = _window(rng, (channels, channels))
     w, wq = _weights(rng, (channels, 1, window.kernel_height, window.kernel_width))
+    if rng.random() < 0.5:
+        w = np.maximum(w, -127)
     zero, y_zero = draw.zero_point(rng), draw.zero_point(rng)
     low, high = draw.limits(rng, y_zero)
     flat = w.reshape(channels, -1)
@@ -196,7 +198,8 @@ def depthwise_conv2d(rng: draw.Rng, profile: str) -> Case:
 
     def call(isa: str) -> Call:
         folded = pack.fold_zero_point(layer[0], flat, zero)
-        numbers, arrays = _rescale(pack.pack_rescale(folded, layer[1], layer[2], profile, low, high), y_zero, low, high)
+        packed = pack.pack_rescale(folded, layer[1], layer[2], profile, low, high, flat)
+        numbers, arrays = _rescale(packed, y_zero, low, high)
         scalars = (*window.fields(), *numbers, zero, block, rows)
         need = scratch.depthwise_conv2d_s8(window, block, isa, rows)
         return Call(scalars, (_nhwc(x), np.ascontiguousarray(flat.T), *arrays), need, offset)

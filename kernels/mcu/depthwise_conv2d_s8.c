@@ -38,7 +38,7 @@ int32_t qc_depthwise_conv2d_s8_scratch_bytes(const qc_depthwise_conv2d_s8_params
     return (strip.channels * strip.rows * strip.width * 2) + QC_PREPARED_BYTES;
 #else
     const int32_t bytes = strip.rows * strip.width * strip.channels;
-    return (QC_PREPARED_BYTES == 0) ? bytes : (((bytes + 3) & ~3) + (((strip.channels + 15) & ~15) * QC_PREPARED_BYTES));
+    return (QC_PREPARED_BYTES == 0) ? bytes : (((bytes + 3) & ~3) + QC_PREPARED_BYTES);
 #endif
 }
 

@@ -1,6 +1,4 @@
 /* Rows that the next strip of a depthwise convolution shares with the last one. */
-#include <string.h>
-
 #include "qc_internal.h"
 
 void qc_depthwise_keep_s8(const qc_strip *strip, void *scratch, int32_t filled, int32_t rows, int32_t n)
@@ -21,6 +19,10 @@ void qc_depthwise_keep_s8(const qc_strip *strip, void *scratch, int32_t filled, 
     }
 #else
     const int32_t row_bytes = strip->width * n;
-    (void)memmove(scratch, (int8_t *)scratch + ((filled - rows) * row_bytes), (size_t)(rows * row_bytes));
+    int8_t *to = (int8_t *)scratch;
+    for (int32_t i = filled - rows; i < filled; i++) { /* a row at a time: rows never overlap each other */
+        qc_copy_bytes(to, (const int8_t *)scratch + (i * row_bytes), row_bytes);
+        to += row_bytes;
+    }
 #endif
 }

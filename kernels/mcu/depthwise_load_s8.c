@@ -1,6 +1,4 @@
 /* One row of an image into the strip of a depthwise convolution: padded, and in pairs layout one plane of int16 per channel. */
-#include <string.h>
-
 #include "qc_internal.h"
 
 #if defined(QC_DSP)
@@ -84,26 +82,24 @@ void qc_depthwise_load_s8(const int8_t *x, const qc_depthwise_conv2d_s8_params *
     const int32_t channels = v->in_channels;
     int8_t *out = (int8_t *)scratch + (at * width * n);
     if ((row < 0) || (row >= v->in_height)) {
-        (void)memset(out, p->input_zero_point, (size_t)(width * n));
+        qc_fill_bytes(out, p->input_zero_point, width * n);
         return;
     }
     const int32_t lead = (v->pad_left < width) ? v->pad_left : width;
     const int32_t end = ((v->in_width + v->pad_left) < width) ? (v->in_width + v->pad_left) : width;
     const int8_t *from = x + (row * v->in_width * channels) + first;
-    (void)memset(out, p->input_zero_point, (size_t)(lead * n));
+    qc_fill_bytes(out, p->input_zero_point, lead * n);
     out += lead * n;
     if (n == channels) {
-        (void)memcpy(out, from, (size_t)((end - lead) * n));
+        qc_copy_bytes(out, from, (end - lead) * n);
         out += (end - lead) * n;
     } else {
         for (int32_t q = lead; q < end; q++) {
-            for (int32_t c = 0; c < n; c++) {
-                out[c] = from[c];
-            }
+            qc_copy_bytes(out, from, n);
             from += channels;
             out += n;
         }
     }
-    (void)memset(out, p->input_zero_point, (size_t)((width - end) * n));
+    qc_fill_bytes(out, p->input_zero_point, (width - end) * n);
 }
 #endif

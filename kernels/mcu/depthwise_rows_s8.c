@@ -204,8 +204,9 @@ void qc_depthwise_rows_s8(const qc_depthwise_conv2d_s8_params *p, const qc_strip
     }
 }
 #else
-void qc_depthwise_rows_s8(const qc_depthwise_conv2d_s8_params *p, const qc_strip *strip, void *scratch, int32_t first,
-                          int32_t n, int32_t rows, int8_t *y)
+/* Any window and any rescaling. */
+static void qc_any_window(const qc_depthwise_conv2d_s8_params *p, const qc_strip *strip, const void *scratch,
+                          int32_t first, int32_t n, int32_t rows, int8_t *y)
 {
     const qc_window_params *v = &p->window;
     const int32_t channels = v->in_channels;
@@ -231,5 +232,138 @@ void qc_depthwise_rows_s8(const qc_depthwise_conv2d_s8_params *p, const qc_strip
             y += channels;
         }
     }
+}
+
+#if defined(QC_MVE)
+/* Sixteen channels as four vectors of sums: channels 0 4 8 12, 2 6 10 14, 1 5 9 13, 3 7 11 15, which is how products
+ * and widening split them. The parameters are brought into that order once. */
+static int32_t qc_channel_of(int32_t lane)
+{
+    return ((lane & 3) * 4) + ((lane & 4) >> 1) + (lane >> 3);
+}
+
+static void qc_prepare(const qc_rescale_params *p, int32_t first, int32_t n, int32_t *prepared)
+{
+    for (int32_t i = 0; i < 16; i++) {
+        const int32_t at = qc_channel_of(i);
+        const int32_t c = first + ((at < n) ? at : 0);
+        prepared[i] = p->bias[c];
+        prepared[16 + i] = qc_multiplier_of(p, c);
+        prepared[32 + i] = -1 - p->shift[c]; /* left by that */
+    }
+}
+
+typedef struct {
+    int32x4_t v[4];
+} qc_sums;
+
+static inline void qc_widen(qc_sums *sums, int16x8_t even, int16x8_t odd)
+{
+    sums->v[0] = vaddq_s32(sums->v[0], vmovlbq_s16(even));
+    sums->v[1] = vaddq_s32(sums->v[1], vmovltq_s16(even));
+    sums->v[2] = vaddq_s32(sums->v[2], vmovlbq_s16(odd));
+    sums->v[3] = vaddq_s32(sums->v[3], vmovltq_s16(odd));
+}
+
+/* One output of sixteen channels. Where no weight is -128, the products of two taps are added in 16 bits. */
+static inline __attribute__((always_inline)) void qc_window(qc_sums *sums, const int8_t *x, int32_t row_step,
+                                                            int32_t col_step, const int8_t *w, int32_t w_step,
+                                                            int32_t height, int32_t width, int narrow, mve_pred16_t lanes)
+{
+    int16x8_t even = vdupq_n_s16(0);
+    int16x8_t odd = even;
+    int open = 0; /* a product waits for its partner */
+#pragma GCC unroll 3
+    for (int32_t i = 0; i < height; i++) {
+#pragma GCC unroll 3
+        for (int32_t j = 0; j < width; j++) {
+            const int8x16_t a = vldrbq_z_s8(x + (j * col_step), lanes);
+            const int8x16_t b = vldrbq_z_s8(w, lanes);
+            const int16x8_t low = vmullbq_int_s8(a, b);
+            const int16x8_t high = vmulltq_int_s8(a, b);
+            if (open && narrow) {
+                qc_widen(sums, vaddq_s16(even, low), vaddq_s16(odd, high));
+                open = 0;
+            } else {
+                if (open) {
+                    qc_widen(sums, even, odd);
+                }
+                even = low;
+                odd = high;
+                open = 1;
+            }
+            w += w_step;
+        }
+        x += row_step;
+    }
+    if (open) {
+        qc_widen(sums, even, odd);
+    }
+}
+
+static inline int32x4_t qc_rescale_four(int32x4_t v, const int32_t *prepared, int32_t zero_point)
+{
+    v = vrshlq_s32(vmulhq_s32(v, vldrwq_s32(prepared + 16)), vldrwq_s32(prepared + 32));
+    return vaddq_n_s32(v, zero_point);
+}
+
+static inline __attribute__((always_inline)) void qc_quick_rows(const qc_depthwise_conv2d_s8_params *p,
+                                                                const qc_strip *strip, const int8_t *x, int32_t n,
+                                                                const int8_t *w, int32_t lanes_used, int32_t rows,
+                                                                const int32_t *prepared, int8_t *y, int32_t height,
+                                                                int32_t width, int narrow)
+{
+    const qc_window_params *v = &p->window;
+    const mve_pred16_t lanes = vctp8q((uint32_t)lanes_used);
+    const int8x16_t qmin = vdupq_n_s8((int8_t)p->rescale.qmin);
+    const int8x16_t qmax = vdupq_n_s8((int8_t)p->rescale.qmax);
+    const int32_t zero_point = p->rescale.zero_point;
+    const int32_t row_step = v->dilation_height * strip->width * n;
+    for (int32_t row = 0; row < rows; row++) {
+        const int8_t *window = x + (row * v->stride_height * strip->width * n);
+        for (int32_t col = v->out_width; col > 0; col--) {
+            qc_sums sums;
+            for (int32_t i = 0; i < 4; i++) {
+                sums.v[i] = vldrwq_s32(prepared + (4 * i));
+            }
+            qc_window(&sums, window, row_step, v->dilation_width * n, w, v->in_channels, height, width, narrow, lanes);
+            int16x8_t even = vqmovnbq_s32(vdupq_n_s16(0), qc_rescale_four(sums.v[0], prepared, zero_point));
+            even = vqmovntq_s32(even, qc_rescale_four(sums.v[1], prepared + 4, zero_point));
+            int16x8_t odd = vqmovnbq_s32(vdupq_n_s16(0), qc_rescale_four(sums.v[2], prepared + 8, zero_point));
+            odd = vqmovntq_s32(odd, qc_rescale_four(sums.v[3], prepared + 12, zero_point));
+            const int8x16_t codes = vqmovntq_s16(vqmovnbq_s16(vdupq_n_s8(0), even), odd);
+            vstrbq_p_s8(y, vminq_s8(vmaxq_s8(codes, qmin), qmax), lanes);
+            window += v->stride_width * n;
+            y += v->in_channels;
+        }
+    }
+}
+#endif
+
+void qc_depthwise_rows_s8(const qc_depthwise_conv2d_s8_params *p, const qc_strip *strip, void *scratch, int32_t first,
+                          int32_t n, int32_t rows, int8_t *y)
+{
+#if defined(QC_MVE)
+    if (qc_is_quick(&p->rescale)) {
+        const int32_t bytes = strip->rows * strip->width * strip->channels;
+        int32_t *prepared = (int32_t *)(void *)((int8_t *)scratch + ((bytes + 3) & ~3));
+        const int narrow = (p->rescale.flags & QC_NARROW_WEIGHTS) != 0;
+        const int three = narrow && (p->window.kernel_height == 3) && (p->window.kernel_width == 3);
+        for (int32_t c = 0; c < n; c += 16) {
+            const int8_t *x = (const int8_t *)scratch + c;
+            const int8_t *w = (const int8_t *)p->weights + first + c;
+            const int32_t used = ((n - c) < 16) ? (n - c) : 16;
+            qc_prepare(&p->rescale, first + c, used, prepared);
+            if (three) {
+                qc_quick_rows(p, strip, x, n, w, used, rows, prepared, y + c, 3, 3, 1);
+            } else {
+                qc_quick_rows(p, strip, x, n, w, used, rows, prepared, y + c, p->window.kernel_height,
+                              p->window.kernel_width, narrow);
+            }
+        }
+        return;
+    }
+#endif
+    qc_any_window(p, strip, scratch, first, n, rows, y);
 }
 #endif

@@ -1,6 +1,4 @@
 /* One column from consecutive codes: a copy in plain layout, sign extension to 16 bits in pairs layout. */
-#include <string.h>
-
 #include "qc_internal.h"
 
 #if defined(QC_DSP)
@@ -21,6 +19,6 @@ void qc_expand_s8(const int8_t *x, int32_t k, void *out, int32_t pitch)
 void qc_expand_s8(const int8_t *x, int32_t k, void *out, int32_t pitch)
 {
     (void)pitch;
-    (void)memcpy(out, x, (size_t)k);
+    qc_copy_bytes((int8_t *)out, x, k);
 }
 #endif

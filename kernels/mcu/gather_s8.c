@@ -2,8 +2,6 @@
  *
  * In pairs layout codes are extended to 16 bits on the way when every run of consecutive codes is a multiple of four;
  * otherwise they are gathered as bytes first. */
-#include <string.h>
-
 #include "qc_internal.h"
 
 /* Where the next codes go: `pitch` words from one pair to the next, 0 for bytes. */
@@ -51,13 +49,13 @@ __attribute__((noinline)) static void qc_write_padding(qc_writer *w, int32_t n)
 #else
 static inline void qc_write_codes(qc_writer *w, const int8_t *x, int32_t n)
 {
-    (void)memcpy(w->at, x, (size_t)n);
+    qc_copy_bytes((int8_t *)w->at, x, n);
     w->at = (int8_t *)w->at + n;
 }
 
 static void qc_write_padding(qc_writer *w, int32_t n)
 {
-    (void)memset(w->at, w->zero_point, (size_t)n);
+    qc_fill_bytes((int8_t *)w->at, w->zero_point, n);
     w->at = (int8_t *)w->at + n;
 }
 #endif

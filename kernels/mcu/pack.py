@@ -53,8 +53,9 @@ def pack_factor(multiplier: int, shift: int, profile: str) -> tuple[int, int]:
 
 
 def pack_rescale(
-    bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, profile: str, qmin: int, qmax: int
-) -> Rescale:
+    bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, profile: str, qmin: int, qmax: int,
+    weights: np.ndarray | None = None,
+) -> Rescale:  # fmt: skip
     """Parameters of a layer with channels.
 
     Args:
@@ -64,6 +65,7 @@ def pack_rescale(
         profile: a key of `PROFILES`.
         qmin: smallest code of the result.
         qmax: largest code.
+        weights: the layer's codes; depthwise layers are faster on MVE if it is known that none is -128.
 
     Raises:
         ValueError: a bias outside int32, or a factor outside the profile.
@@ -75,6 +77,8 @@ def pack_rescale(
     packed = np.array([pack_factor(int(m), int(s), profile) for m, s in both], np.int64).reshape(-1, 2)
     plain = profile == "dyadic" and bool((packed[:, 1] >= 0).all())
     flags = (PLAIN_SHIFTS if plain else 0) | (FULL_RANGE if (qmin, qmax) == (-128, 127) else 0)
+    if weights is not None and weights.size and weights.min() > -128:
+        flags |= NARROW_WEIGHTS
     factors = packed[:, 0].astype(np.int32) if profile == "dyadic" else None
     return Rescale(bias.astype(np.int32), factors, packed[:, 1].astype(np.int8), flags)
 

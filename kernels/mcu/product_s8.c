@@ -2,7 +2,7 @@
  * connected layers. See qc_internal.h for the layouts of columns and README.md for those of weights. */
 #include "qc_internal.h"
 
-#if defined(QC_PORTABLE) || defined(QC_MVE)
+#if defined(QC_PORTABLE)
 /* Two columns by two channels: each code that is loaded is used twice. The second of a lone one repeats the first. */
 void qc_product_s8(const void *columns, int32_t count, int32_t k, const void *weights, const qc_rescale_params *rescale,
                    int32_t first, int32_t channels, int8_t *y, int32_t stride)
@@ -32,6 +32,89 @@ void qc_product_s8(const void *columns, int32_t count, int32_t k, const void *we
             out[0] = qc_finish(acc01, rescale, first + c);
             out[other] = qc_finish(acc11, rescale, first + c + other);
         }
+    }
+}
+#endif
+
+#if defined(QC_MVE)
+/* Sums of one column and four filters: 16 codes at a time, the last ones predicated. */
+static inline void qc_sum_four(const int8_t *x, const int8_t *const w[4], int32_t k, int32_t sums[4])
+{
+    int32_t s0 = 0;
+    int32_t s1 = 0;
+    int32_t s2 = 0;
+    int32_t s3 = 0;
+    const int8_t *w0 = w[0];
+    const int8_t *w1 = w[1];
+    const int8_t *w2 = w[2];
+    const int8_t *w3 = w[3];
+    __asm__ volatile("wlstp.8 lr, %[k], 2f\n\t"
+                     "1:\n\t"
+                     "vldrb.8 q0, [%[x]], #16\n\t"
+                     "vldrb.8 q1, [%[w0]], #16\n\t"
+                     "vmladava.s8 %[s0], q0, q1\n\t"
+                     "vldrb.8 q2, [%[w1]], #16\n\t"
+                     "vmladava.s8 %[s1], q0, q2\n\t"
+                     "vldrb.8 q1, [%[w2]], #16\n\t"
+                     "vmladava.s8 %[s2], q0, q1\n\t"
+                     "vldrb.8 q2, [%[w3]], #16\n\t"
+                     "vmladava.s8 %[s3], q0, q2\n\t"
+                     "letp lr, 1b\n\t"
+                     "2:"
+                     : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3), [x] "+r"(x), [w0] "+r"(w0),
+                       [w1] "+r"(w1), [w2] "+r"(w2), [w3] "+r"(w3)
+                     : [k] "r"(k)
+                     : "q0", "q1", "q2", "lr", "memory");
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+}
+
+/* n <= 4 channels from `channel` on: VMULH, VRSHL, VADD and the limits, where the high word is enough. */
+static inline void qc_finish_four(const int32_t sums[4], int32_t n, const qc_rescale_params *p, int32_t channel, int8_t *y)
+{
+#if QC_PROFILE == QC_PROFILE_DYADIC
+    if (qc_is_quick(p)) {
+        const mve_pred16_t lanes = vctp32q((uint32_t)n);
+        int32x4_t v = vdupq_n_s32(sums[0]);
+        v = vsetq_lane_s32(sums[1], v, 1);
+        v = vsetq_lane_s32(sums[2], v, 2);
+        v = vsetq_lane_s32(sums[3], v, 3);
+        v = vaddq_s32(v, vldrwq_z_s32(p->bias + channel, lanes));
+        v = vmulhq_s32(v, vldrwq_z_s32(p->multiplier + channel, lanes));
+        v = vrshlq_s32(v, vmvnq_s32(vldrbq_z_s32(p->shift + channel, lanes))); /* right by shift + 1 */
+        v = vaddq_n_s32(v, p->zero_point);
+        v = vmaxq_s32(v, vdupq_n_s32(p->qmin));
+        v = vminq_s32(v, vdupq_n_s32(p->qmax));
+        vstrbq_p_s32(y, v, lanes);
+        return;
+    }
+#endif
+    for (int32_t i = 0; i < n; i++) {
+        y[i] = qc_finish(sums[i] + p->bias[channel + i], p, channel + i);
+    }
+}
+
+void qc_product_s8(const void *columns, int32_t count, int32_t k, const void *weights, const qc_rescale_params *rescale,
+                   int32_t first, int32_t channels, int8_t *y, int32_t stride)
+{
+    const int8_t *x = (const int8_t *)columns;
+    for (int32_t i = 0; i < count; i++) {
+        const int8_t *w[4];
+        w[0] = (const int8_t *)weights;
+        for (int32_t c = 0; c < channels; c += 4) {
+            const int32_t n = ((channels - c) < 4) ? (channels - c) : 4;
+            int32_t sums[4];
+            w[1] = w[0] + ((n > 1) ? k : 0); /* filters that do not exist repeat the last one */
+            w[2] = w[1] + ((n > 2) ? k : 0);
+            w[3] = w[2] + ((n > 3) ? k : 0);
+            qc_sum_four(x, w, k, sums);
+            qc_finish_four(sums, n, rescale, first + c, y + c);
+            w[0] += 4 * k;
+        }
+        x += k;
+        y += stride;
     }
 }
 #endif

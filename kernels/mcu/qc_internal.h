@@ -2,8 +2,14 @@
 #ifndef QC_INTERNAL_H
 #define QC_INTERNAL_H
 
+#include <string.h>
+
 #include "qc_fixed_point.h"
 #include "qc_kernels.h"
+
+#if defined(QC_MVE)
+#include <arm_mve.h>
+#endif
 
 /* Columns: the inputs of one output pixel, K codes.
  *   plain layout: K bytes each, one after the other;
@@ -62,7 +68,7 @@ typedef struct {
 #if defined(QC_DSP)
 #define QC_PREPARED_BYTES 24 /* 3 x 3 weights as six words */
 #elif defined(QC_MVE)
-#define QC_PREPARED_BYTES 12 /* per channel: bias, multiplier, shift in the order of the lanes */
+#define QC_PREPARED_BYTES 192 /* bias, multiplier and shift of 16 channels, in the order of the lanes */
 #else
 #define QC_PREPARED_BYTES 0
 #endif
@@ -107,6 +113,37 @@ static inline int qc_is_quick(const qc_rescale_params *p)
 
 /* Limits other than those of int8, which quick bodies saturate to: `rows` runs of `n` codes, `stride` apart. */
 void qc_limit(int8_t *y, int32_t rows, int32_t n, int32_t stride, const qc_rescale_params *p);
+
+/* n bytes that do not overlap. The library's memcpy may go byte by byte. */
+static inline void qc_copy_bytes(int8_t *to, const int8_t *from, int32_t n)
+{
+#if defined(QC_MVE)
+    __asm__ volatile("wlstp.8 lr, %[n], 2f\n\t"
+                     "1:\n\t"
+                     "vldrb.8 q0, [%[from]], #16\n\t"
+                     "vstrb.8 q0, [%[to]], #16\n\t"
+                     "letp lr, 1b\n\t"
+                     "2:"
+                     : [to] "+r"(to), [from] "+r"(from)
+                     : [n] "r"(n)
+                     : "q0", "lr", "memory");
+#else
+    (void)memcpy(to, from, (size_t)n);
+#endif
+}
+
+static inline void qc_fill_bytes(int8_t *to, int32_t value, int32_t n)
+{
+#if defined(QC_MVE)
+    const int8x16_t v = vdupq_n_s8((int8_t)value);
+    for (; n > 0; n -= 16) {
+        vstrbq_p_s8(to, v, vctp8q((uint32_t)n));
+        to += 16;
+    }
+#else
+    (void)memset(to, value, (size_t)n);
+#endif
+}
 
 /* Single instructions that C cannot name. */
 #if defined(QC_DSP)
