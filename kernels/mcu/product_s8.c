@@ -71,28 +71,98 @@ static inline void qc_sum_four(const int8_t *x, const int8_t *const w[4], int32_
     sums[3] = s3;
 }
 
-/* n <= 4 channels from `channel` on: VMULH, VRSHL, VADD and the limits, where the high word is enough. */
-static inline void qc_finish_four(const int32_t sums[4], int32_t n, const qc_rescale_params *p, int32_t channel, int8_t *y)
+/* One column and all fours of channels. The numbers in the code are offsets in this struct. */
+typedef struct {
+    const int8_t *x;           /* 0 */
+    int32_t k;                 /* 4 */
+    const int8_t *w;           /* 8 */
+    const int8_t *shift;       /* 12 */
+    int32_t zero_point;        /* 16 */
+    int32_t fours;             /* 20 */
+    int32_t qmin;              /* 24 */
+    int32_t qmax;              /* 28 */
+    const int32_t *bias;       /* 32 */
+    const int32_t *multiplier; /* 36 */
+    int8_t *y;                 /* 40 */
+} qc_tile;
+
+/* r0 x, r1 r2 r3 r5 the filters, r4 r6 r8 r10 their sums, r7 y, r9 bias, r11 multiplier. Rescaling, where the high word
+ * is enough: VMULH, VRSHL by the inverted shift (right by shift + 1), VADD, VMAX, VMIN. */
+__attribute__((noinline)) static void qc_run_tile(qc_tile *tile)
 {
-#if QC_PROFILE == QC_PROFILE_DYADIC
-    if (qc_is_quick(p)) {
-        const mve_pred16_t lanes = vctp32q((uint32_t)n);
-        int32x4_t v = vdupq_n_s32(sums[0]);
-        v = vsetq_lane_s32(sums[1], v, 1);
-        v = vsetq_lane_s32(sums[2], v, 2);
-        v = vsetq_lane_s32(sums[3], v, 3);
-        v = vaddq_s32(v, vldrwq_z_s32(p->bias + channel, lanes));
-        v = vmulhq_s32(v, vldrwq_z_s32(p->multiplier + channel, lanes));
-        v = vrshlq_s32(v, vmvnq_s32(vldrbq_z_s32(p->shift + channel, lanes))); /* right by shift + 1 */
-        v = vaddq_n_s32(v, p->zero_point);
-        v = vmaxq_s32(v, vdupq_n_s32(p->qmin));
-        v = vminq_s32(v, vdupq_n_s32(p->qmax));
-        vstrbq_p_s32(y, v, lanes);
-        return;
-    }
-#endif
-    for (int32_t i = 0; i < n; i++) {
-        y[i] = qc_finish(sums[i] + p->bias[channel + i], p, channel + i);
+    register qc_tile *t __asm__("r0") = tile;
+    __asm__ volatile("push {r0}\n\t"
+                     "ldrd r4, r6, [r0, #24]\n\t"
+                     "vdup.32 q6, r4\n\t"
+                     "vdup.32 q7, r6\n\t"
+                     "ldrd r9, r11, [r0, #32]\n\t"
+                     "ldr r7, [r0, #40]\n\t"
+                     "1:\n\t"
+                     "ldrd r4, r12, [r0]\n\t"
+                     "ldr r1, [r0, #8]\n\t"
+                     "add r2, r1, r12\n\t"
+                     "add r3, r2, r12\n\t"
+                     "add r5, r3, r12\n\t"
+                     "add r6, r5, r12\n\t"
+                     "str r6, [r0, #8]\n\t"
+                     "mov r0, r4\n\t"
+                     "ldrd r4, r6, [r9], #8\n\t"
+                     "ldrd r8, r10, [r9], #8\n\t"
+                     "wlstp.8 lr, r12, 3f\n\t"
+                     "2:\n\t"
+                     "vldrb.8 q0, [r0], #16\n\t"
+                     "vldrb.8 q1, [r1], #16\n\t"
+                     "vmladava.s8 r4, q0, q1\n\t"
+                     "vldrb.8 q2, [r2], #16\n\t"
+                     "vmladava.s8 r6, q0, q2\n\t"
+                     "vldrb.8 q3, [r3], #16\n\t"
+                     "vmladava.s8 r8, q0, q3\n\t"
+                     "vldrb.8 q4, [r5], #16\n\t"
+                     "vmladava.s8 r10, q0, q4\n\t"
+                     "letp lr, 2b\n\t"
+                     "3:\n\t"
+                     "ldr r0, [sp]\n\t"
+                     "ldrd r2, r3, [r0, #12]\n\t"
+                     "vmov q0[2], q0[0], r4, r8\n\t"
+                     "vmov q0[3], q0[1], r6, r10\n\t"
+                     "vldrw.u32 q1, [r11], #16\n\t"
+                     "vldrb.s32 q2, [r2], #4\n\t"
+                     "str r2, [r0, #12]\n\t"
+                     "vmulh.s32 q0, q0, q1\n\t"
+                     "vmvn q2, q2\n\t"
+                     "vrshl.s32 q0, q0, q2\n\t"
+                     "vadd.i32 q0, q0, r3\n\t"
+                     "vmax.s32 q0, q0, q6\n\t"
+                     "vmin.s32 q0, q0, q7\n\t"
+                     "vstrb.32 q0, [r7], #4\n\t"
+                     "ldr r2, [r0, #20]\n\t"
+                     "subs r2, r2, #1\n\t"
+                     "str r2, [r0, #20]\n\t"
+                     "bne 1b\n\t"
+                     "add sp, sp, #4"
+                     : "+r"(t)
+                     :
+                     : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "q0", "q1", "q2",
+                       "q3", "q4", "q6", "q7", "cc", "memory");
+}
+
+/* Any rescaling and any number of channels. */
+static void qc_any_channels(const int8_t *x, int32_t k, const int8_t *weights, const qc_rescale_params *rescale,
+                            int32_t first, int32_t channels, int8_t *y)
+{
+    const int8_t *w[4];
+    w[0] = weights;
+    for (int32_t c = 0; c < channels; c += 4) {
+        const int32_t n = ((channels - c) < 4) ? (channels - c) : 4;
+        int32_t sums[4];
+        w[1] = w[0] + ((n > 1) ? k : 0); /* filters that do not exist repeat the last one */
+        w[2] = w[1] + ((n > 2) ? k : 0);
+        w[3] = w[2] + ((n > 3) ? k : 0);
+        qc_sum_four(x, w, k, sums);
+        for (int32_t i = 0; i < n; i++) {
+            y[c + i] = qc_finish(sums[i] + rescale->bias[first + c + i], rescale, first + c + i);
+        }
+        w[0] += 4 * k;
     }
 }
 
@@ -100,18 +170,17 @@ void qc_product_s8(const void *columns, int32_t count, int32_t k, const void *we
                    int32_t first, int32_t channels, int8_t *y, int32_t stride)
 {
     const int8_t *x = (const int8_t *)columns;
+    const int8_t *w = (const int8_t *)weights;
+    const int32_t fours = qc_is_quick(rescale) ? (channels / 4) : 0;
+    const int32_t done = 4 * fours;
     for (int32_t i = 0; i < count; i++) {
-        const int8_t *w[4];
-        w[0] = (const int8_t *)weights;
-        for (int32_t c = 0; c < channels; c += 4) {
-            const int32_t n = ((channels - c) < 4) ? (channels - c) : 4;
-            int32_t sums[4];
-            w[1] = w[0] + ((n > 1) ? k : 0); /* filters that do not exist repeat the last one */
-            w[2] = w[1] + ((n > 2) ? k : 0);
-            w[3] = w[2] + ((n > 3) ? k : 0);
-            qc_sum_four(x, w, k, sums);
-            qc_finish_four(sums, n, rescale, first + c, y + c);
-            w[0] += 4 * k;
+        if (fours != 0) {
+            qc_tile tile = {x, k, w, rescale->shift + first, rescale->zero_point, fours, rescale->qmin, rescale->qmax,
+                            rescale->bias + first, rescale->multiplier + first, y};
+            qc_run_tile(&tile);
+        }
+        if (done < channels) {
+            qc_any_channels(x, k, w + (done * k), rescale, first + done, channels - done, y + done);
         }
         x += k;
         y += stride;

@@ -68,7 +68,7 @@ typedef struct {
 #if defined(QC_DSP)
 #define QC_PREPARED_BYTES 24 /* 3 x 3 weights as six words */
 #elif defined(QC_MVE)
-#define QC_PREPARED_BYTES 192 /* bias, multiplier and shift of 16 channels, in the order of the lanes */
+#define QC_PREPARED_BYTES 384 /* parameters of 16 channels in the order of the lanes */
 #else
 #define QC_PREPARED_BYTES 0
 #endif

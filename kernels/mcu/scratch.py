@@ -35,7 +35,7 @@ def depthwise_conv2d_s8(window: Window, channel_block: int, isa: str, row_block:
         width = last * window.stride_width + reach + 1
         return channels * rows * (width + width % 2) * 2 + 24
     strip = rows * ((window.out_width - 1) * window.stride_width + reach + 1) * channels
-    return strip if isa == "portable" else strip + -strip % 4 + 192
+    return strip if isa == "portable" else strip + -strip % 4 + 384
 
 
 def matmul_s8(rows: int, inner: int, columns: int, isa: str) -> int:
