@@ -15,12 +15,19 @@ import numpy as np
 
 from qcompiler.ir import DType, Graph, Level, Node, QuantParams, Value
 from qcompiler.passes.base import Context, Kind, Pass, Result
-from qcompiler.passes.integer import rules_layers
+from qcompiler.passes.integer import rules_attention, rules_functions, rules_layers, rules_norm
 from qcompiler.passes.integer.config import IntegerConfig
 from qcompiler.passes.integer.lowering import Lowering, NoIntegerForm, Rule, refuse
 from qcompiler.passes.integer.measure_ranges import measure_ranges
 
-RULES: dict[str, Rule] = {**rules_layers.RULES}
+RULES: dict[str, Rule] = {
+    **rules_layers.RULES,
+    **rules_functions.RULES,
+    **rules_norm.RULES,
+    **rules_attention.RULES,
+}
+MEASURED = ("softmax", "attention", "layer_norm", "rms_norm")
+"""Ops whose integer forms are chosen by their error on what their operands were for some samples."""
 
 
 class Integerize(Pass):
@@ -44,7 +51,7 @@ class Integerize(Pass):
             UsageError: ranges are needed and there is no calibration data.
         """
         refuse([f"{n.where()}: {why}" for n in graph.nodes if (why := why_not(n))])
-        ranges = measure_ranges(graph, real_values(graph), context, self.config.samples)
+        ranges = measure_ranges(graph, real_values(graph), shown_values(graph), context, self.config.samples)
         lowering = Lowering(graph, self.config, ranges)
         problems = []
         for node in graph.nodes:
@@ -66,7 +73,7 @@ def is_real(node: Node) -> bool:
 
 def why_not(node: Node) -> str:
     """Why a node has no integer form, "" if it may have one."""
-    if node.op in RULES or not is_real(node):
+    if node.op in RULES or not is_real(node) or rules_functions.is_function(node):
         return ""
     return "no integer form is known"
 
@@ -74,7 +81,8 @@ def why_not(node: Node) -> str:
 def lower_node(lowering: Lowering, node: Node) -> None:
     """Apply the rule of a node; ops on indices and truth values are kept."""
     if is_real(node):
-        RULES[node.op](lowering, node)
+        rule = RULES.get(node.op, rules_functions.function)
+        rule(lowering, node)
         return
     for old, new in zip(node.outputs, lowering.out.keep(node), strict=True):
         if old is not new:
@@ -92,6 +100,12 @@ def real_values(graph: Graph) -> list[Value]:
         if not only_quantized:
             found.append(value)
     return found
+
+
+def shown_values(graph: Graph) -> list[Value]:
+    """Operands of the nonlinear functions: their arrays are kept for some samples."""
+    nodes = [n for n in graph.nodes if n.op in MEASURED or (is_real(n) and rules_functions.is_function(n))]
+    return list(dict.fromkeys(v for n in nodes for v in n.operands if not v.is_const))
 
 
 def _stand_in(value: Value) -> Value:

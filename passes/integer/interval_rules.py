@@ -7,26 +7,17 @@ from typing import Any
 import numpy as np
 
 from qcompiler.ir import Node
-from qcompiler.ir.dims import is_symbolic, product
 from qcompiler.ir.fixed_point import rescale
 from qcompiler.ir.ops.spec import centred
-from qcompiler.passes.integer.intervals import INT64, Analysis, Bounds, Rule, clipped, type_bounds
+from qcompiler.passes.integer.interval_functions import RULES as FUNCTIONS
+from qcompiler.passes.integer.interval_functions import corners, length
+from qcompiler.passes.integer.intervals import INT64, Analysis, Bounds, Rule, clipped, scalar, type_bounds
 from qcompiler.passes.integer.lowering import MOVEMENT
-
-# Elements that a sum over an axis of unknown length is taken to have at most; longer inputs are refused at run time
-# by no target, so the bound is far beyond any sequence that a model of this kind is built for.
-LONGEST_AXIS = 1 << 15
 
 
 def by_type(a: Analysis, node: Node) -> tuple[Bounds, ...]:
     """Ops without a rule of their own give anything that their result type holds."""
     return tuple(type_bounds(v.dtype) for v in node.outputs)
-
-
-def corners(x: Bounds, y: Bounds) -> tuple[int, int]:
-    """Least and largest product of two ranges."""
-    ends = [int(p) * int(q) for p in x.whole for q in y.whole]
-    return min(ends), max(ends)
 
 
 def _weighted(a: Analysis, node: Node) -> Bounds:
@@ -43,7 +34,7 @@ def _weighted(a: Analysis, node: Node) -> Bounds:
     offset = _bias(a, bias, len(least))
     a.step(node, "accumulator", int((least + np.minimum(offset[0], 0)).min()), int((most + np.maximum(offset[1], 0)).max()), 32)
     axis = 1 if node.op == "conv" else len(node.output.shape) - 1
-    return Bounds(least + offset[0], most + offset[1], axis)
+    return Bounds((least + offset[0]).astype(object), (most + offset[1]).astype(object), axis)
 
 
 def _bias(a: Analysis, bias: Any, channels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,12 +48,6 @@ def _bias(a: Analysis, bias: Any, channels: int) -> tuple[np.ndarray, np.ndarray
     return np.full(channels, low), np.full(channels, high)
 
 
-def length(dims: Any) -> int:
-    """Most elements along axes; unknown lengths count as `LONGEST_AXIS`."""
-    count = product(dims)
-    return LONGEST_AXIS if is_symbolic(count) else int(count)
-
-
 def _product_of_activations(a: Analysis, node: Node) -> Bounds:
     """matmul: the reduced length times the extreme products."""
     x, y = a.centred(node.inputs[0]), a.centred(node.inputs[1])
@@ -71,8 +56,11 @@ def _product_of_activations(a: Analysis, node: Node) -> Bounds:
     assert x_value is not None
     terms = length(x_value.shape[-1:])
     low, high = terms * min(low, 0), terms * max(high, 0)
+    if x_value in a.row_sums:  # probabilities: their sum is bounded, not only each of them
+        least, most = y.whole
+        low, high = max(low, a.row_sums[x_value] * min(least, 0)), min(high, a.row_sums[x_value] * max(most, 0))
     a.step(node, "accumulator", low, high, 32)
-    return Bounds(np.asarray(low), np.asarray(high))
+    return scalar(low, high)
 
 
 def _reduced(a: Analysis, node: Node) -> Bounds:
@@ -85,7 +73,7 @@ def _reduced(a: Analysis, node: Node) -> Bounds:
     terms = length([value.shape[i % len(value.shape)] for i in axes])
     low, high = a.centred(value).whole
     a.step(node, "accumulator", terms * min(low, 0), terms * max(high, 0), 32)
-    return Bounds(np.asarray(terms * low), np.asarray(terms * high))
+    return scalar(terms * low, terms * high)
 
 
 def _requantize(a: Analysis, node: Node) -> Bounds:
@@ -104,12 +92,13 @@ def _requantize(a: Analysis, node: Node) -> Bounds:
         a.step(node, "remainder", 0, int(np.max(twice)), INT64)
     elif rounding == "dyadic":
         half = 2 ** (s - 1)
-        ends = [x.low.astype(object) * m + half, x.high.astype(object) * m + half]
+        ends = [x.low * m + half, x.high * m + half]
         a.step(node, "product", int(min(np.min(e) for e in ends)), int(max(np.max(e) for e in ends)), INT64)
     else:  # dyadic_double saturates to int32 before its 64-bit product
         a.step(node, "product", -(1 << 62), (1 << 62) + (1 << 30), INT64)
-    ends = [rescale(np.asarray(e, np.int64), rounding, multiplier.data, shift.data) for e in (x.low, x.high)]
-    return clipped(min(np.min(e) for e in ends), max(np.max(e) for e in ends), attrs["quant"], (attrs["qmin"], attrs["qmax"]))
+    ends = [rescale(e.astype(np.int64), rounding, multiplier.data, shift.data) for e in (x.low, x.high)]
+    low, high = int(ends[0].min()), int(ends[1].max())
+    return clipped(low, high, attrs["quant"], (attrs["qmin"], attrs["qmax"]))
 
 
 def _requantize_sum(a: Analysis, node: Node) -> Bounds:
@@ -138,12 +127,17 @@ def _same(a: Analysis, node: Node) -> Bounds:
     if node.op == "pad" and node.attrs["mode"] == "constant":
         zero = 0 if value is None or value.quant is None else int(value.quant.zero_point)
         low, high = min(low, zero), max(high, zero)
-    return Bounds(np.asarray(low), np.asarray(high))
+    return scalar(low, high)
 
 
 def _joined(a: Analysis, node: Node) -> Bounds:
     ends = [a.of(v).whole for v in node.operands]
-    return Bounds(np.asarray(min(e[0] for e in ends)), np.asarray(max(e[1] for e in ends)))
+    return scalar(min(e[0] for e in ends), max(e[1] for e in ends))
+
+
+def _chosen(a: Analysis, node: Node) -> Bounds:
+    ends = [a.of(v).whole for v in node.inputs[1:]]
+    return scalar(min(e[0] for e in ends), max(e[1] for e in ends))
 
 
 RULES: dict[str, Rule] = {
@@ -155,5 +149,7 @@ RULES: dict[str, Rule] = {
     "requantize": _requantize,
     "requantize_sum": _requantize_sum,
     "concat": _joined,
+    "where": _chosen,
     **dict.fromkeys(MOVEMENT, _same),
+    **FUNCTIONS,
 }

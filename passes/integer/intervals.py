@@ -8,7 +8,7 @@ the accumulators of a layer are bounded by its own weights, per output channel.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,7 +20,7 @@ INT64 = 64
 
 @dataclass(frozen=True)
 class Bounds:
-    """Every element lies in [low, high]; arrays [C] along `axis` where channels differ, else scalars. Codes as stored."""
+    """Every element lies in [low, high]: arrays of Python integers, [C] along `axis` where channels differ, else []."""
 
     low: np.ndarray
     high: np.ndarray
@@ -29,7 +29,7 @@ class Bounds:
     @property
     def whole(self) -> tuple[int, int]:
         """(least, largest) over all channels."""
-        return int(np.min(self.low)), int(np.max(self.high))
+        return int(self.low.min()), int(self.high.max())
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,17 @@ def bits_for(low: int, high: int) -> int:
 
 @dataclass
 class Analysis:
-    """The result: bounds of every value, and the steps inside ops in program order."""
+    """The result.
+
+    Attributes:
+        bounds: of every value.
+        steps: inside ops, in program order.
+        row_sums: largest sum over the last axis of the centred codes of a softmax, which are never negative.
+    """
 
     bounds: dict[Value, Bounds]
     steps: list[Step]
+    row_sums: dict[Value, int] = field(default_factory=dict)
 
     def of(self, value: Value | None) -> Bounds:
         """Bounds of an operand, codes as stored."""
@@ -78,8 +85,8 @@ class Analysis:
         """Bounds of an operand less its zero point."""
         found = self.of(value)
         assert value is not None
-        zero = 0 if value.quant is None else value.quant.zero_point.astype(np.int64)
-        return Bounds(found.low - zero, found.high - zero, found.axis)
+        zero = 0 if value.quant is None else value.quant.zero_point.astype(object)
+        return Bounds(*(np.asarray(end - zero, object) for end in (found.low, found.high)), found.axis)
 
     def step(self, node: Node, what: str, low: int, high: int, bits: int) -> None:
         """Note a step and check that its type holds it.
@@ -108,7 +115,7 @@ def overflow_message(node: Node, what: str, low: int, high: int, bits: int) -> s
 def type_bounds(dtype: DType) -> Bounds:
     """The range of a type."""
     low, high = (0, 1) if dtype is DType.bool else (dtype.min, dtype.max)
-    return Bounds(np.asarray(low, object), np.asarray(high, object))
+    return scalar(low, high)
 
 
 def constant_bounds(value: Value) -> Bounds:
@@ -117,7 +124,7 @@ def constant_bounds(value: Value) -> Bounds:
     if data is None or data.dtype.kind == "f":
         raise InternalError(f"{value!r} is no integer constant")
     low, high = (int(data.min()), int(data.max())) if data.size else (0, 0)
-    return Bounds(np.asarray(low), np.asarray(high))
+    return scalar(low, high)
 
 
 Rule = Callable[[Analysis, Node], "Bounds | tuple[Bounds, ...]"]
@@ -165,9 +172,14 @@ def accumulator_bits(graph: Graph) -> dict[Node, int]:
     return found
 
 
-def clipped(low: object, high: object, quant: QuantParams, limits: tuple[int | None, int | None]) -> Bounds:
+def scalar(low: int, high: int) -> Bounds:
+    """One range for all elements."""
+    return Bounds(np.asarray(int(low), object), np.asarray(int(high), object))
+
+
+def clipped(low: int, high: int, quant: QuantParams, limits: tuple[int | None, int | None]) -> Bounds:
     """Bounds after adding the zero point and clipping to limits and type."""
     zero, dtype = int(quant.zero_point), quant.dtype
     least = dtype.min if limits[0] is None else limits[0]
     most = dtype.max if limits[1] is None else limits[1]
-    return Bounds(np.asarray(np.clip(np.min(low) + zero, least, most)), np.asarray(np.clip(np.max(high) + zero, least, most)))  # type: ignore[call-overload]
+    return scalar(*(min(max(int(end) + zero, least), most) for end in (low, high)))

@@ -14,7 +14,18 @@ import numpy as np
 
 from qcompiler.calibration import quant_params_from_range
 from qcompiler.errors import ConstraintError, GraphError, UnsupportedError
-from qcompiler.ir import DType, Graph, Level, Node, QuantParams, Rewriter, Value, constant, drop_dead_nodes
+from qcompiler.ir import (
+    DType,
+    Graph,
+    GraphBuilder,
+    Level,
+    Node,
+    QuantParams,
+    Rewriter,
+    Value,
+    constant,
+    drop_dead_nodes,
+)
 from qcompiler.passes.base import Note
 from qcompiler.passes.integer.config import IntegerConfig
 from qcompiler.passes.integer.measure_ranges import Ranges
@@ -46,6 +57,7 @@ class Lowering:
         self.notes: list[Note] = []
         self._rescaled: dict[tuple[Value, QuantParams], Value] = {}
         self._constants: dict[tuple[Value, QuantParams], Value] = {}
+        self._shared: dict[tuple[str, str, bytes], Value] = {}
 
     def finish(self) -> Graph:
         """The new program."""
@@ -79,7 +91,7 @@ class Lowering:
         return self.rescale(form, quant)
 
     def codes8(self, value: Value | None) -> Value:
-        """int8 codes of a real value, their range fitted where the form is wider."""
+        """int8 codes of a real value, with a fitted range where its form is wider."""
         assert value is not None
         form = self.form(value)
         if form.dtype is DType.int8 and form.quant is not None and form.quant.per_tensor and not value.is_const:
@@ -94,6 +106,13 @@ class Lowering:
             codes = quant.quantize(value.data.astype(np.float32))
             self._constants[key] = constant(codes, quant=quant, name=value.name)
         return self._constants[key]
+
+    def shared_constant(self, data: np.ndarray, name: str) -> Value:
+        """A plain constant; equal ones are one value."""
+        key = (name, data.dtype.str, data.tobytes())
+        if key not in self._shared:
+            self._shared[key] = constant(data, name=name)
+        return self._shared[key]
 
     def wide_quant(self, value: Value) -> QuantParams:
         """Symmetric parameters of `residual_bits` for a value's range, with headroom."""
@@ -136,6 +155,8 @@ class Lowering:
         for node, index in self.source.uses(value):
             if node.op == "quantize":
                 asked.add(signed(node.attrs["quant"]))
+            elif node.op == "matmul" or (node.op == "attention" and index < 3):
+                asked.add(self.narrow_quant(value))
             elif node.op == "concat" or (node.op in MOVEMENT and index == 0):
                 asked |= self._asked(node.output)
             else:
@@ -160,24 +181,12 @@ class Lowering:
 
         factor: of x's centred integers, by default the ratio of the scales; shape () or [C] along x's channel axis.
         """
-        assert x.quant is not None
         if x.quant == quant and factor is None and limits == (None, None):
             return x
         plain = factor is None and limits == (None, None)
         if plain and (x, quant) in self._rescaled:
             return self._rescaled[x, quant]
-        real = x.quant.scale.astype(np.float64) / float(quant.scale) if factor is None else factor
-        try:
-            multiplier, shift = self.profile.factors(np.asarray(real, np.float64))
-        except ValueError as error:
-            raise ConstraintError(
-                f"{self.where()}: {error}; profile {self.profile.rounding} with {self.profile.mult_bits} bits cannot"
-                " rescale this layer. Give it a wider range, more multiplier bits, or another profile"
-            ) from None
-        result = self.out.op(
-            "requantize", x, constant(multiplier), constant(shift), quant=quant, rounding=self.profile.rounding,
-            qmin=limits[0], qmax=limits[1], name=name or x.name,
-        )  # fmt: skip
+        result = requantize(self.out, self.profile, x, quant, factor, limits, name)
         if plain:
             self._rescaled[x, quant] = result
         return result
@@ -203,7 +212,7 @@ class Lowering:
 
     def where(self) -> str:
         """Module path of the node being lowered."""
-        return self.out.origin.module or "(top level)"
+        return where(self.out)
 
     # -- borders
 
@@ -218,14 +227,61 @@ class Lowering:
         return form
 
     def _output(self, value: Value) -> Value:
-        """What is returned: codes of 8 bits from a product, else as the value is kept."""
+        """What is returned: accumulators of a product as codes of 8 bits, everything else in the codes it has."""
         form = self.form(value)
         if not value.dtype.is_float or form.quant is None:
             return form
         if form.quant.per_tensor and form.dtype.bits <= 16:
             return form
-        low, high = self.ranges.extremes(value)
-        return self.rescale(form, self.params(low, high, DType.int8), name=value.name)
+        return self.rescale(form, self.narrow_quant(value), name=value.name)
+
+
+def where(b: GraphBuilder) -> str:
+    """Module path of the node being built."""
+    return b.origin.module or "(top level)"
+
+
+def requantize(
+    b: GraphBuilder,
+    profile: Profile,
+    x: Value,
+    quant: QuantParams,
+    factor: np.ndarray | None = None,
+    limits: tuple[int | None, int | None] = (None, None),
+    name: str = "",
+    any_factor: bool = False,
+) -> Value:
+    """Append a requantize of integers x to `quant`.
+
+    Args:
+        b: where to.
+        profile: of the program.
+        x: codes or accumulators.
+        quant: of the result.
+        factor: of x's centred integers, by default the ratio of the scales.
+        limits: qmin and qmax.
+        name: of the result.
+        any_factor: factors that are no power of two are taken in any profile, by dyadic multipliers: means over a
+            count that is none, constants of the model.
+
+    Raises:
+        ConstraintError: a factor that the profile does not have.
+    """
+    assert x.quant is not None
+    real = x.quant.scale.astype(np.float64) / float(quant.scale) if factor is None else np.asarray(factor, np.float64)
+    if any_factor and profile.power_of_two and (np.frexp(real)[0] != 0.5).any():
+        profile = Profile("dyadic", profile.mult_bits)
+    try:
+        multiplier, shift = profile.factors(real)
+    except ValueError as error:
+        raise ConstraintError(
+            f"{where(b)}: {error}; profile {profile.rounding} with {profile.mult_bits} bits cannot rescale this layer."
+            " Give it a wider range, more multiplier bits, or another profile"
+        ) from None
+    return b.op(
+        "requantize", x, constant(multiplier), constant(shift), quant=quant, rounding=profile.rounding,
+        qmin=limits[0], qmax=limits[1], name=name or x.name,
+    )  # fmt: skip
 
 
 def peak(value: Value) -> int:

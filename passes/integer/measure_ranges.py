@@ -6,7 +6,7 @@ have to hold, with every rounding before it. Padding tokens are left out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,20 @@ from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, Value
 from qcompiler.passes.base import Context
 
+EXAMPLES = 2
+"""Samples whose arrays are kept."""
+
 
 class Ranges:
-    """Measured ranges; constants have that of their data."""
+    """Measured ranges; constants have that of their data.
 
-    def __init__(self, statistics: Statistics) -> None:
+    Attributes:
+        examples: arrays that some values had on a few samples, for measuring the error of nonlinear functions.
+    """
+
+    def __init__(self, statistics: Statistics, examples: Mapping[Value, Sequence[np.ndarray]] | None = None) -> None:
         self._statistics = statistics
+        self.examples = dict(examples or {})
 
     def extremes(self, value: Value) -> tuple[float, float]:
         """Least and largest number seen."""
@@ -51,8 +59,17 @@ class _Executor:
         return run_reference(self.graph, inputs, taps, on_value)
 
 
-def measure_ranges(graph: Graph, values: Collection[Value], context: Context, samples: int) -> Ranges:
+def measure_ranges(
+    graph: Graph, values: Collection[Value], shown: Collection[Value], context: Context, samples: int
+) -> Ranges:
     """Run the program on at most `samples` calibration samples.
+
+    Args:
+        graph: level QUANTIZED.
+        values: real values whose range is needed.
+        shown: of them, those whose arrays are kept for a few samples.
+        context: of the compilation.
+        samples: most samples.
 
     Raises:
         UsageError: ranges are needed and there is no calibration data.
@@ -66,4 +83,9 @@ def measure_ranges(graph: Graph, values: Collection[Value], context: Context, sa
     chosen = context.samples.select(range(min(samples, len(context.samples))))
     requests: dict[Value, list[Observer]] = {v: [MinMax(), HistogramMSE()] for v in wanted}
     progress = lambda i, n: context.progress("integerize", i, n)  # noqa: E731
-    return Ranges(collect(graph, chosen, requests, _Executor(graph), progress, max_batch=8))
+    statistics = collect(graph, chosen, requests, _Executor(graph), progress, max_batch=8)
+    examples: dict[Value, list[np.ndarray]] = {v: [] for v in shown}
+    if examples:
+        for index in range(min(EXAMPLES, len(chosen))):
+            run_reference(graph, chosen[index], taps=examples, on_value=lambda v, a: examples[v].append(a.copy()))
+    return Ranges(statistics, examples)

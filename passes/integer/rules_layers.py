@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from qcompiler.ir import DType, Node, QuantParams, constant
-from qcompiler.passes.integer.lowering import MOVEMENT, Lowering, NoIntegerForm, Rule
+from qcompiler.ir import DType, Node, QuantParams, Value, constant
+from qcompiler.passes.integer.lowering import MOVEMENT, Lowering, NoIntegerForm, Rule, requantize
 from qcompiler.passes.integer.signed_codes import signed, signed_array, signed_limit
 
 
@@ -17,8 +17,24 @@ def _quantize(low: Lowering, node: Node) -> None:
 
 
 def _dequantize(low: Lowering, node: Node) -> None:
-    """The real number is the integer with its parameters: nothing to compute."""
-    low.set_form(node.output, low.form(node.inputs[0]))
+    """The real number is the integer with its parameters: nothing to compute.
+
+    Where the codes were made of accumulators for real readers only, those read the accumulators instead.
+    """
+    (codes,) = node.operands
+    source = low.source.producer(codes)
+    narrowed = source is not None and source.op == "requantize" and source.attrs["qmin"] is source.attrs["qmax"] is None
+    if source is not None and narrowed and _wants_more(low, node):
+        low.set_form(node.output, low.form(source.inputs[0]))
+    else:
+        low.set_form(node.output, low.form(codes))
+
+
+def _wants_more(low: Lowering, node: Node) -> bool:
+    """True if a sum or norm keeps more than 8 bits of a value that nobody reads as codes."""
+    readers = [n.op for n, _ in low.source.uses(node.operands[0])]
+    wide = {"add", "sub", "layer_norm", "rms_norm", *MOVEMENT}
+    return readers == ["dequantize"] and all(n.op in wide for n, _ in low.source.uses(node.output))
 
 
 def _requantize(low: Lowering, node: Node) -> None:
@@ -31,7 +47,10 @@ def _requantize(low: Lowering, node: Node) -> None:
     factor = multiplier.data.astype(np.float64)
     if x.quant is not None and low.profile.power_of_two:
         factor = x.quant.scale.astype(np.float64) / float(quant.scale)  # exact; the float32 product may not be
-    low.set_form(node.output, low.rescale(x, signed(quant), factor, (limits[0], limits[1]), node.output.name))
+    mean = (source := low.source.producer(acc)) is not None and source.op == "reduce_mean"
+    bounds = (limits[0], limits[1])
+    name = node.output.name
+    low.set_form(node.output, requantize(low.out, low.profile, x, signed(quant), factor, bounds, name, any_factor=mean))
 
 
 def _requantize_sum(low: Lowering, node: Node) -> None:
@@ -43,6 +62,8 @@ def _requantize_sum(low: Lowering, node: Node) -> None:
 
 def _weighted(low: Lowering, node: Node) -> None:
     """conv, linear, matmul on codes: the op itself. Weights without a sign get one."""
+    if node.output.quant is None:
+        raise NoIntegerForm("it was left on real numbers; quantize it (its module may be under `ignore`)")
     inputs: list[Any] = []
     for value in node.inputs:
         if value is not None and value.data is not None and value.dtype is DType.uint8 and value.quant is not None:
@@ -66,19 +87,20 @@ def _avg_pool(low: Lowering, node: Node) -> None:
     acc = low.op(
         node.output, "conv", x, w, None, strides=a["strides"], pads=a["pads"], dilations=(1,) * rank, groups=channels
     )  # fmt: skip
-    _divide(low, node, acc, int(np.prod(a["kernel"])))
+    _average(low, node, acc)
 
 
-def _divide(low: Lowering, node: Node, acc: Any, count: int) -> None:
-    """Rescale accumulators that hold sums of `count` numbers, whose scale says so."""
-    low.set_form(node.output, low.rescale(acc, low.result_quant(node.output), name=node.output.name))
+def _average(low: Lowering, node: Node, acc: Value) -> None:
+    """Rescale sums whose scale is that of the mean."""
+    quant = low.result_quant(node.output)
+    low.set_form(node.output, requantize(low.out, low.profile, acc, quant, name=node.output.name, any_factor=True))
 
 
 def _reduce_mean(low: Lowering, node: Node) -> None:
     x = low.codes(node.inputs[0]) if node.operands[0].quant is None else low.form(node.inputs[0])
     acc = low.op(node.output, "reduce_mean", x, axes=node.attrs["axes"], keepdims=node.attrs["keepdims"])
     if node.output.quant is None:
-        low.set_form(node.output, low.rescale(acc, low.result_quant(node.output), name=node.output.name))
+        _average(low, node, acc)
     else:
         low.set_form(node.output, acc)
 
@@ -90,8 +112,16 @@ def _movement(low: Lowering, node: Node) -> None:
     if node.op == "resize" and node.attrs["mode"] != "nearest":
         raise NoIntegerForm(f"resize mode {node.attrs['mode']}; nearest has one")
     data, *rest = node.inputs
-    x = low.codes(data) if data is not None and data.dtype.is_float else low.form(data)
+    x = _moved(low, data) if data is not None and data.dtype.is_float else low.form(data)
     low.set_form(node.output, low.op(node.output, node.op, x, *[low.out.get(v) for v in rest], **dict(node.attrs)))
+
+
+def _moved(low: Lowering, data: Value) -> Value:
+    """Codes to move: accumulators become what the readers of the moved value ask for."""
+    form = low.form(data)
+    if form.dtype.bits > 16 or (form.quant is not None and not form.quant.per_tensor):
+        return low.codes(data, low.result_quant(data))
+    return form
 
 
 def _concat(low: Lowering, node: Node) -> None:
@@ -136,6 +166,27 @@ def _clip(low: Lowering, node: Node) -> None:
     low.set_form(node.output, low.rescale(form, quant, limits=(found[0], found[1]), name=node.output.name))
 
 
+def _where(low: Lowering, node: Node) -> None:
+    """A choice between codes of the same parameters."""
+    condition, a, b = node.inputs
+    quant = low.result_quant(node.output)
+    low.set_form(node.output, low.op(node.output, "where", low.out.get(condition), low.codes(a, quant), low.codes(b, quant)))
+
+
+def _matmul(low: Lowering, node: Node) -> None:
+    """Product of two activations, or of an activation and a real constant: int8 codes of both."""
+    if node.output.quant is not None:
+        _weighted(low, node)
+        return
+    a, b = (low.codes8(v) for v in node.inputs)
+    low.set_form(node.output, low.op(node.output, "matmul", a, b))
+
+
+def _reduce_sum(low: Lowering, node: Node) -> None:
+    attrs = dict(node.attrs)
+    low.set_form(node.output, low.op(node.output, "reduce_sum", low.codes(node.inputs[0]), **attrs))
+
+
 RULES: dict[str, Rule] = {
     "quantize": _quantize,
     "dequantize": _dequantize,
@@ -143,6 +194,9 @@ RULES: dict[str, Rule] = {
     "requantize_sum": _requantize_sum,
     "conv": _weighted,
     "linear": _weighted,
+    "matmul": _matmul,
+    "reduce_sum": _reduce_sum,
+    "where": _where,
     "avg_pool": _avg_pool,
     "reduce_mean": _reduce_mean,
     "concat": _concat,

@@ -1,0 +1,159 @@
+"""Elementwise functions: tables, interpolated tables, shifts; products of two values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qcompiler.ir import OPS, DType, GraphBuilder, Node, QuantParams, Value, constant
+from qcompiler.ir.ops import RunContext
+from qcompiler.ir.ops.integer import KNOTS
+from qcompiler.passes.integer.lowering import Lowering, NoIntegerForm, Rule, requantize
+from qcompiler.passes.integer.measured_choice import Form, choose
+
+INT16 = np.iinfo(np.int16)
+MOST_EXAMPLES = 1 << 15
+# Functions with a form by shifts: factor of the sigmoid's argument, form of `shift_sigmoid`, scale of its result.
+SHIFT_FORMS = {"gelu": (1.702, "gated"), "silu": (1.0, "gated"), "sigmoid": (1.0, "sigmoid"), "tanh": (2.0, "tanh")}
+NOT_FUNCTIONS = frozenset({"add", "sub", "mul", "div", "where", "cast", "relu", "clip"})
+
+
+def real_function(node: Node, x: np.ndarray) -> np.ndarray:
+    """The node's own function on real numbers, float64; its other operands are scalar constants."""
+    operands = [x.astype(np.float64) if v is not None and v.data is None else None if v is None else v.data for v in node.inputs]
+    with np.errstate(all="ignore"):
+        return np.asarray(OPS[node.op].reference(RunContext(node, node.attrs, True), *operands))
+
+
+def is_function(node: Node) -> bool:
+    """True for an elementwise function of one real activation."""
+    if OPS[node.op].category != "elementwise" or node.op in NOT_FUNCTIONS or len(node.outputs) != 1:
+        return False
+    varying = [v for v in node.operands if v.data is None]
+    rest = [v for v in node.operands if v.data is not None]
+    return len(varying) == 1 and varying[0].dtype.is_float and node.output.dtype.is_float and all(v.data.size == 1 for v in rest)
+
+
+def function(low: Lowering, node: Node) -> None:
+    """One of the forms, by measured error."""
+    (source,) = [v for v in node.operands if v.data is None]
+    x, quant = low.codes(source), low.result_quant(node.output)
+    forms = _forms(low, node, source, x, quant)
+    wanted = low.config.activation
+    if wanted != "auto" and (wanted in forms or any(name.startswith(wanted) for name in forms)):
+        forms = {name: form for name, form in forms.items() if name.startswith(wanted)}
+    examples = [a.ravel()[:: max(1, a.size // MOST_EXAMPLES)] for a in low.ranges.examples[source]]
+    assert x.quant is not None
+    pairs = [([x.quant.quantize(a)], real_function(node, a)) for a in examples]
+    best, note = choose(node.where(), forms, [x], pairs)
+    low.notes.append(note)
+    low.set_form(node.output, forms[best](low.out, [x]))
+
+
+def _forms(low: Lowering, node: Node, source: Value, x: Value, quant: QuantParams) -> dict[str, Form]:
+    name = node.output.name
+    if x.dtype is not DType.int16:
+        assert x.quant is not None
+        return {"lookup": lambda b, xs: lookup(b, node, xs[0], quant, name)} | _shift_forms(low, node, x, quant)
+    narrow = low.narrow_quant(source)
+
+    def narrowed(b: GraphBuilder, xs: list[Value]) -> Value:
+        return lookup(b, node, requantize(b, low.profile, xs[0], narrow), quant, name)
+
+    def interpolated(b: GraphBuilder, xs: list[Value]) -> Value:
+        return lookup_interpolated(b, node, xs[0], quant, name)
+
+    return {"lookup": narrowed, "interpolated": interpolated, **_shift_forms(low, node, x, quant)}  # type: ignore[dict-item]
+
+
+def lookup(b: GraphBuilder, node: Node, x: Value, quant: QuantParams, name: str) -> Value:
+    """A table with one entry per code."""
+    assert x.quant is not None
+    codes = np.arange(x.dtype.min, x.dtype.max + 1).astype(x.dtype.numpy)
+    entries = _finite(node, quant.quantize(real_function(node, x.quant.dequantize(codes))))
+    return b.op("lookup", x, constant(entries, quant.dtype, name="table"), quant=quant, name=name)
+
+
+def _finite(node: Node, entries: np.ndarray) -> np.ndarray:
+    if not np.isfinite(entries).all():
+        raise NoIntegerForm("the function is not finite on the range of its operand")
+    return entries
+
+
+def lookup_interpolated(b: GraphBuilder, node: Node, x: Value, quant: QuantParams, name: str) -> Value:
+    """257 knots over the range of int16; narrow results get knots of finer steps."""
+    assert x.quant is not None
+    at = np.arange(KNOTS) * 256.0 - 32768
+    real = _finite(node, real_function(node, at * float(x.quant.scale)))
+    extra = max(0, 15 - quant.dtype.bits)
+    centre = real / float(quant.scale)
+    zero = int(quant.zero_point)
+    inside = np.clip(centre, quant.dtype.min - zero, quant.dtype.max - zero)
+    knots = np.clip(np.rint(inside * 2.0**extra), INT16.min, INT16.max).astype(np.int16)
+    return b.op("lookup_interpolated", x, constant(knots, name="knots"), quant=quant, shift=8 + extra, name=name)
+
+
+def _shift_forms(low: Lowering, node: Node, x: Value, quant: QuantParams) -> dict[str, Form]:
+    if node.op not in SHIFT_FORMS or x.quant is None:
+        return {}
+    factor, form = SHIFT_FORMS[node.op]
+    unit = math.floor(1 / (factor * float(x.quant.scale)))
+    if unit < 1:
+        return {}  # the step of x is too coarse for shifts
+
+    def by_shifts(bits: int) -> Form:
+        def build(b: GraphBuilder, xs: list[Value]) -> Value:
+            acc = b.op("shift_sigmoid", xs[0], unit=unit, bits=bits, gate_bits=15, form=form, name=node.output.name)
+            return requantize(b, low.profile, acc, quant, name=node.output.name)
+
+        return build  # type: ignore[return-value]
+
+    # 2 unit 2^bits, and that times 2^(gate_bits + 1), have to fit 31 and 62 bits.
+    widest = 29 - unit.bit_length()
+    return {f"shift n={n}": by_shifts(n) for n in (8, 12, 15) if n <= widest}
+
+
+def _constant_factor(node: Node) -> float | None:
+    """The factor of a product with a positive scalar constant."""
+    if node.op not in ("mul", "div"):
+        return None
+    first, second = node.operands
+    value, index = (second, 1) if second.data is not None else (first, 0)
+    if value.data is None or value.data.size != 1 or (node.op == "div" and index == 0):
+        return None
+    number = float(value.data.ravel()[0])
+    return (1 / number if node.op == "div" else number) if number > 0 else None
+
+
+def product(low: Lowering, node: Node) -> None:
+    """A factor goes into the rescale; else integer_mul of codes, and a rescale."""
+    first, second = node.operands
+    quant, name = low.result_quant(node.output), node.output.name
+    factor = _constant_factor(node)
+    if factor is not None:
+        value = first if first.data is None else second
+        x = low.form(value)
+        assert x.quant is not None
+        real = x.quant.scale.astype(np.float64) * factor / float(quant.scale)
+        low.set_form(node.output, requantize(low.out, low.profile, x, quant, real, name=name, any_factor=True))
+        return
+    if node.op == "div":
+        if second.data is None or not second.data.all():
+            raise NoIntegerForm("it divides by a computed value")
+        reciprocal = constant((1 / second.data).astype(np.float32), name=second.name)
+        a, b = low.codes(first), low.constant(reciprocal, low.wide_quant(reciprocal))
+    else:
+        a, b = low.codes(first), low.codes(second)
+    acc = low.op(node.output, "integer_mul", a, b)
+    low.set_form(node.output, low.rescale(acc, quant, name=name))
+
+
+def _cast(low: Lowering, node: Node) -> None:
+    (x,) = node.operands
+    if not (x.dtype.is_float and node.output.dtype.is_float):
+        raise NoIntegerForm(f"it converts {x.dtype.name} to {node.output.dtype.name}")
+    low.set_form(node.output, low.form(x))
+
+
+RULES: dict[str, Rule] = {"mul": product, "div": product, "cast": _cast}
