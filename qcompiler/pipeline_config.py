@@ -73,6 +73,7 @@ def recipe_configs(recipe: Recipe) -> dict[str, Any]:
     configs: dict[str, Any] = {"assign_precision": AssignConfig(recipe=recipe)}
     if recipe.equalize is True:
         configs["equalize_layers"] = EqualizeConfig(when="always")
+    configs |= _integer_configs(recipe)
     switches = {
         "correct_bias": recipe.bias_correction,
         "equalize_layers": recipe.equalize,
@@ -82,6 +83,21 @@ def recipe_configs(recipe: Recipe) -> dict[str, Any]:
         "round_embeddings": recipe.round_embeddings,
     }
     return configs | {name: None for name, on in switches.items() if on is False}
+
+
+def _integer_configs(recipe: Recipe) -> dict[str, Any]:
+    """The steps that make an integer program; absent where the recipe leaves it to the target."""
+    if recipe.integer is None:
+        return {}
+    from qcompiler.passes.integer.config import IntegerConfig
+    from qcompiler.passes.integer.prove_ranges import ProveConfig
+
+    settings = recipe.integer
+    try:
+        config = IntegerConfig(profile=settings.profile, mult_bits=settings.mult_bits)
+    except ValidationError as error:
+        raise UsageError(explain(error, IntegerConfig, f"recipe {recipe.name!r}: integer")) from None
+    return {"integerize": config, "prove_ranges": ProveConfig(accumulator_bits=settings.accumulator_bits)}
 
 
 def _changed(recipe: Recipe, step: Pass | None, name: str, fields: Mapping[str, Any]) -> BaseModel:

@@ -122,6 +122,16 @@ class CalibrationSettings(_Model):
     """Share of the samples that decisions are measured on (choice of rounding, equalization, report)."""
 
 
+class IntegerSettings(_Model):
+    """The arithmetic of an integer-only program; see docs/integer_programs.md."""
+
+    profile: Literal["dyadic", "dyadic_double", "shift_half_even"] = "dyadic"
+    """`shift_half_even` makes every scale a power of two."""
+    mult_bits: Literal[31, 17, 15] = 31
+    accumulator_bits: Annotated[int, Field(ge=8, le=32)] = 32
+    """Accumulators that might need more are refused."""
+
+
 class Recipe(LayerSettings):
     """A whole recipe. Frozen; round-trips through JSON and YAML."""
 
@@ -140,6 +150,8 @@ class Recipe(LayerSettings):
     """Linear layers whose result the model returns stay in float: the vocabulary layer of a language model."""
     never_slower: bool = True
     """Put a quantized region back to float where it is measured to be slower than float."""
+    integer: IntegerSettings | None = None
+    """An integer-only program, where the target has the choice."""
     calibration: CalibrationSettings = CalibrationSettings()
     rules: tuple[Rule, ...] = ()
     ignore: tuple[str, ...] = ()

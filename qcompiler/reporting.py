@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qcompiler.coverage import BORDERS, is_integer
+from qcompiler.ir import Level
 from qcompiler.layer_taps import compare_layers
 from qcompiler.report import (
     Accuracy,
@@ -65,7 +66,7 @@ def coverage_rows(done: Compilation) -> tuple[CoverageRow, ...]:
     for choice in done.emission.kernels:
         if choice.op in BORDERS:
             continue
-        integer = is_integer(choice)
+        integer = done.graph.level is Level.INTEGER or is_integer(choice)
         why = "" if integer else reasons.get((choice.module, choice.op), "computed on real numbers")
         rows.append(
             CoverageRow(

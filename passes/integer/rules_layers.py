@@ -34,7 +34,8 @@ def _wants_more(low: Lowering, node: Node) -> bool:
     """True if a sum or norm keeps more than 8 bits of a value that nobody reads as codes."""
     readers = [n.op for n, _ in low.source.uses(node.operands[0])]
     wide = {"add", "sub", "layer_norm", "rms_norm", *MOVEMENT}
-    return readers == ["dequantize"] and all(n.op in wide for n, _ in low.source.uses(node.output))
+    asking = {n.op for n, _ in low.source.uses(node.output)}
+    return readers == ["dequantize"] and bool(asking) and asking <= wide and not low.source.is_output(node.output)
 
 
 def _requantize(low: Lowering, node: Node) -> None:

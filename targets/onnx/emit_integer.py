@@ -65,6 +65,10 @@ def linear_accumulators(e: Emitter, node: Node) -> str:
             second = e.op("Transpose", second, perm=[1, 0])
         return _with_bias(e, e.op("MatMul", e.cast(centred(e, x), DType.int32), second), bias, rank - 1, rank)
     codes, x = unsigned(e, x)
+    if w.data is None and node.op == "matmul":
+        second, w = unsigned(e, w)
+        acc = e.op("MatMulInteger", codes, second, _zero(e, quant_of(x)), _zero(e, quant_of(w)))
+        return _with_bias(e, acc, bias, rank - 1, rank)
     weight = weight_format(e, w, x, transposed=node.op == "linear")
     acc = e.op("MatMulInteger", codes, weight.codes, _zero(e, quant_of(x)), _scalar_zero(e, weight.zero_point))
     return _with_bias(e, acc, bias, rank - 1, rank)

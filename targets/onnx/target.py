@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.errors import UsageError, did_you_mean
-from qcompiler.ir import Graph
+from qcompiler.ir import Graph, Level
 
 from ..base import Emission, Measurement, Target
 from .emitter import Style
@@ -80,6 +80,10 @@ class OnnxTarget(Target):
         return measure_pair(lambda: mine.run(taken), lambda: other.run(arrays), seconds, threads)
 
     def verify(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], threads: int = 1) -> Any:
+        if graph.level is Level.INTEGER:
+            from .verify_integer import verify_program
+
+            return verify_program(graph, self.style, self.open(folder, threads), samples, threads)
         from .verify import verify_artefact
 
         return verify_artefact(graph, self.style, self.open(folder, threads), samples, threads)
@@ -104,7 +108,7 @@ def onnx_target(option: str) -> OnnxTarget:
         family="onnx",
         artefact="model.onnx",
         kernels=PORTABLE,
-        roundings=("float32_half_even",),
+        roundings=("float32_half_even", "dyadic", "dyadic_double", "shift_half_even"),
         # The file may be run on a machine whose products saturate in pairs: it is exact there too.
         capabilities=frozenset(
             {"float_islands", "dynamic_linear", "accumulator_to_float", "measurable", "int16_pair_products"}
@@ -129,7 +133,7 @@ def onnxruntime_cpu_target(option: str) -> OnnxTarget:
         family="onnx",
         artefact="model.onnx",
         kernels=RUNTIME_KERNELS,
-        roundings=("float32_half_even",),
+        roundings=("float32_half_even", "dyadic", "dyadic_double", "shift_half_even"),
         capabilities=frozenset(capabilities),
         isa=isa,
         runtime_kernels=True,
