@@ -118,12 +118,21 @@ def _recipe(base: str, **changes: Any) -> dict[str, Any]:
     return {"base": base, **changes}
 
 
+W8 = {"keep_head": True, "round_embeddings": False, "bias_correction": False, "never_slower": False, "activation_range": {"method": "minmax"}}
+"""Of the rows with 8-bit weights: embedding and vocabulary layer in float, nothing put back to float for speed."""
+
 ROWS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "float": float_row,
     "w4a16-rtn": our_row("W4A16 group 64, rounded to nearest (signed scale, MSE clip)", _recipe("w4a16", rounding="nearest")),
     "w4a16": our_row("W4A16 group 64 (`w4a16`)", "w4a16"),
     "w4a8": our_row("W4A8 group 64 (`w4a8`)", "w4a8"),
     "w3a16": our_row("W3A16 group 64, zero points (`w3a16`)", "w3a16"),
+    "w8a8-min-max": our_row("W8A8 static, min-max ranges, no transforms", _recipe("w8a8", **W8, smooth=False)),
+    "w8a8": our_row("W8A8 static (`w8a8`)", _recipe("w8a8", **W8)),
+    "w8a8-token": our_row(
+        "W8A8, ranges per token at run time, smoothed", _recipe("w8a8-dynamic", **W8, granularity="token", smooth=True)
+    ),
+    "w8a8-mixed": our_row("W8A8, static, per token or weight-only by site (`w8a8-mixed`)", _recipe("w8a8-mixed", **W8)),
     "llm-compressor-gptq": peer_row("llm-compressor GPTQ, W4A16 group 64", "gptq"),
     "auto-round": peer_row("AutoRound, 200 iterations, W4A16 group 64", "autoround"),
 }

@@ -10,6 +10,7 @@ The graph is not changed; the result is the plan in `context.tables["plan"]`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from qcompiler.errors import UnsupportedError
@@ -37,6 +38,7 @@ from qcompiler.passes.quantize.plan import (
     RangeRule,
 )
 from qcompiler.passes.quantize.weight_widths import check_groups, check_real_operand, check_static
+from qcompiler.passes.transform.site_rounding import SCHEMES
 from qcompiler.recipe import LayerSettings, Recipe
 
 PLAN = "plan"
@@ -65,7 +67,7 @@ class AssignPrecision(Pass):
                 do not divide the input channels.
             UnsupportedError: no node can be quantized; lists why.
         """
-        plan = _Assignment(graph, self.config.recipe, context.target).plan()
+        plan = _Assignment(graph, self.config.recipe, context.target, context.tables.get(SCHEMES, {})).plan()
         context.tables[PLAN] = plan
         notes = tuple(
             Note(node.where(), p.scheme != FLOAT, p.reason, {"op": node.op, "scheme": p.scheme})
@@ -75,8 +77,8 @@ class AssignPrecision(Pass):
 
 
 class _Assignment:
-    def __init__(self, graph: Graph, recipe: Recipe, target: Any) -> None:
-        self.graph, self.recipe, self.target = graph, recipe, target
+    def __init__(self, graph: Graph, recipe: Recipe, target: Any, schemes: Mapping[str, str]) -> None:
+        self.graph, self.recipe, self.target, self.schemes = graph, recipe, target, schemes
         self.settings: dict[Node, LayerSettings] = {}
         self.reasons: dict[Node, str] = {}
 
@@ -101,7 +103,7 @@ class _Assignment:
         """STATIC, DYNAMIC, WEIGHT_ONLY or FLOAT for a product; "" for other ops."""
         if node.op not in PRODUCTS | {"matmul", "conv_transpose"}:
             return ""
-        settings = self.settings[node] = self.recipe.settings_for(node.origin.module, node.op)
+        settings = self.settings[node] = self._settings_for(node)
         reason = self._why_not(node, settings)
         if reason:
             self.reasons[node] = reason
@@ -111,6 +113,13 @@ class _Assignment:
             return settings.scheme
         check_static(node, settings, self._activation_dtype(settings), self.target)
         return STATIC
+
+    def _settings_for(self, node: Node) -> LayerSettings:
+        """The recipe's; where it leaves the scheme open, the one that was chosen, static if nothing was."""
+        settings = self.recipe.settings_for(node.origin.module, node.op)
+        if settings.scheme != "auto":
+            return settings
+        return settings.model_copy(update={"scheme": self.schemes.get(node.origin.module, STATIC)})
 
     def _why_not(self, node: Node, settings: LayerSettings) -> str:
         if settings.scheme == "float":
@@ -153,8 +162,7 @@ class _Assignment:
         return node.op in ("linear", "matmul") and bool(self.target.can("accumulator_to_float"))
 
     def _follows(self, node: Node) -> bool:
-        settings = self.recipe.settings_for(node.origin.module, node.op)
-        return KERNELS.get(node.op, node.op) in self.target.kernels and settings.scheme == "static"
+        return KERNELS.get(node.op, node.op) in self.target.kernels and self._settings_for(node).scheme == "static"
 
     # the plan
 
@@ -189,7 +197,7 @@ class _Assignment:
             return "computed from constants and indices only"
         if node.op not in FOLLOWERS:
             return f"{node.op} is computed on real numbers"
-        if self.recipe.settings_for(node.origin.module, node.op).scheme != "static":
+        if self._settings_for(node).scheme != "static":
             return "the recipe keeps it real"
         if not self.target.kernels.get(KERNELS.get(node.op, node.op)):
             return f"the target has no quantized {node.op}"

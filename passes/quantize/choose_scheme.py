@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from qcompiler.errors import UsageError
 from qcompiler.ir import Graph
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.transform.choose_factors import HEADROOM, candidates, score_candidates
@@ -89,6 +90,8 @@ class ChooseScheme(Pass):
         self, graph: Graph, opened: Sequence[Site], every: Sequence[Site], context: Context
     ) -> dict[Site, dict[str, float]]:
         """Site -> scheme -> cross-validated error."""
+        if context.samples is None:
+            raise UsageError("`scheme: auto` is decided on calibration data; give some, or name a scheme")
         sums = {s: residual_sums(graph, s) for s in every}
         rows = collect_rows(graph, scored_values(sums), context.samples, self.config.rows)
         smoothing = self.recipe.smooth is not False
