@@ -9,17 +9,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import jinja2
 import numpy as np
 
 from qcompiler.kernels.mcu import sources
 from qcompiler.kernels.mcu.pack import PROFILES
+from qcompiler.targets.mcu import project
+from qcompiler.targets.mcu.parts import CORES
+from qcompiler.targets.mcu.toolchain import PREFIX
 
 from .case import Case
 
 HERE = Path(__file__).parent
 WARNINGS = (
-    "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes",
+    "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes",
 )  # fmt: skip
+ARM = ("-mthumb", "-O2", "-std=c99", "-ffunction-sections", "-fdata-sections", "-nostartfiles", "-Wl,--gc-sections")
+BOARD = Path(project.__path__[0])  # start-up, semihosting and linker script
+# Instruction set -> the core whose emulation runs it; None is this machine.
+WHERE = {"portable": None, "dsp": "cortex-m4", "mve": "cortex-m55"}
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 MAX_BYTES = 1 << 20  # of one input file; the harness has room for two in memory
 KERNELS = tuple(sources.USES)
@@ -54,9 +62,39 @@ def build_host(out: Path, profile: str, sanitize: bool = True) -> list[str]:
         raise RuntimeError("needs a C compiler; on Debian: apt-get install gcc libc6-dev")
     program = out / f"harness-{profile}"
     extra = SANITIZERS if sanitize else ()
-    command = [compiler, "-std=c99", "-O2", *WARNINGS, *extra, *_defines(profile), "-o", str(program)]
+    command = [compiler, "-std=c99", "-O2", *WARNINGS, "-Wpedantic", *extra, *_defines(profile), "-o", str(program)]
     subprocess.run([*command, str(HERE / "harness.c"), *map(str, kernel_files())], check=True)
     return [str(program)]
+
+
+def build_core(out: Path, profile: str, core: str) -> list[str]:
+    """Link for the emulated board of a core; the command that runs it in the folder with the files.
+
+    Raises:
+        RuntimeError: no cross compiler or no emulator, naming the Debian package.
+    """
+    for program in (f"{PREFIX}gcc", "qemu-system-arm"):
+        if shutil.which(program) is None:
+            package = "qemu-system-arm" if program.startswith("qemu") else "gcc-arm-none-eabi libnewlib-arm-none-eabi"
+            raise RuntimeError(f"needs {program}; on Debian: apt-get install {package}")
+    board = CORES[core].board
+    assert board is not None
+    image, script = out / f"harness-{profile}-{core}.elf", out / f"{core}.ld"
+    script.write_text(jinja2.Template((BOARD / "board.ld.j2").read_text()).render(board=board))
+    command = [f"{PREFIX}gcc", *CORES[core].flags, *ARM, *WARNINGS, *_defines(profile), "-I", str(BOARD), "-T", str(script)]
+    command += ["-Wl,--no-warn-rwx-segments", "--specs=nano.specs", "--specs=nosys.specs", "-o", str(image)]
+    files = [HERE / "harness.c", BOARD / "startup.c", BOARD / "semihosting.c", *kernel_files()]
+    subprocess.run([*command, *map(str, files)], check=True)
+    return [
+        "qemu-system-arm", "-M", board.machine, "-kernel", str(image), "-nographic", "-monitor", "none", "-serial", "none",
+        "-semihosting-config", "enable=on,target=native",
+    ]  # fmt: skip
+
+
+def build(out: Path, profile: str, isa: str) -> list[str]:
+    """The harness for an instruction set: on this machine with sanitizers, or on an emulated core."""
+    core = WHERE[isa]
+    return build_host(out, profile) if core is None else build_core(out, profile, core)
 
 
 def _defines(profile: str) -> list[str]:
