@@ -15,6 +15,7 @@ import typer
 
 import qcompiler
 from qcompiler import cli_support as support
+from qcompiler import cli_tune
 from qcompiler.cli_support import guarded
 
 app = typer.Typer(
@@ -142,6 +143,61 @@ def compile(
     answer = cli_output.why_not(compiled, *why_not) if why_not else None
     compiled.save(out, force=force, float_model=float_model)
     cli_output.show_compiled(compiled, out, answer, as_json=json)
+
+
+@app.command()
+@guarded
+def tune(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write")],
+    target: TargetName = "onnxruntime-cpu",
+    recipe: RecipeName = "auto",
+    calibration: Calibration = None,
+    evaluation: EvaluationData = None,
+    metric: MetricName = None,
+    max_drop: cli_tune.MaxDrop = None,
+    max_latency: cli_tune.MaxLatency = None,
+    max_size: cli_tune.MaxSize = None,
+    budget: cli_tune.Budget = None,
+    trials: cli_tune.Trials = 64,
+    generation: cli_tune.Generation = 8,
+    verify_top: cli_tune.Verified = 5,
+    sensitivity: cli_tune.Sensitivity = "layer_sqnr",
+    store: cli_tune.StoreFile = None,
+    workers: cli_tune.WorkersForm = None,
+    timeout: cli_tune.Timeout = 600.0,
+    force: Annotated[bool, typer.Option("--force", help="replace an existing artefact folder")] = False,
+    settings: Settings = [],  # noqa: B006
+    ignore: Ignore = [],  # noqa: B006
+    allow: Allow = [],  # noqa: B006
+    dynamic: Dynamic = [],  # noqa: B006
+    seed: Seed = 0,
+    threads: Threads = 1,
+    allow_random_calibration: RandomData = False,
+    json: Json = False,
+) -> None:
+    """Search for the best precisions of MODEL within a limit, and compile them. Interrupted, it goes on."""
+    from qcompiler.compilation import Request
+    from qcompiler.search.result import Settings as SearchSettings
+    from qcompiler.search.tune import Limits
+
+    request = Request(
+        support.check_model_form(model),
+        target=target,
+        recipe=support.recipe_with(recipe, settings, ignore, allow),
+        calibration=calibration,
+        evaluation=evaluation,
+        metric=support.parse_metric(metric),
+        dynamic_shapes=support.parse_dynamic(dynamic),
+        seed=seed,
+        threads=threads,
+        allow_random_calibration=allow_random_calibration,
+    )
+    seconds = cli_tune.parse_budget(budget)
+    wanted = SearchSettings(trials, seconds, generation, verify_top, sensitivity, seed)
+    options = {"workers": workers, "timeout": timeout}
+    limits = Limits(max_drop, max_latency, max_size)
+    cli_tune.run(request, limits, wanted, out, store, options, force=force, as_json=json)
 
 
 @app.command()

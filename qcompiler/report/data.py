@@ -248,6 +248,49 @@ class CoverageSummary(_Row):
     mac_share: float | None
 
 
+class SearchPoint(_Row):
+    """One trial of a search: its cost in the unit of `SearchSection.cost`, noise-to-signal loss, and metric drop."""
+
+    cost: float
+    loss: float
+    drop: float
+    kind: Kind
+    front: bool
+    chosen: bool
+
+
+class SearchGroup(_Row):
+    """What became of a group of layers that are decided together; 32 bits are float."""
+
+    name: str
+    layers: NonNegativeInt
+    weights: NonNegativeInt
+    choice: str
+    weight_bits: NonNegativeInt
+    activation_bits: NonNegativeInt
+    sensitivity: NonNegativeFloat
+
+
+class SearchSection(_Row):
+    """How `tune` came to this artefact.
+
+    `rank_correlation` is Spearman's between summed sensitivities and measured losses over the trials, None with too
+    few of them. `baseline_chosen`: nothing beat the recipe as it was.
+    """
+
+    goal: str
+    cost: str
+    space: str
+    knobs: dict[str, str] = {}
+    trials: NonNegativeInt
+    failed: NonNegativeInt
+    provider: str
+    rank_correlation: float | None = None
+    baseline_chosen: bool
+    points: tuple[SearchPoint, ...] = ()
+    groups: tuple[SearchGroup, ...] = ()
+
+
 class ReportData(_Row):
     """Everything a report says. `random_calibration` stamps a compile calibrated with random data."""
 
@@ -273,6 +316,7 @@ class ReportData(_Row):
     verification: tuple[VerificationRun, ...] = ()
     unfused: tuple[Unfused, ...] = ()
     stages: tuple[Stage, ...] = ()
+    search: SearchSection | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property

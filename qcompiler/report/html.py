@@ -17,7 +17,7 @@ from typing import TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from qcompiler.report import formats, plot, summary
+from qcompiler.report import formats, plot, search_plot, summary
 from qcompiler.report.data import CoverageRow, LayerErrorRow, ReportData
 
 PAGE_LIMIT = 1_500_000
@@ -40,8 +40,9 @@ def write_report(data: ReportData, folder: str | Path) -> Path:
 def render_report(data: ReportData) -> str:
     """The page as text. The same data gives the same bytes. At most `PAGE_LIMIT` bytes."""
     figure = plot.layer_error_svg(data.layers)
+    searched = "" if data.search is None else search_plot.search_svg(data.search)
     for cap in _ROW_CAPS:
-        page = _render(data, figure, cap)
+        page = _render(data, figure, searched, cap)
         if len(page.encode()) <= PAGE_LIMIT:
             return page
     raise ValueError(
@@ -49,7 +50,7 @@ def render_report(data: ReportData) -> str:
     )
 
 
-def _render(data: ReportData, figure: str, cap: int) -> str:
+def _render(data: ReportData, figure: str, searched: str, cap: int) -> str:
     environment = _environment()
     script, style = _asset("report.js"), _asset("report.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -66,6 +67,7 @@ def _render(data: ReportData, figure: str, cap: int) -> str:
         worst=[(index, data.layers[index]) for index in summary.worst_layers(data.layers)],
         peak=max((stage.peak_bytes for stage in data.stages if stage.peak_bytes), default=None),
         cap=cap,
+        search_figure=Markup(searched),  # made by search_plot.py of numbers
         figure=Markup(figure),  # made by plot.py, which escapes what it takes from the rows
         style=Markup(style),
         script=Markup(script),

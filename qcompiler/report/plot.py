@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from qcompiler.report.summary import worst_layers
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = {
+COLOURS = {
     "#010203": "var(--ink)",
     "#010204": "var(--muted)",
     "#010205": "var(--rule)",
@@ -30,7 +30,7 @@ _COLOURS = {
     "#010209": "var(--paper)",
 }
 """Placeholder colours given to matplotlib, and the CSS variables put in their place."""
-_INK, _MUTED, _RULE, _BAND, _LINE, _DOT, _PAPER = _COLOURS
+_INK, _MUTED, _RULE, _BAND, _LINE, _DOT, _PAPER = COLOURS
 _MAX_LINKED = 600
 _MAX_BANDS = 16
 _FLOOR, _CEILING = -20.0, 80.0
@@ -44,6 +44,13 @@ def layer_error_svg(rows: Sequence[LayerErrorRow], worst: int = 5) -> str:
     """
     if not any(math.isfinite(row.sqnr_cumulative_db) for row in rows):
         return ""
+    drawn = as_svg((10.4, 3.6), lambda axes: _draw(axes, rows, worst), "plot-title")
+    point = r'<a href="#layer-(\d+)"[^>]*>'  # matplotlib asks for a new tab; these stay on the page
+    return re.sub(point, lambda match: _link(int(match[1]), rows), drawn)
+
+
+def as_svg(size: tuple[float, float], draw: Callable[[Axes], None], title: str) -> str:
+    """What `draw` puts on one pair of axes, as an `<svg>` element for the page; `title` is the id of its label."""
     import matplotlib  # here, because it takes a second and most imports of the package draw nothing
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -55,14 +62,13 @@ def layer_error_svg(rows: Sequence[LayerErrorRow], worst: int = 5) -> str:
         "axes.unicode_minus": True,
     }
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(10.4, 3.6), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        _draw(axes, rows, worst)
+        draw(figure.add_subplot())
         stream = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
-    return _inline(stream.getvalue(), rows)
+    return _inline(stream.getvalue(), title)
 
 
 def module_bands(rows: Sequence[LayerErrorRow]) -> list[tuple[int, int, str]]:
@@ -114,15 +120,20 @@ def _draw(axes: Axes, rows: Sequence[LayerErrorRow], worst: int) -> None:
             axes.text(i, height, str(rank), ha="center", va="center_baseline", zorder=6, **style)
 
     axes.locator_params(axis="x", integer=True)
-    axes.set_xlabel("layer, in execution order", color=_MUTED)
-    axes.set_ylabel("SQNR, dB (higher is better)", color=_MUTED)
-    axes.tick_params(colors=_MUTED, length=0)
+    dress(axes, "layer, in execution order", "SQNR, dB (higher is better)")
+
+
+def dress(axes: Axes, across: str, up: str) -> None:
+    """Labels, rules and legend in the page's colours."""
+    axes.set_xlabel(across, color=_MUTED)
+    axes.set_ylabel(up, color=_MUTED)
+    axes.tick_params(which="both", colors=_MUTED, length=0)
     axes.grid(axis="y", color=_RULE, linewidth=0.8)
     axes.set_axisbelow(True)
     for name, spine in axes.spines.items():
         spine.set_visible(name == "bottom")
         spine.set_color(_RULE)
-    legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False, borderaxespad=0.2)
+    legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, borderaxespad=0.2)
     for entry in legend.get_texts():
         entry.set_color(_INK)
 
@@ -146,18 +157,17 @@ def _draw_bands(axes: Axes, rows: Sequence[LayerErrorRow]) -> None:
             )
 
 
-def _inline(svg: str, rows: Sequence[LayerErrorRow]) -> str:
+def _inline(svg: str, title: str) -> str:
     """The `<svg>` element alone, for an HTML page: no prolog, no namespaces, no fixed size."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'\s+xmlns(:xlink)?="[^"]*"', "", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = svg.replace("<svg", '<svg role="img" aria-labelledby="plot-title"', 1)
+    svg = svg.replace("<svg", f'<svg role="img" aria-labelledby="{title}"', 1)
     svg = svg.replace("xlink:href", "href")
-    for placeholder, variable in _COLOURS.items():
+    for placeholder, variable in COLOURS.items():
         svg = svg.replace(placeholder, variable)
-    point = r'<a href="#layer-(\d+)"[^>]*>'  # matplotlib asks for a new tab; these stay on the page
-    return re.sub(point, lambda match: _link(int(match[1]), rows), svg)
+    return svg
 
 
 def _link(index: int, rows: Sequence[LayerErrorRow]) -> str:

@@ -3,8 +3,8 @@
 Rows are mappings from feature names to numbers. Spaces of other models and targets have other options; a name that a
 row lacks is missing (NaN), which the trees handle, so that rows of different searches train one model.
 
-Noise is local: each layer runs alone on the float model's activations (see `sensitivity/local.py`), once per choice
-and setting of the global knobs.
+Noise is local: each layer runs alone on the float model's activations (see `sensitivity/local.py`), once per choice of
+precision. Global knobs enter by name; only in a space without groups is noise taken for each of their settings.
 """
 
 from __future__ import annotations
@@ -95,16 +95,17 @@ class Features:
 
     def _layer_noise(self, config: Config) -> dict[Any, tuple[float, float]]:
         """(output noise, weight noise) of each quantized layer by (module, op)."""
-        head = self.space.canonical(config)[: len(self.space.knobs)]
         if not self.space.groups:
-            return self._of(config, (head, ""))
+            return self._of(config, config)
+        # At the first option of every global knob: one plan per choice, whatever the number of settings.
+        head = (0,) * len(self.space.knobs)
         found: dict[Any, tuple[float, float]] = {}
         for at, (group, choice) in enumerate(zip(self.space.groups, self.space.choices(config), strict=True)):
             if choice.scheme != "float":
                 uniform = self.space.uniform(choice.name)
                 place = len(self.space.knobs) + at
                 assert self.space.groups[at].choices[uniform[place]] == choice
-                table = self._of((*head, *uniform[len(head) :]), (head, choice.name))
+                table = self._of((*head, *uniform[len(head) :]), choice.name)
                 found.update({m: table[m] for m in group.members if m in table})
         return found
 

@@ -6,7 +6,6 @@ takes too long or takes its process with it is an outcome too; it never stops th
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import re
 import signal
@@ -154,8 +153,8 @@ class LocalProcesses(Workers):
     def _batch(self, configs: Sequence[Config]) -> list[Outcome]:
         """At most `count` trials at once, so that a time limit is a limit on each."""
         if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.count, context, _set_up, self._packed)
+            self._pool = ProcessPoolExecutor(self.count, _processes(), _set_up, self._packed)
+            self._pool.submit(_ready).result()  # making a process does not count as the first trial's time
         start = time.perf_counter()
         futures = [self._pool.submit(_in_worker, config) for config in configs]
         found = [self._outcome(f, start) for f in futures]
@@ -185,6 +184,15 @@ class LocalProcesses(Workers):
         self._pool = None
 
 
+def _processes() -> Any:
+    """New processes by a server that has the libraries loaded already, where the system has such."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["qcompiler.search.fast", "qcompiler.search.branch", "qcompiler.compilation"])
+    return context
+
+
 _evaluator: Any = None
 
 
@@ -193,6 +201,10 @@ def _set_up(workload: bytes, space: Space, make: Callable[[Workload, Space], Any
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     _one_thread()
     _evaluator = make(Workload.unpack(workload), space)
+
+
+def _ready() -> None:
+    """Returns once a process is set up."""
 
 
 def _in_worker(config: Config) -> Outcome:
@@ -222,22 +234,32 @@ class DaskWorkers(Workers):
             raise UsageError(f"no Dask scheduler answers at {address}: {error}") from error
         self.count = max(1, len(self._client.scheduler_info()["workers"]))
         self.timeout = timeout
-        packed = (evaluation.workload.pack(), evaluation.space, evaluation.make)
-        self._shared = self._client.scatter(packed, broadcast=True, hash=True)
+        self._packed = (evaluation.workload.pack(), evaluation.space, evaluation.make)
 
     def run(self, configs: Sequence[Config], done: Done) -> None:
+        lost = self._round(configs, range(len(configs)), done, last=False)
+        if lost:  # with the worker, or with everything that it held: once more, from fresh data
+            self._round(configs, lost, done, last=True)
+
+    def _round(self, configs: Sequence[Config], which: Sequence[int], done: Done, last: bool) -> list[int]:
+        """Run some of the trials; what was lost is given back, or in the last round reported."""
         from distributed import as_completed
 
+        shared = self._client.scatter(self._packed, broadcast=True, hash=False)
         futures = {
-            self._client.submit(_on_cluster, self._shared, config, self.timeout, pure=False, retries=1): i
-            for i, config in enumerate(configs)
+            self._client.submit(_on_cluster, shared, configs[i], self.timeout, pure=False): i for i in which
         }
+        lost = []
         for future in as_completed(list(futures)):
+            i = futures[future]
             try:
-                outcome = future.result()
-            except Exception as error:  # a killed worker, or one that could not load the problem
-                outcome = Outcome(None, f"{LOST}: {type(error).__name__}: {error}")
-            done(futures[future], outcome)
+                done(i, future.result())
+            except Exception as error:  # a killed worker, lost data, or a worker that could not load the problem
+                if last:
+                    done(i, Outcome(None, f"{LOST}: {type(error).__name__}: {error}"))
+                else:
+                    lost.append(i)
+        return sorted(lost)
 
     def close(self) -> None:
         self._client.close()
@@ -266,7 +288,3 @@ def make_workers(text: str | None, evaluation: Evaluation, timeout: float | None
         return DaskWorkers(evaluation, "tcp://" + text.removeprefix("dask://"), timeout)
     raise UsageError(f"--workers {text!r}: give local:N (processes of this machine) or dask://HOST:PORT")
 
-
-def fingerprint(*parts: bytes) -> str:
-    """sha256 (hex) over bytes."""
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 from qcompiler.compilation import build_passes  # noqa: F401  loaded early: worker processes need it
 from qcompiler.ir import DType, Graph
 from qcompiler.passes.quantize.assign_precision import AssignPrecision
@@ -9,10 +12,16 @@ from qcompiler.passes.quantize.calibrate_activations import CalibrateActivations
 from qcompiler.passes.rounding.correct_bias import CorrectBias
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.recipe import load_recipe
+from qcompiler.search import costs
 from qcompiler.search.fast import FastEvaluator
+from qcompiler.search.goal import Goal
 from qcompiler.search.groups import find_groups
 from qcompiler.search.recipes import usual_knobs
+from qcompiler.search.result import Settings
 from qcompiler.search.space import Space
+from qcompiler.search.store import Figure
+from qcompiler.search.tuner import Tuner
+from qcompiler.search.workers import Evaluation, Serial, fast
 from qcompiler.search.workload import Workload
 from support.toy_networks import ToyKernel, ToyTarget, mobile_network, random_samples
 
@@ -50,3 +59,50 @@ def space_for(work: Workload, knobs: bool = False) -> Space:
 def problem(**options) -> FastEvaluator:
     work = workload(**options)
     return FastEvaluator(work, space_for(work))
+
+
+class Exact:
+    """In place of a compile: accuracy by fake quantization, size by formula; counts what it is asked for."""
+
+    def __init__(self, fast: FastEvaluator) -> None:
+        self.fast, self.calls = fast, 0
+
+    def trial(self, config):
+        self.calls += 1
+        size = costs.total(self.fast.space, config, "size_bytes")
+        values = {k: Figure(v, "measured") for k, v in self.fast.trial(config).items()}
+        return {**values, "seconds": Figure(0.1, "measured"), "size_bytes": Figure(size, "measured")}
+
+
+def tuner(study, evaluator: FastEvaluator, goal: Goal, workers=None, show=lambda p: None, **settings) -> Tuner:
+    """A search on a toy problem whose final trials are simulated."""
+    work, space = evaluator.workload, evaluator.space
+    run = workers or Serial(Evaluation(work, space, fast))
+    found = Tuner(work, space, goal, study, run, Settings(**{"trials": 16, "generation": 4, **settings}), show)
+    found.exact = Exact(evaluator)
+    return found
+
+
+class Sick:
+    """Evaluators that fail at the configurations whose last group is at its last choice."""
+
+    def __init__(self, workload: Workload, space: Space) -> None:
+        self.fast = FastEvaluator(workload, space)
+
+    def trial(self, config):
+        if config[-1] == len(self.fast.space.groups[-1].choices) - 1:
+            self.fail()
+        return self.fast.trial(config)
+
+    def fail(self):
+        raise ValueError("sick")
+
+
+class Hanging(Sick):
+    def fail(self):
+        time.sleep(60)
+
+
+class Dying(Sick):
+    def fail(self):
+        os._exit(9)

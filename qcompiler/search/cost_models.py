@@ -1,0 +1,134 @@
+"""Cost models: log loss of a configuration, and latency as a factor on a formula; with transfer from other searches.
+
+Both rank configurations of one model. What is learned from other models is their regret, log loss minus the least
+log loss of that model, since absolute losses differ by orders of magnitude between models. Own trials correct that
+prior: a second, small booster learns what it misses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qcompiler.metrics import spearman
+from qcompiler.search.boost import PackSum, Trees
+from qcompiler.search.features import Row
+
+PRIOR = Trees()
+OWN = Trees(rounds=40, depth=3, eta=0.2, least_weight=1.0, subsample=1.0)
+FEWEST = 4
+"""Own trials below which the correction is a constant."""
+USEFUL = 0.2
+"""Rank correlation on left-out models below which other models' trials are not used."""
+FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The trials of one other search.
+
+    Attributes:
+        name: of the study.
+        packs: rows of each configuration.
+        losses: measured.
+    """
+
+    name: str
+    packs: Sequence[Sequence[Row]]
+    losses: Sequence[float]
+
+    @property
+    def regret(self) -> np.ndarray:
+        """Log loss minus the least."""
+        logs = np.log(np.maximum(self.losses, FLOOR))
+        return logs - logs.min()
+
+
+class AccuracyModel:
+    """Predicts the log loss of configurations up to a constant.
+
+    Args:
+        corpora: other searches; empty for a model from scratch.
+        seed: of the boosters.
+
+    Attributes:
+        held_out: rank correlation of the prior on each corpus, learned from the others; {} with fewer than two.
+        transfers: the prior is used.
+    """
+
+    def __init__(self, corpora: Sequence[Corpus] = (), seed: int = 0, check: bool = True) -> None:
+        self.seed = seed
+        self.held_out = _held_out(corpora, seed) if check and len(corpora) > 1 else {}
+        mean = float(np.nanmean(list(self.held_out.values()))) if self.held_out else 1.0
+        self.transfers = bool(corpora) and mean >= USEFUL
+        self._prior = _fit_prior(corpora, seed) if self.transfers else None
+        self._own: PackSum | None = None
+        self._offset = 0.0
+
+    def fit(self, packs: Sequence[Sequence[Row]], losses: Sequence[float]) -> None:
+        """Learn from this search's own trials; replaces what earlier calls learned."""
+        self._own = None
+        residual = np.log(np.maximum(losses, FLOOR)) - self._base(packs)
+        self._offset = float(residual.mean())
+        if len(packs) >= FEWEST:
+            self._own = PackSum(OWN, self.seed)
+            self._own.fit(packs, residual - self._offset)
+
+    def predict(self, packs: Sequence[Sequence[Row]]) -> np.ndarray:
+        """Log losses, float64; without own trials, regrets."""
+        found = self._base(packs) + self._offset
+        return found if self._own is None else found + self._own.predict(packs)
+
+    def _base(self, packs: Sequence[Sequence[Row]]) -> np.ndarray:
+        return np.zeros(len(packs)) if self._prior is None else self._prior.predict(packs)
+
+
+def _fit_prior(corpora: Sequence[Corpus], seed: int) -> PackSum:
+    """Every corpus counts the same, however many trials it has."""
+    model = PackSum(PRIOR, seed)
+    weights = np.concatenate([np.full(len(c.packs), 1 / len(c.packs)) for c in corpora])
+    packs = [p for c in corpora for p in c.packs]
+    model.fit(packs, np.concatenate([c.regret for c in corpora]), weights / weights.mean())
+    return model
+
+
+def _held_out(corpora: Sequence[Corpus], seed: int) -> dict[str, float]:
+    found = {}
+    for i, corpus in enumerate(corpora):
+        rest = [c for j, c in enumerate(corpora) if j != i]
+        found[corpus.name] = spearman(_fit_prior(rest, seed).predict(corpus.packs), corpus.regret)
+    return found
+
+
+class LatencyModel:
+    """Predicts latency as analytic estimate x exp(correction), the correction learned from measurements.
+
+    With fewer than `FEWEST` measurements the correction is their mean in logarithms.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self._offset = 0.0
+        self._model: PackSum | None = None
+
+    def fit(self, rows: Sequence[Row], analytic: Sequence[float], measured: Sequence[float]) -> None:
+        """Learn from measured configurations.
+
+        Raises:
+            ValueError: a time that is not above 0.
+        """
+        if min([*analytic, *measured], default=1.0) <= 0:
+            raise ValueError("latencies must be above 0")
+        ratio = np.log(np.asarray(measured, float) / np.asarray(analytic, float))
+        self._offset = float(ratio.mean()) if ratio.size else 0.0
+        self._model = None
+        if ratio.size >= FEWEST:
+            self._model = PackSum(OWN, self.seed, monotone={})
+            self._model.fit([[r] for r in rows], ratio - self._offset)
+
+    def predict(self, rows: Sequence[Row], analytic: Sequence[float]) -> np.ndarray:
+        """Latencies in the unit of what was measured."""
+        correction = np.zeros(len(rows)) if self._model is None else self._model.predict([[r] for r in rows])
+        return np.asarray(analytic, float) * np.exp(self._offset + correction)

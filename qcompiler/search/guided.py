@@ -1,0 +1,148 @@
+"""Proposals by model: perturbed solutions of the additive problem, neighbours of the best, and random configurations.
+
+A generation has a fixed size and is collected whole before the model learns from it, so that what is proposed does
+not depend on how many workers there are or which of them is first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qcompiler.errors import ConstraintError
+from qcompiler.search import costs
+from qcompiler.search.cost_models import AccuracyModel
+from qcompiler.search.solvers import Problem, Row, pareto_front, solve_ilp
+
+if TYPE_CHECKING:
+    from qcompiler.search.features import Features
+    from qcompiler.search.sensitivity import Sensitivity
+    from qcompiler.search.space import Config, Space
+
+POOL = 160
+"""Candidates that the model ranks for one generation."""
+EXPLORE = 0.1
+"""Share of a generation that is random, rounded to at least one where it has five or more."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """How candidates compare before they are run.
+
+    Attributes:
+        cost: name of the analytic cost that counts.
+        bound: what the cost may be, for a search that minimises loss; None for one that minimises the cost.
+        loss: largest log loss that is taken to keep the limit, for a search that minimises the cost.
+    """
+
+    cost: str
+    bound: float | None = None
+    loss: float = np.inf
+
+
+class Guide:
+    """Proposes generations.
+
+    Args:
+        space: of the search.
+        features: rows of configurations.
+        model: learns from `observe`.
+        sensitivity: of the additive problem that candidates start from.
+        seed: of every random choice.
+    """
+
+    def __init__(
+        self, space: Space, features: Features, model: AccuracyModel, sensitivity: Sensitivity, seed: int
+    ) -> None:
+        self.space, self.features, self.model, self.sensitivity = space, features, model, sensitivity
+        self.seed = seed
+        self.seen: dict[Config, float | None] = {}
+
+    def observe(self, config: Config, loss: float | None) -> None:
+        """A result; None for a trial that failed."""
+        self.seen[config] = loss
+
+    def learn(self) -> None:
+        """Fit the model to all that was observed."""
+        done = [(c, v) for c, v in self.seen.items() if v is not None]
+        if done:
+            self.model.fit([self.features.rows(c) for c, _ in done], [v for _, v in done])
+
+    def solutions(self, aim: Aim, count: int) -> list[Config]:
+        """Configurations along the front of the additive problem, those nearest to the aim first."""
+        table = costs.tables(self.space, aim.cost)
+        front = pareto_front(self.sensitivity.table, table, width=2000)
+        head = (0,) * len(self.space.knobs)
+        if aim.bound is not None:
+            try:
+                best = solve_ilp(Problem(self.sensitivity.table, (Row(aim.cost, table, aim.bound),))).choices
+            except ConstraintError:
+                best = tuple(int(np.argmin(t)) for t in table)
+            distance = np.abs(front.cost - sum(t[c] for t, c in zip(table, best, strict=True)))
+            order = [best, *(tuple(int(c) for c in front.choices[i]) for i in np.argsort(distance, kind="stable"))]
+        else:
+            spaced = np.unique(np.linspace(0, len(front.cost) - 1, 4 * count).round().astype(int))
+            order = [tuple(int(c) for c in front.choices[i]) for i in spaced]
+        configs = dict.fromkeys(self.space.canonical((*head, *c)) for c in order)
+        return [c for c in configs if self.space.is_legal(c)][:count]
+
+    def propose(self, aim: Aim, size: int, generation: int) -> list[Config]:
+        """`size` new configurations, fewer where the space has no more."""
+        rng = np.random.default_rng([self.seed, 43, generation])
+        pool = self._pool(aim, rng)
+        explored = max(1, round(EXPLORE * size)) if size >= 5 else 0
+        chosen: list[Config] = []
+        if pool:
+            scores = self._scores(pool, aim)
+            for at in np.argsort(scores, kind="stable"):
+                if len(chosen) >= size - explored:
+                    break
+                chosen.append(pool[at])
+        taken = {*self.seen, *chosen}
+        for config in self.space.enumerate(int(rng.integers(2**31))):
+            if len(chosen) >= size:
+                break
+            if config not in taken:
+                chosen.append(config)
+                taken.add(config)
+        return chosen
+
+    def _pool(self, aim: Aim, rng: np.random.Generator) -> list[Config]:
+        done = [c for c, v in self.seen.items() if v is not None]
+        best = sorted(done, key=lambda c: self._value(c, aim))[:4]
+        found: dict[Config, None] = {}
+        for config in best:
+            around = self.space.neighbours(config)
+            for i in rng.permutation(len(around))[: POOL // 8]:
+                found.setdefault(around[i])
+        for config in (*best, *self.solutions(aim, 8)):
+            found.setdefault(config)
+            for _ in range(POOL // 20):
+                found.setdefault(self.space.mutate(config, rng, int(rng.integers(1, 4))))
+        for config in self.space.sample(rng, POOL // 4):
+            found.setdefault(config)
+        fresh = [c for c in found if c not in self.seen]
+        within = [c for c in fresh if aim.bound is None or costs.total(self.space, c, aim.cost) <= aim.bound]
+        return (within or fresh)[:POOL]
+
+    def _value(self, config: Config, aim: Aim) -> tuple[float, float]:
+        loss = float(np.log(max(self.seen[config] or 0.0, 1e-12)))
+        return self._key(loss, costs.total(self.space, config, aim.cost), aim)
+
+    def _key(self, loss: float, cost: float, aim: Aim) -> tuple[float, float]:
+        if aim.bound is not None:
+            return (0.0 if cost <= aim.bound else cost / aim.bound), loss
+        return max(0.0, loss - aim.loss), cost
+
+    def _scores(self, pool: Sequence[Config], aim: Aim) -> np.ndarray:
+        """One number per candidate, the smaller the better."""
+        losses = self.model.predict([self.features.rows(c) for c in pool])
+        table = [costs.total(self.space, c, aim.cost) for c in pool]
+        keys = [self._key(float(v), t, aim) for v, t in zip(losses, table, strict=True)]
+        order = sorted(range(len(pool)), key=lambda i: keys[i])
+        scores = np.empty(len(pool))
+        scores[order] = np.arange(len(pool))
+        return scores

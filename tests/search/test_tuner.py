@@ -1,0 +1,152 @@
+import json
+
+import numpy as np
+import pytest
+from search.problems import Sick, problem, tuner
+
+from qcompiler.errors import ConstraintError
+from qcompiler.recipe import load_recipe
+from qcompiler.search import costs
+from qcompiler.search.goal import Goal
+from qcompiler.search.store import Store
+from qcompiler.search.workers import Evaluation, LocalProcesses, Serial, fast
+
+
+@pytest.fixture(scope="module")
+def evaluator():
+    return problem()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "t.sqlite")
+
+
+def baseline(evaluator):
+    return evaluator.space.uniform("static w8a8")
+
+
+def size_goal(evaluator, share):
+    wide = costs.total(evaluator.space, baseline(evaluator), "size_bytes")
+    narrow = costs.total(evaluator.space, evaluator.space.uniform("static w4a8"), "size_bytes")
+    return Goal("drop", "size_bytes", narrow + share * (wide - narrow))
+
+
+def outline(result):
+    """Everything that two runs of one search have to share; times differ."""
+    trials = {(t.stage, t.key): (t.status, t.value("loss"), t.value("size_bytes")) for t in result.trials}
+    return result.best.key, result.config, trials, [(t.stage, t.key) for t in result.front]
+
+
+def test_the_answer_keeps_the_limit_and_beats_uniform_bits(evaluator, store):
+    goal = size_goal(evaluator, 0.5)
+    result = tuner(store.study("t", {}), evaluator, goal, trials=32).run(baseline(evaluator))
+    assert result.best.stage == "exact" and goal.meets(result.best)
+    narrow = evaluator.accuracy(evaluator.space.uniform("static w4a8"))
+    assert result.best.value("loss") < narrow.loss
+    assert result.best.value("drop") == -result.best.value("sqnr_db")
+    assert sum(t.stage == "exact" for t in result.trials) >= 6  # the recipe as it was, and five more
+    assert result.correlation is not None and result.correlation.configurations == 32
+    assert result.stopped_by == "trials" and result.resumed == 0
+    assert {f.kind for t in result.trials if t.stage == "fast" for f in t.figures.values()} == {"simulated", "analytic"}
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 7, 18])
+def test_a_search_that_was_killed_ends_as_if_it_had_not_been(evaluator, tmp_path, killed_after):
+    goal = size_goal(evaluator, 0.4)
+    whole = tuner(Store(tmp_path / "whole").study("t", {}), evaluator, goal).run(baseline(evaluator))
+    store = Store(tmp_path / "killed")
+    seen = []
+
+    def kill(progress):
+        seen.append(progress)
+        if len(seen) == killed_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuner(store.study("t", {}), evaluator, goal, show=kill).run(baseline(evaluator))
+    store.close()
+    study = Store(tmp_path / "killed").study("t", {})
+    assert len(study.trials()) == killed_after
+    state = study.state  # best, front and recipe were saved with the last trial
+    assert {"best", "front", "recipe", "goal"} == state.keys() and load_recipe(_yaml(tmp_path, state["recipe"]))
+    search = tuner(study, evaluator, goal)
+    result = search.run(baseline(evaluator))
+    assert outline(result) == outline(whole)
+    assert result.resumed == killed_after
+    again = tuner(study, evaluator, goal)
+    assert outline(again.run(baseline(evaluator))) == outline(whole) and again.exact.calls == 0
+
+
+def _yaml(folder, text):
+    path = folder / "saved.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_result_does_not_depend_on_workers(evaluator, tmp_path):
+    goal = size_goal(evaluator, 0.4)
+    here = tuner(Store(tmp_path / "a").study("t", {}), evaluator, goal).run(baseline(evaluator))
+    pool = LocalProcesses(Evaluation(evaluator.workload, evaluator.space, fast), 2)
+    try:
+        there = tuner(Store(tmp_path / "b").study("t", {}), evaluator, goal, workers=pool).run(baseline(evaluator))
+    finally:
+        pool.close()
+    assert outline(there) == outline(here)
+
+
+def test_trials_that_fail_are_recorded_and_the_search_goes_on(evaluator, store):
+    goal = size_goal(evaluator, 0.5)
+    sick = Serial(Evaluation(evaluator.workload, evaluator.space, Sick))
+    result = tuner(store.study("t", {}), evaluator, goal, workers=sick, trials=24).run(baseline(evaluator))
+    failed = [t for t in result.trials if not t.ok]
+    assert failed and all("sick" in t.error for t in failed)
+    assert goal.meets(result.best) and len(result.trials) > 24
+    assert json.dumps([t.to_dict() for t in result.trials])
+
+
+def test_a_limit_that_nothing_keeps_names_the_best_and_what_limits_it(evaluator, store):
+    goal = Goal("size_bytes", "drop", -200.0)  # 200 dB
+    with pytest.raises(ConstraintError, match=r"keeps drop at most -200: the best .* has -\d+.*What limits it: \w+"):
+        tuner(store.study("t", {}), evaluator, goal, trials=8).run(baseline(evaluator))
+    assert store.study("t", {}).trials()
+
+
+def test_nothing_beats_the_recipe_as_it_is_where_everything_loses(evaluator, store):
+    loss = evaluator.accuracy(baseline(evaluator))
+    goal = Goal("size_bytes", "drop", -loss.evaluation.sqnr_db)
+    result = tuner(store.study("t", {}), evaluator, goal).run(baseline(evaluator))
+    assert goal.meets(result.best)
+    assert result.best.value("size_bytes") <= result.baseline.value("size_bytes")
+
+
+@pytest.mark.parametrize(("options", "stopped_by"), [({"trials": 0}, "trials"), ({"seconds": 0.0}, "budget")])
+def test_without_a_budget_the_recipe_as_it_is_is_the_answer(evaluator, store, options, stopped_by):
+    goal = Goal("size_bytes", "drop", 0.0)
+    result = tuner(store.study("t", {}), evaluator, goal, **options).run(baseline(evaluator))
+    assert result.stopped_by == stopped_by and result.best == result.baseline and len(result.trials) == 1
+
+
+def test_a_small_space_is_exhausted_and_says_so(evaluator, store):
+    goal = size_goal(evaluator, 0.5)
+    result = tuner(store.study("t", {}), evaluator, goal, trials=10_000, generation=64).run(baseline(evaluator))
+    assert result.stopped_by == "exhausted"
+    assert sum(t.stage == "fast" for t in result.trials) == evaluator.space.size
+    every = [t for t in result.trials if t.stage == "fast" and goal.meets(t)]
+    assert result.best.value("loss") == min(t.value("loss") for t in every)  # proven, there is nothing else
+
+
+def test_other_searches_in_the_store_are_learned_from(evaluator, store):
+    goal = size_goal(evaluator, 0.5)
+    other = problem(graph=_wider())
+    for name, one in (("first", other), ("second", problem(seed=5))):
+        tuner(store.study(name, {}), one, size_goal(one, 0.5)).run(baseline(one))
+    result = tuner(store.study("third", {}), evaluator, goal).run(baseline(evaluator))
+    assert set(result.held_out) == {"first", "second"}
+    assert all(np.isfinite(v) for v in result.held_out.values())
+
+
+def _wider():
+    from support.toy_networks import mobile_network
+
+    return mobile_network(seed=9, size=12)

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from search.problems import Dying, Hanging, Sick, problem
+
+from qcompiler.errors import UsageError
+from qcompiler.search.workers import Evaluation, LocalProcesses, Serial, fast, make_workers
+
+
+@pytest.fixture(scope="module")
+def evaluator():
+    return problem()
+
+
+def configs(evaluator, sick):
+    last = len(evaluator.space.groups[-1].choices) - 1
+    found = evaluator.space.sample(np.random.default_rng(4), 40)
+    healthy = [c for c in found if c[-1] != last]
+    return [healthy[0], *[c for c in found if c[-1] == last][:sick], *healthy[1:3]]
+
+
+def outcomes(workers, batch):
+    found = {}
+    try:
+        workers.run(batch, found.__setitem__)
+    finally:
+        workers.close()
+    return [found[i] for i in range(len(batch))]
+
+
+def evaluation(evaluator, make):
+    return Evaluation(evaluator.workload, evaluator.space, make)
+
+
+def test_processes_give_what_this_process_gives(evaluator):
+    batch = configs(evaluator, 0)
+    here = outcomes(Serial(evaluation(evaluator, fast)), batch)
+    there = outcomes(LocalProcesses(evaluation(evaluator, fast), 2), batch)
+    for a, b in zip(here, there, strict=True):
+        assert {**a.values, "seconds": 0} == {**b.values, "seconds": 0}
+
+
+def test_a_trial_that_raises_is_a_result_and_the_others_go_on(evaluator):
+    found = outcomes(Serial(evaluation(evaluator, Sick)), configs(evaluator, 1))
+    assert [o.values is None for o in found] == [False, True, False, False]
+    assert found[1].error == "ValueError: sick"
+
+
+def test_a_trial_that_hangs_is_interrupted(evaluator):
+    found = outcomes(Serial(evaluation(evaluator, Hanging), timeout=2.0), configs(evaluator, 1))
+    assert [o.values is None for o in found] == [False, True, False, False]
+    assert "longer than 2 s" in found[1].error
+
+
+def test_a_process_that_hangs_is_ended_and_the_others_go_on(evaluator):
+    found = outcomes(LocalProcesses(evaluation(evaluator, Hanging), 1, timeout=4.0), configs(evaluator, 1))
+    assert [o.values is None for o in found] == [False, True, False, False]
+    assert "longer than 4 s" in found[1].error
+
+
+def test_a_process_that_dies_costs_its_own_trial_only(evaluator):
+    found = outcomes(LocalProcesses(evaluation(evaluator, Dying), 1), configs(evaluator, 1))
+    assert [o.values is None for o in found] == [False, True, False, False]
+    assert "died" in found[1].error
+
+
+def test_a_cluster_gives_what_this_process_gives_and_survives_the_loss_of_a_worker(evaluator):
+    distributed = pytest.importorskip("distributed", reason="needs the package distributed")
+    import dask
+
+    batch = configs(evaluator, 0)
+    here = outcomes(Serial(evaluation(evaluator, fast)), batch)
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), distributed.LocalCluster(**options) as cluster:
+        address = cluster.scheduler_address.replace("tcp://", "dask://")
+        there = outcomes(make_workers(address, evaluation(evaluator, fast), None), batch)
+        assert [o.values["loss"] for o in there] == [o.values["loss"] for o in here]
+        found = outcomes(make_workers(address, evaluation(evaluator, Dying), None), configs(evaluator, 1))
+        assert [o.values is None for o in found] == [False, True, False, False]
+        assert "died" in found[1].error
+
+
+@pytest.mark.parametrize("text", ["local", "local:0", "remote:2", "2"])
+def test_unknown_forms_are_refused(evaluator, text):
+    with pytest.raises(UsageError, match="give local:N"):
+        make_workers(text, evaluation(evaluator, fast), None)
+
+
+def test_a_scheduler_that_is_not_there_is_named(evaluator):
+    pytest.importorskip("distributed", reason="needs the package distributed")
+    with pytest.raises(UsageError, match="no Dask scheduler answers at tcp://127.0.0.1:1"):
+        make_workers("dask://127.0.0.1:1", evaluation(evaluator, fast), None)
