@@ -182,7 +182,7 @@ def tune(
     from qcompiler.search.tune import Limits
 
     request = Request(
-        support.check_model_form(model),
+        model,
         target=target,
         recipe=support.recipe_with(recipe, settings, ignore, allow),
         calibration=calibration,

@@ -76,14 +76,8 @@ class ExactEvaluator:
         return graph, emission
 
     def _accuracy(self, folder: Path) -> dict[str, float]:
-        from qcompiler.search.losses import measure
-
         work = self.workload
         if self._judge is None:
             self._judge = Judge(work.graph, work.judged)
         session = work.target.open(folder, work.threads)
-        pairs = [
-            (session.run(arrays), expected, select)
-            for arrays, expected, select in zip(work.judged, self._judge.expected, self._judge.selects, strict=True)
-        ]
-        return figures(measure(pairs, work.metric), work)
+        return figures(self._judge.accuracy_one_by_one(session.run, work.metric), work)

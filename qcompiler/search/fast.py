@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from qcompiler.search.recipes import to_recipe
 
 if TYPE_CHECKING:
     from qcompiler.calibration import Samples
-    from qcompiler.evaluation import Outputs, Pair
     from qcompiler.ir import Graph
+    from qcompiler.named_metrics import Outputs, Pair
     from qcompiler.passes.quantize.plan import QuantPlan
     from qcompiler.recipe import Recipe
     from qcompiler.search.space import Config, Space
@@ -95,29 +96,39 @@ class Judge:
     def __init__(self, graph: Graph, samples: Samples) -> None:
         from qcompiler.executors.torch_executor import TorchExecutor
         from qcompiler.passes.quantize.sample_batches import batches
-        from qcompiler.real_tokens import RealTokens
 
-        self.graph = graph
-        executor, tokens = TorchExecutor(graph), RealTokens(graph)
+        self.graph, self.samples = graph, samples
+        executor = TorchExecutor(graph)
         self.chunks: list[list[np.ndarray]] = []
         self.sizes: list[int] = []
-        self.expected: list[Outputs] = []
-        self.selects: list[Callable[[Any], Any]] = []
+        self.pairs: list[Pair] = []
         for chunk in batches(graph, samples):
             arrays = [np.concatenate(a) if len(a) > 1 else np.asarray(a[0]) for a in zip(*chunk, strict=True)]
             self.chunks.append(arrays)
             self.sizes.append(len(chunk))
-            self.expected += _apart(executor.run(arrays), len(chunk))
-            for sample in chunk:
-                self.selects.append(_selection(tokens, sample))
+            for sample, expected in zip(chunk, _apart(executor.run(arrays), len(chunk)), strict=True):
+                self.pairs.append(self._pair(sample, expected))
+
+    def _pair(self, sample: Sequence[np.ndarray], expected: Outputs) -> Pair:
+        """A sample without the outputs that are judged."""
+        from qcompiler.named_metrics import Pair
+        from qcompiler.real_tokens import RealTokens
+
+        tokens = RealTokens(self.graph)
+        tokens.of_sample(sample)
+        inputs = dict(zip(self.samples.names, sample, strict=True))
+        return Pair([], expected, tokens.outputs, inputs, tokens.keep)
 
     def accuracy(self, run: Callable[[Sequence[np.ndarray]], Sequence[Any]], metric: Any) -> Accuracy:
         """Figures of anything that computes outputs for a batch of inputs."""
         got: list[Outputs] = []
         for arrays, size in zip(self.chunks, self.sizes, strict=True):
             got += _apart(run(arrays), size)
-        pairs: list[Pair] = list(zip(got, self.expected, self.selects, strict=True))
-        return measure(pairs, metric)
+        return measure([replace(p, got=g) for p, g in zip(self.pairs, got, strict=True)], metric)
+
+    def accuracy_one_by_one(self, run: Callable[[Sequence[np.ndarray]], Outputs], metric: Any) -> Accuracy:
+        """The same for an artefact that takes one sample at a time."""
+        return measure([replace(p, got=run(tuple(p.inputs.values()))) for p in self.pairs], metric)
 
 
 def _apart(outputs: Sequence[Any], count: int) -> list[Outputs]:
@@ -127,13 +138,3 @@ def _apart(outputs: Sequence[Any], count: int) -> list[Outputs]:
         return [arrays]
     parts = [np.split(a, count) for a in arrays]
     return [list(sample) for sample in zip(*parts, strict=True)]
-
-
-def _selection(tokens: Any, sample: Sequence[np.ndarray]) -> Callable[[Any], Any]:
-    """What leaves a sample's padding out."""
-
-    def select(outputs: Any) -> Any:
-        tokens.of_sample(sample)
-        return tokens.outputs(outputs)
-
-    return select

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qcompiler.evaluation import Evaluation, Metric, Outputs, Pair, evaluate
-
-Select = list[Outputs]
+from qcompiler.evaluation import Evaluation, Metric, evaluate
+from qcompiler.named_metrics import Pair
 
 
 @dataclass(frozen=True)
@@ -39,16 +38,15 @@ class Accuracy:
         """How much is lost against float in the unit of the metric; of SQNR, which is infinite there, minus the dB."""
         if metric is None or metric == "sqnr":
             return -self.evaluation.sqnr_db
-        value, best = self.evaluation.value, self.evaluation.float_value
-        assert value is not None and best is not None
-        return best - value
+        found = self.evaluation.asked[0]
+        return found.float_value - found.value if found.higher_is_better else found.value - found.float_value
 
 
 def measure(pairs: Sequence[Pair], metric: str | Metric | None) -> Accuracy:
-    """Figures over (configuration's outputs, float outputs, selection of what counts) of every sample."""
+    """Figures over the configuration's and the float model's outputs of every sample."""
     errors, powers, divergence, rows = [], [], 0.0, 0
-    for got, expected, select in pairs:
-        kept, wanted = select(got), select(expected)
+    for pair in pairs:
+        kept, wanted = pair.select(pair.got), pair.select(pair.expected)
         error = power = 0.0
         for x, y in zip(kept, wanted, strict=True):
             if y.dtype.kind == "f":
