@@ -174,6 +174,10 @@ class Target(ABC):
     ) -> Measurement:
         """Time the artefact beside the FLOAT graph `baseline`; `codes` is what the artefact takes, if not `arrays`."""
 
+    def footprint(self, graph: Graph) -> Mapping[str, float]:
+        """Bytes that a program takes on the device, `flash_bytes` and `ram_bytes`; empty where the files say it."""
+        return {}
+
     @abstractmethod
     def verify(
         self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], threads: int = 1

@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qcompiler.boundary import quantize_inputs
 from qcompiler.search.store import Figure
 
 if TYPE_CHECKING:
+    from qcompiler.ir import Graph
     from qcompiler.search.workload import Workload
     from qcompiler.targets import Target
 
@@ -27,14 +29,17 @@ class Backend(ABC):
     exclusive = False
 
     @abstractmethod
-    def measure(self, work: Workload, folder: Path, emission: Any) -> dict[str, Figure]:
+    def measure(self, work: Workload, graph: Graph, folder: Path, emission: Any) -> dict[str, Figure]:
         """Figures by name."""
 
 
-class ArtefactSize(Backend):
-    """Bytes of the files that ship."""
+class Size(Backend):
+    """Bytes of the files that ship; on a device without files, its constants and RAM, from the memory plan."""
 
-    def measure(self, work: Workload, folder: Path, emission: Any) -> dict[str, Figure]:
+    def measure(self, work: Workload, graph: Graph, folder: Path, emission: Any) -> dict[str, Figure]:
+        planned = {name: Figure(float(v), "analytic") for name, v in work.target.footprint(graph).items()}
+        if "flash_bytes" in planned:
+            return {**planned, "size_bytes": planned["flash_bytes"]}
         return {"size_bytes": Figure(float(sum(Path(f).stat().st_size for f in emission.files)), "measured")}
 
 
@@ -47,8 +52,9 @@ class Latency(Backend):
 
     exclusive = True
 
-    def measure(self, work: Workload, folder: Path, emission: Any) -> dict[str, Figure]:
-        found = work.target.measure(folder, work.graph, work.judged[0], work.threads, SECONDS)
+    def measure(self, work: Workload, graph: Graph, folder: Path, emission: Any) -> dict[str, Figure]:
+        codes = quantize_inputs(graph, work.judged[0])
+        found = work.target.measure(folder, work.graph, work.judged[0], work.threads, SECONDS, codes)
         place = environment(work.target, found.threads)
         return {
             "latency_ms": Figure(found.latency_ms, found.kind, place, found.noisy),
@@ -59,7 +65,7 @@ class Latency(Backend):
 
 def backends_for(target: Target, measured: bool) -> list[Backend]:
     """What a target offers; with `measured` off, only what needs no exclusive device."""
-    found: list[Backend] = [ArtefactSize()]
+    found: list[Backend] = [Size()]
     if target.can("measurable"):
         found.append(Latency())
     return [b for b in found if measured or not b.exclusive]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qcompiler.targets import Kernel, Target
 
 FLOAT_BITS = 32
+GROUP, GROUP_SIZES = 64, (256, 128, 64, 32, 16)
 SCHEME_KERNELS = {"static": None, "dynamic": "dynamic_linear", "weight_only": "weight_only_linear"}
 """Scheme -> the quantized op that a linear layer becomes; None: the op itself."""
 
@@ -84,14 +85,16 @@ def layers(graph: Graph, recipe: Recipe, target: Target) -> list[Node]:
 def legal_choices(node: Node, recipe: Recipe, target: Target) -> tuple[Choice, ...]:
     """Every choice that the target has a kernel for, widest first, float last where the target computes in float.
 
-    A kernel that the target's table lists later under the same name on other types is slower and left out.
+    A kernel that the target's table lists later under the same name on other types is slower and left out. Weights
+    in groups come in one group size per width: the recipe's, or the largest up to `GROUP` that kernel and layer allow.
     """
     found: list[Choice] = []
     for scheme, op in SCHEME_KERNELS.items():
         if op is not None and (node.op != "linear" or (scheme == "dynamic" and not target.can("dynamic_linear"))):
             continue
-        listed = target.kernels.get(op or node.op, ())
-        for kernel in _first_of_each_name(listed):
+        kernels = [k for k in target.kernels.get(op or node.op, ()) if _fits(scheme, k, recipe)]
+        first = {(k.name, k.weight): k for k in reversed(kernels)}
+        for kernel in (k for k in kernels if first[k.name, k.weight] is k):
             found += _choices_of(scheme, kernel, node, recipe)
     # Stable: of choices with one name, the kernel that the target lists first stands for all.
     ordered = sorted(found, key=lambda c: (-c.weight_bits, -c.activation_bits, c.scheme != "static", c.group_size or 0))
@@ -101,28 +104,26 @@ def legal_choices(node: Node, recipe: Recipe, target: Target) -> tuple[Choice, .
     return (*unique.values(), *((FLOAT,) if target.can("float_islands") else ()))
 
 
-def _first_of_each_name(kernels: tuple[Kernel, ...]) -> list[Kernel]:
-    """Of kernels that differ in the activation type only, the one listed first."""
-    chosen: dict[tuple[str, Any], Kernel] = {}
-    for kernel in kernels:
-        chosen.setdefault((kernel.name, kernel.weight), kernel)
-    return list(chosen.values())
+def _fits(scheme: str, kernel: Kernel, recipe: Recipe) -> bool:
+    """Signed weights, and for static ranges activations of the recipe's sign."""
+    if kernel.weight is None or not kernel.weight.is_signed:
+        return False
+    signed = recipe.activations == "s8_symmetric"
+    return scheme != "static" or kernel.activation is None or kernel.activation.is_signed == signed
 
 
 def _choices_of(scheme: str, kernel: Kernel, node: Node, recipe: Recipe) -> list[Choice]:
-    if kernel.weight is None or not kernel.weight.is_signed:
-        return []
+    assert kernel.weight is not None
+    bits = FLOAT_BITS if scheme == "weight_only" else 8
     if scheme == "static":
-        signed = recipe.activations == "s8_symmetric"
-        if kernel.activation is not None and kernel.activation.is_signed != signed:
-            return []
         bits = kernel.activation.bits if kernel.activation is not None else recipe.activation_bits
-    else:
-        bits = FLOAT_BITS if scheme == "weight_only" else 8
-    sizes = getattr(kernel, "group_sizes", ()) or (None,)
-    width = node.operands[1].shape[-1]
-    return [
-        Choice(scheme, kernel.weight.bits, bits, recipe.per_channel, size, kernel.name)
-        for size in sizes
-        if size is None or width % size == 0
-    ]
+    size = None
+    allowed = getattr(kernel, "group_sizes", ())
+    if scheme != "static" and allowed != ():
+        width = node.operands[1].shape[-1]
+        offered = [recipe.group_size] if recipe.group_size else [s for s in GROUP_SIZES if s <= GROUP]
+        fitting = [s for s in offered if width % s == 0 and (allowed is None or s in allowed)]
+        if not fitting:
+            return []
+        size = fitting[0]
+    return [Choice(scheme, kernel.weight.bits, bits, recipe.per_channel, size, kernel.name)]

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qcompiler.boundary import RealSession, quantize_inputs
 from qcompiler.search.backends import backends_for
 from qcompiler.search.fast import Judge, figures
 from qcompiler.search.recipes import to_recipe
@@ -49,13 +50,13 @@ class ExactEvaluator:
             folder = Path(name)
             graph, emission = self._compile(recipe, folder)
             work = self.workload
-            samples = [work.judged[i] for i in range(min(2, len(work.judged)))]
+            samples = [quantize_inputs(graph, work.judged[i]) for i in range(min(2, len(work.judged)))]
             work.target.verify(graph, folder, samples, work.threads).check()
             found = {
-                key: Figure(value, "measured") for key, value in self._accuracy(folder).items()
+                key: Figure(value, "measured") for key, value in self._accuracy(graph, folder).items()
             }
             for backend in self.backends:
-                found |= backend.measure(work, folder, emission)
+                found |= backend.measure(work, graph, folder, emission)
         found["seconds"] = Figure(time.perf_counter() - start, "measured", platform.node())
         return found
 
@@ -63,6 +64,7 @@ class ExactEvaluator:
         """The quantized program and what was emitted into the folder."""
         from qcompiler.compilation import build_passes, split_passes
         from qcompiler.coverage import check_kernels, check_left_in_float
+        from qcompiler.ir import Level
         from qcompiler.passes.base import Context, run_passes
 
         work = self.workload
@@ -70,14 +72,15 @@ class ExactEvaluator:
         context = Context(target=work.target, samples=work.calibration.select(range(count)), seed=work.seed)
         passes = split_passes(build_passes(recipe, work.target))[1]
         graph, _ = run_passes(work.graph, passes, context)
-        check_left_in_float(recipe, work.target, context)
+        if graph.level is not Level.INTEGER:
+            check_left_in_float(recipe, work.target, context)
         emission = work.target.emit(graph, folder)
         check_kernels(work.target, emission, allow_slow=not recipe.never_slower)
         return graph, emission
 
-    def _accuracy(self, folder: Path) -> dict[str, float]:
+    def _accuracy(self, graph: Graph, folder: Path) -> dict[str, float]:
         work = self.workload
         if self._judge is None:
             self._judge = Judge(work.graph, work.judged)
-        session = work.target.open(folder, work.threads)
+        session = RealSession(work.target.open(folder, work.threads), graph)
         return figures(self._judge.accuracy_one_by_one(session.run, work.metric), work)

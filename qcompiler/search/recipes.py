@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qcompiler.recipe import LayerSettings, Recipe
+from qcompiler.recipe import Recipe
 from qcompiler.search.choices import Choice
 from qcompiler.search.space import Config, GlobalKnob, Option, Space
 
@@ -69,7 +69,7 @@ def _rules(group: Group, choice: Choice, recipe: Recipe) -> list[tuple[str, dict
     for module, op in group.members:
         wanted = settings_of(choice)
         present = recipe.settings_for(module, op).model_dump(mode="json")
-        different = {field: value for field, value in wanted.items() if present.get(field) != value}
+        different = {f: v for f, v in wanted.items() if (present.get(f) or 0) != (v or 0)}
         if different:
             found.append((module, {"match": literal(module), "ops": [op], **different}))
     return found
@@ -83,9 +83,11 @@ def settings_of(choice: Choice) -> dict[str, Any]:
     if choice.activation_bits <= 8:
         settings["activation_bits"] = choice.activation_bits
     if choice.group_size is None:
-        settings["per_channel"] = choice.per_channel
-    if "group_size" in LayerSettings.model_fields:
-        settings["group_size"] = choice.group_size
+        settings |= {"per_channel": choice.per_channel, "group_size": 0}
+    else:
+        settings |= {"group_size": choice.group_size, "weight_symmetric": True}
+        if choice.scheme == "dynamic":
+            settings["granularity"] = "token"  # weights in groups have no kernel for one range per tensor
     return settings
 
 

@@ -203,7 +203,8 @@ def as_it_is(space: Space, recipe: Recipe) -> Config:
         same = [
             i
             for i, c in enumerate(group.choices)
-            if c.scheme == settings.scheme and c.weight_bits == settings.weight_bits and not (c.group_size or 0)
+            if (c.scheme, c.weight_bits, c.group_size or 0)
+            == (settings.scheme, settings.weight_bits, settings.group_size or 0)
         ]
         wanted.append(same[0] if same else 0)
     return space.canonical((*(0 for _ in space.knobs), *wanted))

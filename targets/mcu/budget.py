@@ -22,8 +22,7 @@ def check_budget(program: Program, arena: Arena, part: Part) -> None:
         ConstraintError: what is needed, what there is, and the layers that take most.
     """
     problems = []
-    data = dict.fromkeys(d for step in program.steps for d in step_data(step))
-    flash = sum(map(array_bytes, data))
+    flash = constant_bytes(program)
     if part.flash is not None and flash > part.flash:
         rows = [(step, sum(map(array_bytes, step_data(step)))) for step in program.steps]
         problems.append(
@@ -38,6 +37,11 @@ def check_budget(program: Program, arena: Arena, part: Part) -> None:
         )
     if problems:
         raise ConstraintError(f"the model does not fit {part.name}:\n" + "\n".join(problems))
+
+
+def constant_bytes(program: Program) -> int:
+    """Bytes of weights and tables, each stored once."""
+    return sum(map(array_bytes, dict.fromkeys(d for step in program.steps for d in step_data(step))))
 
 
 def step_ram(step: Step) -> int:

@@ -36,6 +36,14 @@ class McuTarget(Target):
 
         return emit_project(graph, self.part, folder, metadata)
 
+    def footprint(self, graph: Graph) -> Mapping[str, float]:
+        """Constants, and the arena; code and stack come on top."""
+        from qcompiler.targets.mcu.budget import constant_bytes
+        from qcompiler.targets.mcu.emit import plan_program
+
+        plan = plan_program(graph, self.part)
+        return {"flash_bytes": float(constant_bytes(plan.program)), "ram_bytes": float(plan.arena.size)}
+
     def open(self, folder: Path, threads: int = 1, optimize: bool = True) -> Any:
         """The C of the folder, compiled for this machine."""
         from qcompiler.targets.mcu.runtime import open_folder
