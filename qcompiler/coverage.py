@@ -41,9 +41,12 @@ def check_left_in_float(recipe: Recipe, target: Target, context: Any) -> None:
     put_back = set(
         context.tables.get("put_back", ())
     )  # measured to be faster in float; a decision of the lock
+    schemes = context.tables.get("schemes", {})  # branches that a recipe's own step put beside integer layers
     silent = []
     for node, decided in plan.nodes.items():
         if decided.scheme != FLOAT or node in put_back or decided.reason == KEPT_HEAD:
+            continue
+        if schemes.get(node.origin.module) == FLOAT:
             continue
         if node.op in allowed or get_op(node.op).category in allowed:
             continue

@@ -20,6 +20,7 @@ from qcompiler.ir.ops import get_op
 
 # Everything a pass may ask for by `Target.can`.
 CAPABILITIES: dict[str, str] = {
+    "online_hadamard": "a Hadamard transform of activations at run time costs additions only",
     "float_islands": "ops may stay in float32 between quantized ones",
     "dynamic_linear": "has kernels for dynamic_linear",
     "accumulator_to_float": "a linear whose accumulators are dequantized is one kernel",

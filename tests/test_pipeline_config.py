@@ -6,6 +6,7 @@ import pytest
 
 from qcompiler.compilation import build_passes
 from qcompiler.errors import UnsupportedError, UsageError
+from qcompiler.passes.transform import optional_configs
 from qcompiler.pipeline_config import pass_configs
 from qcompiler.recipe import load_recipe
 from qcompiler.targets import get_target, known_targets
@@ -44,7 +45,7 @@ def test_fields_of_a_step_are_set_and_validated():
         steps(passes={"corect_bias": {"samples": 7}})
 
 
-@pytest.mark.parametrize("name", ["rotate_residual", "rotate_values", "scale_weights", "reparameterize_layer_norm"])
+@pytest.mark.parametrize("name", sorted(optional_configs()))
 def test_optional_steps_run_only_where_a_recipe_names_them(name):
     assert name not in steps()
     assert name in steps(passes={name: {}})

@@ -115,11 +115,15 @@ class _Assignment:
         return STATIC
 
     def _settings_for(self, node: Node) -> LayerSettings:
-        """The recipe's; where it leaves the scheme open, the one that was chosen, static if nothing was."""
+        """The recipe's; where it leaves the scheme open, the one that was chosen, static if nothing was.
+
+        A layer that a pass made to stay in float stays in float whatever the recipe says.
+        """
         settings = self.recipe.settings_for(node.origin.module, node.op)
-        if settings.scheme != "auto":
+        chosen = self.schemes.get(node.origin.module)
+        if settings.scheme != "auto" and chosen != FLOAT:
             return settings
-        return settings.model_copy(update={"scheme": self.schemes.get(node.origin.module, STATIC)})
+        return settings.model_copy(update={"scheme": chosen or STATIC})
 
     def _why_not(self, node: Node, settings: LayerSettings) -> str:
         if settings.scheme == "float":

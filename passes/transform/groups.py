@@ -135,7 +135,7 @@ def _foldable_norm(node: Node) -> bool:
     return node.attrs["axes"] == 1 and all(v.is_const for v in affine)
 
 
-def _sole_linear(graph: Graph, value: Value, width: int) -> Node | None:
+def sole_linear(graph: Graph, value: Value, width: int) -> Node | None:
     """The linear node that computes `value` for one reader only, with a constant weight of `width` rows."""
     node = graph.producer(value)
     if node is None or node.op != "linear" or graph.sole_user(value) is None:
@@ -151,7 +151,7 @@ def _gated_up(graph: Graph, producer: Node, width: int) -> Node | None:
     if producer.op != "mul" or not all(same(v.shape[-1], width) for v in producer.operands):
         return None
     for value in producer.operands:
-        found = _sole_linear(graph, value, width)
+        found = sole_linear(graph, value, width)
         if found is not None:
             return found
     return None
@@ -167,7 +167,7 @@ def _value_projection(graph: Graph, value: Value) -> tuple[Node, np.ndarray, int
     if merge is None or merge.op != "reshape":
         return None
     back = graph.producer(merge.operands[0])
-    if back is None or back.op != "transpose" or not _swaps_heads(back):
+    if back is None or back.op != "transpose" or not swaps_heads(back):
         return None
     attention = graph.producer(back.operands[0])
     if attention is None or attention.op != "attention":
@@ -177,7 +177,7 @@ def _value_projection(graph: Graph, value: Value) -> tuple[Node, np.ndarray, int
         return None
     v = attention.operands[2]
     forth = graph.producer(v)
-    if forth is None or forth.op != "transpose" or not _swaps_heads(forth) or graph.sole_user(v) is None:
+    if forth is None or forth.op != "transpose" or not swaps_heads(forth) or graph.sole_user(v) is None:
         return None
     split = graph.producer(forth.operands[0])
     if split is None or split.op != "reshape" or graph.sole_user(forth.operands[0]) is None:
@@ -186,7 +186,7 @@ def _value_projection(graph: Graph, value: Value) -> tuple[Node, np.ndarray, int
     query_heads = attention.output.shape[-3]
     if not all(isinstance(n, int) for n in (heads, width, query_heads)):
         return None
-    linear = _sole_linear(graph, split.operands[0], heads * width)
+    linear = sole_linear(graph, split.operands[0], heads * width)
     if linear is None or query_heads * width != value.shape[-1]:
         return None
     group = query_heads // heads
@@ -194,7 +194,8 @@ def _value_projection(graph: Graph, value: Value) -> tuple[Node, np.ndarray, int
     return linear, tie, heads
 
 
-def _swaps_heads(node: Node) -> bool:
+def swaps_heads(node: Node) -> bool:
+    """True for [.., T, H, D] <-> [.., H, T, D]."""
     perm = node.attrs["perm"]
     return len(perm) == 4 and perm == (0, 2, 1, 3)
 
