@@ -41,7 +41,9 @@ class CorrectBias(Pass):
 
     name = "correct_bias"
     kind = Kind.LOSSY
-    must_follow = ("round_nearest", "round_hessian", "round_gptq", "round_adaround")
+    must_follow = (
+        "round_nearest", "round_hessian", "round_gptq", "round_adaround", "round_brecq", "round_autoround"
+    )  # fmt: skip
 
     def __init__(self, config: BiasConfig | None = None) -> None:
         self.config = config or BiasConfig()

@@ -59,14 +59,34 @@ class Layer:
     stale: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """Nodes that follow one another and are learned together.
+
+    Attributes:
+        name: for notes and checkpoints.
+        nodes: in program order.
+        layers: those of them whose weights are learned.
+        outputs: values that are read outside, or returned.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    layers: tuple[Node, ...]
+    outputs: tuple[Value, ...]
+
+
 class SideBySide:
     """The walk. `visit(layer)` is called for each node of `layers`, in program order, and may change the plan there."""
 
-    def __init__(self, graph: Graph, plan: QuantPlan, samples: Sequence[Any]) -> None:
+    def __init__(self, graph: Graph, plan: QuantPlan, samples: Sequence[Any], least: int = 1) -> None:
+        """least: into how many parts the samples are split at least, where there are so many."""
         self.graph, self.plan = graph, plan
         self.executor = TorchExecutor(graph)
         self.mask = find_token_mask(graph, "auto")
-        self.parts = [self._part(chunk) for chunk in batches(graph, samples)]
+        most = max(1, len(samples) // least)
+        chunks = [chunk[i : i + most] for chunk in batches(graph, samples) for i in range(0, len(chunk), most)]
+        self.parts = [self._part(chunk) for chunk in chunks]
 
     def run(self, layers: Sequence[Node], visit: Callable[[Layer], None], keep_inputs: bool = False) -> None:
         """Walk the graph up to the last of `layers`.
@@ -117,6 +137,36 @@ class SideBySide:
                     tensor = tensor.movedim(tokens, (0, 1))[part.keep]
                 rows.append(tensor.reshape(-1, tensor.shape[-1]))
             yield rows[0], rows[1]
+
+    def run_units(self, units: Sequence[Unit], visit: Callable[[Unit], None]) -> None:
+        """Walk the graph up to the last of `units`, runs of nodes that follow one another.
+
+        `visit` is called before a unit is run on the quantized side and may set weights in the plan. Then
+        `part.rounded` has what the unit reads and `part.real` what it gives in the float network.
+        """
+        first = {unit.nodes[0]: unit for unit in units}
+        last, remaining, skip = last_uses(self.graph), len(units), 0
+        with torch.no_grad():
+            for node in self.graph.nodes:
+                if skip:
+                    skip -= 1
+                    continue
+                if not remaining:
+                    break
+                nodes: Sequence[Node] = (node,)
+                if node in first:
+                    nodes, skip, remaining = first[node].nodes, len(first[node].nodes) - 1, remaining - 1
+                for part in self.parts:
+                    for member in nodes:
+                        part.real.update(zip(member.outputs, self._real(part, member), strict=True))
+                if node in first:
+                    visit(first[node])
+                dying = [value for member in nodes for value in last.get(member, [])]
+                for part in self.parts:
+                    for member in nodes:
+                        for value, tensor in zip(member.outputs, self._rounded(part, member), strict=True):
+                            part.rounded[value] = self.executor.stored(value, tensor, self.plan)
+                    _free(part, dying)
 
     def token_axes(self, value: Value, part: Part) -> tuple[int, int] | None:
         """(batch, sequence) axes of a value that has padding in this part."""

@@ -15,6 +15,8 @@ from qcompiler.passes.quantize.round_softmax import RoundSoftmax
 from qcompiler.passes.quantize.split_attention import SplitAttention, SplitAttentionConfig
 from qcompiler.passes.rounding.correct_bias import CorrectBias
 from qcompiler.passes.rounding.round_adaround import RoundAdaround
+from qcompiler.passes.rounding.round_autoround import RoundAutoround
+from qcompiler.passes.rounding.round_brecq import RoundBrecq
 from qcompiler.passes.rounding.round_embeddings import RoundEmbeddings
 from qcompiler.passes.rounding.round_gptq import RoundGptq
 from qcompiler.passes.rounding.round_hessian import RoundHessian
@@ -50,6 +52,8 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         RoundHessian(configs.get("round_hessian")),  # better codes where the recipe says so
         RoundGptq(configs.get("round_gptq")),  # the same for linear layers, on the quantized prefix
         RoundAdaround(configs.get("round_adaround")),  # where the recipe says so: learned from what the codes above give
+        RoundBrecq(configs.get("round_brecq")),  # the same by block
+        RoundAutoround(configs.get("round_autoround")),  # by block, scales too
         CorrectBias(configs.get("correct_bias")),  # last: makes up for the errors of all the codes above
         LowerToQuantized(configs.get("lower_to_quantized")),
         *(integer_passes(configs) if configs.get("integerize") else ()),  # where the recipe asks for integers only

@@ -1,0 +1,241 @@
+"""Learn the rounding of weights so that units of a network, layers or whole blocks, give what they give in float.
+
+    minimise  sum over the unit's outputs of  |Y' - Y|^2 / |Y|^2   (+ what the method adds)
+
+Y' is computed on the quantized prefix with the unit's weights rounded (activations too, if asked), Y by the float
+network (Nagel et al., arXiv:2004.10568, for layers; Li et al., "BRECQ", arXiv:2102.05426, section 3.2, for blocks). A
+step looks at one part of the calibration samples; the last part is never learned from. It judges, several times on
+the way, and the unit takes the codes with the least error there: none, where that is those it began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qcompiler.errors import UsageError
+from qcompiler.executors.torch_executor import TorchExecutor
+from qcompiler.ir import Graph, Node, Value
+from qcompiler.passes.base import Context, Note, Pass, Result
+from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
+from qcompiler.passes.quantize.sample_batches import choose_samples
+from qcompiler.passes.rounding.blocks import block_of
+from qcompiler.passes.rounding.checkpoint import Checkpoint
+from qcompiler.passes.rounding.correct_bias import channel_axis
+from qcompiler.passes.rounding.learned_weight import LearnedWeight
+from qcompiler.passes.rounding.side_by_side import Part, SideBySide, Unit
+from qcompiler.passes.rounding.sites import weight_of, weighted_nodes
+
+PARTS = 4
+"""The least number of parts, so that a quarter of the samples at most is kept for judging."""
+JUDGED = 8
+"""How often the codes are judged while they are learned."""
+
+Learn = Callable[[Node, np.ndarray, WeightCodes], LearnedWeight]
+"""Parameters of one layer, from its real weight and the codes it begins with."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """steps: of one unit. penalty: factor of what the method adds to the loss, which begins at 1."""
+
+    steps: int
+    penalty: float = 0.0
+
+
+def layer_units(nodes: Sequence[Node]) -> list[Unit]:
+    """Every layer by itself, its result before any activation."""
+    return [Unit(n.where(), (n,), (n,), n.outputs) for n in nodes]
+
+
+def block_units(graph: Graph, layers: Sequence[Node]) -> list[Unit]:
+    """Runs of nodes of one block (see `blocks.block_of`) that hold some of `layers`.
+
+    A run begins with its first layer and ends with the last node of its block, so that a residual sum belongs to it.
+    """
+    wanted, units = set(layers), []
+    for name, run in groupby(graph.nodes, block_of):
+        nodes = list(run)
+        own = tuple(n for n in nodes if n in wanted)
+        if not own:
+            continue
+        members = tuple(nodes[nodes.index(own[0]) :])
+        inside = set(members)
+        outputs = tuple(
+            v
+            for n in members
+            for v in n.outputs
+            if v.dtype.is_float
+            and (graph.is_output(v) or any(user not in inside for user, _ in graph.uses(v)))
+        )
+        units.append(Unit(name or "(top level)", members, own, outputs))
+    return units
+
+
+class Reconstruction:
+    """Learns unit after unit, each on the quantized prefix.
+
+    Args:
+        graph: at level FLOAT.
+        plan: gets the learned codes; with real activations in it, only weights are rounded.
+        samples: to learn from and to judge by.
+        learn: makes the parameters of one layer.
+        schedule: how long.
+        seed: of the order of parts.
+        checkpoint: keeps finished units.
+        progress: called as progress(unit, done, total).
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: QuantPlan,
+        samples: Sequence[Any],
+        learn: Learn,
+        schedule: Schedule,
+        seed: int,
+        checkpoint: Checkpoint,
+        progress: Callable[[str, int, int], None],
+    ) -> None:
+        self.graph, self.plan, self.learn, self.schedule, self.seed = graph, plan, learn, schedule, seed
+        self.checkpoint, self.progress = checkpoint, progress
+        self.walk = SideBySide(graph, plan, samples, PARTS)
+        self.executor = TorchExecutor(graph, autograd=True)
+        self.notes: list[Note] = []
+
+    def run(self, units: Sequence[Unit]) -> tuple[Note, ...]:
+        """Learn all units; one note per layer."""
+        # A unit behind one that is not finished was learned on another prefix.
+        saved: dict[Unit, list[WeightCodes]] = {}
+        for unit in units:
+            known = self.checkpoint.read(unit.name)
+            if known is None:
+                break
+            saved[unit] = known
+
+        def visit(unit: Unit) -> None:
+            index = units.index(unit)
+            self.progress(unit.name, index, len(units))
+            if unit in saved:
+                self.plan.weights.update(zip(unit.layers, saved[unit], strict=True))
+                self.notes += [Note(n.where(), True, "read from the checkpoint") for n in unit.layers]
+                return
+            self._learn(unit, torch.Generator().manual_seed(self.seed + index))
+            self.checkpoint.write(unit.name, [self.plan.weights[n] for n in unit.layers])
+
+        self.walk.run_units(units, visit)
+        return tuple(self.notes)
+
+    def _learn(self, unit: Unit, generator: torch.Generator) -> None:
+        parts = self.walk.parts
+        taught, judge = (parts[:-1], parts[-1]) if len(parts) > 1 else (parts, parts[0])
+        start = {n: self.plan.weights[n] for n in unit.layers}
+        before = best = self._judge(unit, judge, start)
+        chosen, learned = start, {n: self.learn(n, weight_of(n), start[n]) for n in unit.layers}
+        steps = self.schedule.steps
+        marks = {round((i + 1) * steps / JUDGED) - 1 for i in range(JUDGED)}
+        first: float | None = None
+        for step in range(steps):
+            with torch.enable_grad():
+                part = taught[int(torch.randint(len(taught), (1,), generator=generator))]
+                loss = self._error(unit, part, {n: w.real() for n, w in learned.items()})
+                first = float(loss.detach()) or 1.0 if first is None else first
+                loss = loss / first
+                extra = [p for w in learned.values() if (p := w.penalty(step / steps)) is not None]
+                if extra:
+                    loss = loss + self.schedule.penalty * torch.stack(extra).mean()
+                for weight in learned.values():
+                    weight.start_step()
+                loss.backward()  # type: ignore[no-untyped-call]
+            for weight in learned.values():
+                weight.step(step / steps)
+            if step in marks:
+                codes = {n: w.codes() for n, w in learned.items()}
+                now = self._judge(unit, judge, codes)
+                if now < best:
+                    best, chosen = now, codes
+        self.plan.weights.update(chosen)
+        figures = {"error_ratio": best / before if before > 0 else 1.0}
+        reason = (
+            "" if chosen is not start else "learned codes are no better on data they were not learned from"
+        )
+        self.notes += [Note(n.where(), chosen is not start, reason, figures) for n in unit.layers]
+
+    def _judge(self, unit: Unit, part: Part, codes: dict[Node, WeightCodes]) -> float:
+        with torch.no_grad():
+            return float(self._error(unit, part, {n: torch.from_numpy(c.real()) for n, c in codes.items()}))
+
+    def _error(self, unit: Unit, part: Part, weights: dict[Node, Tensor]) -> Tensor:
+        """Error of the unit's outputs relative to their power, for these weights."""
+        values = dict(part.rounded)
+        for node in unit.nodes:
+            given = [
+                self.executor.constants.get(v, values.get(v)) if v is not None else None for v in node.inputs
+            ]
+            operands = self.executor.quantized_operands(node, given, self.plan)
+            if node in weights:
+                operands[1] = weights[node]
+            for value, tensor in zip(
+                node.outputs, self.executor.run_node(node, operands, part.bindings), strict=True
+            ):
+                values[value] = self.executor.stored(value, tensor, self.plan)
+        channels = channel_axis(unit.nodes[0].op) if len(unit.nodes) == 1 else None
+        return torch.stack([self._relative(v, values[v], part, channels) for v in unit.outputs]).sum()
+
+    def _relative(self, value: Value, got: Tensor, part: Part, channels: int | None) -> Tensor:
+        """Power of the error over that of the float value, padding left out.
+
+        Where the axis of channels is given, the mean error of every channel is left out too: behind a single layer
+        bias correction removes it.
+        """
+        expected = part.real[value]
+        error, tokens = got - expected, self.walk.token_axes(value, part)
+        if tokens is not None and part.keep is not None:
+            error, expected = (t.movedim(tokens, (0, 1))[part.keep] for t in (error, expected))
+        if channels is not None and error.ndim > 1:
+            rest = [a for a in range(error.ndim) if a != channels % error.ndim]
+            error = error - error.mean(rest, keepdim=True)
+        return error.square().sum() / expected.square().sum().clamp_min(1e-20)
+
+
+class LearnedRounding(Pass):
+    """Base of the passes whose layers, those that name the pass as their rounding, are reconstructed.
+
+    Class attributes:
+        by_block: units are blocks, else layers.
+    """
+
+    by_block: ClassVar[bool]
+    config: Any
+
+    def reconstruct(self, graph: Graph, context: Context, learn: Learn, schedule: Schedule) -> Result:
+        """Run the engine.
+
+        Raises:
+            UsageError: there is no calibration data, or a checkpoint of another run.
+        """
+        plan: QuantPlan = context.tables["plan"]
+        method = self.name.removeprefix("round_")
+        nodes = [n for n in weighted_nodes(plan) if plan.nodes[n].rounding == method]
+        if not nodes:
+            return Result(graph, False)
+        if context.samples is None:
+            raise UsageError(
+                f"rounding: {method} needs calibration data; give some, or choose rounding: nearest"
+            )
+        samples = choose_samples(graph, context.samples, self.config.samples, self.config.memory)
+        side = plan if self.config.activations else plan.with_real_activations()
+        engine = Reconstruction(
+            graph, side, samples, learn, schedule, int(context.rng(self.name).integers(1 << 31)),
+            Checkpoint(context, self.name, self.config),
+            lambda unit, done, total: context.progress(f"{self.name}: {unit}", done, total),
+        )  # fmt: skip
+        return Result(
+            graph, False, engine.run(block_units(graph, nodes) if self.by_block else layer_units(nodes))
+        )
