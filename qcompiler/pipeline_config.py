@@ -91,13 +91,16 @@ def _integer_configs(recipe: Recipe) -> dict[str, Any]:
         return {}
     from qcompiler.passes.integer.config import IntegerConfig
     from qcompiler.passes.integer.prove_ranges import ProveConfig
+    from qcompiler.passes.integer.snap_scales import SnapConfig
 
     settings = recipe.integer
     try:
         config = IntegerConfig(profile=settings.profile, mult_bits=settings.mult_bits)
     except ValidationError as error:
         raise UsageError(explain(error, IntegerConfig, f"recipe {recipe.name!r}: integer")) from None
-    return {"integerize": config, "prove_ranges": ProveConfig(accumulator_bits=settings.accumulator_bits)}
+    snap = SnapConfig() if settings.profile == "shift_half_even" else None
+    proof = ProveConfig(accumulator_bits=settings.accumulator_bits)
+    return {"integerize": config, "prove_ranges": proof, "snap_scales": snap}
 
 
 def _changed(recipe: Recipe, step: Pass | None, name: str, fields: Mapping[str, Any]) -> BaseModel:

@@ -20,7 +20,7 @@ def steps(**changes):
 
 
 @pytest.mark.parametrize("target", known_targets())
-@pytest.mark.parametrize("recipe", ["w8a8", "w8a8-dynamic", "w8a8-int"])
+@pytest.mark.parametrize("recipe", ["w8a8", "w8a8-dynamic", "w8a8-int", "w8a8-pow2"])
 def test_shipped_recipes_give_a_pipeline_for_every_target(target, recipe):
     names = [p.name for p in build_passes(load_recipe(recipe), get_target(target))]
     assert names.index("assign_precision") < names.index("lower_to_quantized")

@@ -12,7 +12,7 @@ from qcompiler.recipe import Recipe, load_recipe, matches, recipe_names
 
 
 def test_shipped_recipes_load_and_carry_their_own_name():
-    shipped = {"w3a16", "w4a16", "w4a4", "w4a8", "w8a8", "w8a8-dynamic", "w8a8-int"}
+    shipped = {"w3a16", "w4a16", "w4a4", "w4a8", "w8a8", "w8a8-dynamic", "w8a8-int", "w8a8-pow2"}
     assert shipped <= set(recipe_names())
     for name in recipe_names():
         recipe = load_recipe(name)

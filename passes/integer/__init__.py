@@ -8,6 +8,13 @@ from typing import Any
 from qcompiler.passes.base import Pass
 from qcompiler.passes.integer.integerize import Integerize
 from qcompiler.passes.integer.prove_ranges import ProveRanges
+from qcompiler.passes.integer.snap_scales import SnapScales
+
+
+def snap_passes(configs: Mapping[str, Any]) -> list[Pass]:
+    """The pass before `correct_bias` where scales have to be powers of two."""
+    config = configs.get(SnapScales.name)
+    return [] if config is None else [SnapScales(config)]
 
 
 def integer_passes(configs: Mapping[str, Any]) -> list[Pass]:

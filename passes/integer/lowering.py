@@ -31,6 +31,7 @@ from qcompiler.passes.integer.config import IntegerConfig
 from qcompiler.passes.integer.measure_ranges import Ranges
 from qcompiler.passes.integer.rescaling import Profile
 from qcompiler.passes.integer.signed_codes import signed
+from qcompiler.passes.integer.snap_scales import even_zero_point
 
 Rule = Callable[["Lowering", Node], None]
 MOVEMENT = (
@@ -131,7 +132,7 @@ class Lowering:
         scale, zero_point = quant_params_from_range(low, high, dtype, symmetric)
         if self.profile.power_of_two:
             scale = np.float32(2.0 ** np.ceil(np.log2(float(scale))))
-            zero_point = 0 if symmetric else int(np.clip(np.rint(dtype.min - min(low, 0.0) / float(scale)), dtype.min, dtype.max))
+            zero_point = 0 if symmetric else even_zero_point(dtype.min - min(low, 0.0) / float(scale), dtype)
         return QuantParams(dtype, scale, np.int32(zero_point))
 
     def result_quant(self, value: Value) -> QuantParams:

@@ -10,10 +10,12 @@ from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.integer.intervals import Step, analyse, overflow_message
 
 INTERVALS = "intervals"
+HELD = ("conv", "linear")
+"""Ops that `accumulator_bits` is about."""
 
 
 class ProveConfig(PassConfig):
-    """accumulator_bits: of every product's accumulator; 25 where float32 has to hold it exactly."""
+    """accumulator_bits: of the products with weights; 25 where float32 has to hold them exactly."""
 
     accumulator_bits: int = Field(32, ge=8, le=32)
 
@@ -37,7 +39,7 @@ class ProveRanges(Pass):
         """
         analysis = analyse(graph)
         for step in analysis.steps:
-            if step.what == "accumulator" and step.needed > self.config.accumulator_bits:
+            if step.what == "accumulator" and step.node.op in HELD and step.needed > self.config.accumulator_bits:
                 raise ConstraintError(
                     overflow_message(step.node, step.what, step.low, step.high, self.config.accumulator_bits)
                 )

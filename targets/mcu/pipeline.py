@@ -7,7 +7,7 @@ from typing import Any
 
 from qcompiler.passes.base import Pass, check_order
 from qcompiler.passes.canonicalize import canonicalize_passes
-from qcompiler.passes.integer import integer_passes
+from qcompiler.passes.integer import integer_passes, snap_passes
 from qcompiler.passes.quantize.assign_precision import AssignConfig, AssignPrecision
 from qcompiler.passes.quantize.calibrate_activations import CalibrateActivations
 from qcompiler.passes.quantize.lower_to_quantized import LowerConfig, LowerToQuantized
@@ -36,6 +36,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         RoundNearest(configs.get("round_nearest")),  # a start for every weight
         RoundHessian(configs.get("round_hessian")),  # better codes where the recipe says so
         RoundAdaround(configs.get("round_adaround")),  # learned from what the codes above give
+        *snap_passes(configs),  # every scale a power of two, where the recipe's profile needs that
         CorrectBias(configs.get("correct_bias")),  # last: makes up for the errors of all the codes above
         LowerToQuantized(lower),  # real factors still: what integerize turns into multipliers and shifts
         *integer_passes(configs),  # nothing real is left, and no sum overflows

@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from qcompiler.errors import UnsupportedError
-from qcompiler.ir import Graph, Node, Value
+from qcompiler.ir import Graph, Level, Node, Value
 from qcompiler.ir.dims import is_symbolic
 
 from ..base import KernelChoice
@@ -24,6 +24,7 @@ from . import emit_elementwise, emit_kernels, emit_linear, emit_movement, emit_n
 from .emit_attention import emit_attention, plan_attention
 from .emit_elementwise import Rule
 from .emitter import MS_DOMAIN, Emitter, Style, tensor_type
+from .power_of_two import real_rescaling
 from .quantized_common import plan_fusions
 
 OPSET, MS_OPSET, IR_VERSION = 21, 1, 10
@@ -67,6 +68,8 @@ def emit_model(graph: Graph, style: Style, metadata: Mapping[str, str] | None = 
     Raises:
         UnsupportedError: an op or dtype without an ONNX form, with its module path.
     """
+    if graph.level is Level.INTEGER:
+        graph = real_rescaling(graph)
     emitter = Emitter(graph, style)
     fused = emit_kernels.FUSED if style.runtime_kernels else emit_qdq.FUSED
     quantized = emit_kernels.RULES if style.runtime_kernels else emit_qdq.RULES

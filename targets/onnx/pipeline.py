@@ -7,7 +7,7 @@ from typing import Any
 
 from qcompiler.passes.base import Pass, check_order
 from qcompiler.passes.canonicalize import canonicalize_passes
-from qcompiler.passes.integer import integer_passes
+from qcompiler.passes.integer import integer_passes, snap_passes
 from qcompiler.passes.quantize.assign_precision import AssignConfig, AssignPrecision
 from qcompiler.passes.quantize.calibrate_activations import CalibrateActivations
 from qcompiler.passes.quantize.lower_to_quantized import LowerToQuantized
@@ -54,6 +54,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         RoundAdaround(configs.get("round_adaround")),  # where the recipe says so: learned from what the codes above give
         RoundBrecq(configs.get("round_brecq")),  # the same by block
         RoundAutoround(configs.get("round_autoround")),  # by block, scales too
+        *snap_passes(configs),  # every scale a power of two, where the recipe's profile needs that
         CorrectBias(configs.get("correct_bias")),  # last: makes up for the errors of all the codes above
         LowerToQuantized(configs.get("lower_to_quantized")),
         *(integer_passes(configs) if configs.get("integerize") else ()),  # where the recipe asks for integers only

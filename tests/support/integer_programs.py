@@ -13,13 +13,15 @@ from qcompiler.ir import Graph
 from qcompiler.passes.base import Context, run_passes
 from qcompiler.passes.integer import integer_passes
 from qcompiler.passes.integer.config import IntegerConfig
+from qcompiler.passes.integer.snap_scales import SnapScales
 from support.toy_networks import context_for, quantize
 
 
 def integer_program(graph: Graph, context: Context | None = None, **config: Any) -> Graph:
     """The INTEGER program of a float graph, through the same passes as a compile."""
     context = context or context_for(graph)
-    program = quantize(graph, context)
+    snap = (SnapScales(),) if config.get("profile") == "shift_half_even" else ()
+    program = quantize(graph, context, extra=snap)
     passes = integer_passes({"integerize": IntegerConfig(**config)})
     return run_passes(program, passes, context, verify_each=True)[0]
 

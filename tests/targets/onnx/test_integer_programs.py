@@ -39,6 +39,8 @@ PROGRAMS = {
     "network-31": (of_network, {}),
     "network-15": (of_network, {"mult_bits": 15}),
     "network-double": (of_network, {"profile": "dyadic_double"}),
+    "network-pow2": (of_network, {"profile": "shift_half_even"}),
+    "encoder-pow2": (of_encoder, {"profile": "shift_half_even"}),
     "encoder": (of_encoder, {}),
     "encoder-shifts": (of_encoder, {"softmax": "shift", "activation": "shift"}),
 }
@@ -59,7 +61,11 @@ def test_every_integer_is_the_references(name, tmp_path):
     program, samples = build(**config)
     target = get_target("onnx")
     target.emit(program, tmp_path)
-    assert uses_no_float(onnx.load(tmp_path / "model.onnx"))
+    model = onnx.load(tmp_path / "model.onnx")
+    if "pow2" in name:
+        assert {"QuantizeLinear", "DequantizeLinear"} <= {n.op_type for n in model.graph.node}
+    else:
+        assert uses_no_float(model)
     found = target.verify(program, tmp_path, samples)
     found.check()
     assert found.differing == 0 and found.max_lsb == 0 and set(found.ops) == {"off", "on"}
