@@ -9,7 +9,7 @@ PINS   := pyproject.toml setup.py constraints.txt
 OUT    ?= out/efficientnet-lite0
 ARGS   ?=
 
-.PHONY: help venv demo test bench-search bench-onnx bench-vit lint clean
+.PHONY: help venv demo test bench-search bench-onnx bench-integer bench-vit lint clean
 
 help:
 	@echo "make demo        install, compile a pretrained network to INT8 and show it beside float"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-onnx  the tables of the README, beside the peers (ARGS='--rows ours' for a part)"
 	@echo "make bench-vit   a small vision transformer with 4-bit weights and activations, step by step"
 	@echo "make bench-search  search methods on exhausted tables (ARGS='--seeds 5' for a quick look)"
+	@echo "make bench-integer  integer-only programs beside float and Q/DQ, and how many integers differ"
 	@echo "make venv        only the virtual environment and qcompiler itself"
 
 venv: $(VENV)/.core
@@ -56,6 +57,9 @@ bench-vit: $(VENV)/.extra-models
 
 bench-search: $(VENV)/.extra-test
 	@$(PY) -m benchmarks.bench_search $(ARGS)
+
+bench-integer: $(VENV)/.extra-bench
+	@$(PY) -m benchmarks.bench_integer $(ARGS)
 
 # mypy cannot follow the mapping of passes/, targets/ and kernels/ below qcompiler/, so it sees a tree of
 # links in which they lie where they are installed.
