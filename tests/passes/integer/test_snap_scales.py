@@ -62,6 +62,8 @@ def test_real_rescaling_gives_the_same_integers():
     for _ in range(4):
         codes = [rng.integers(-128, 128, v.shape).astype(np.int8) for v in program.inputs]
         np.testing.assert_array_equal(run_reference(program, codes)[0], run_reference(real, codes)[0])
+    inner = {v.dtype for n in real.nodes for v in n.outputs if not real.is_output(v)}
+    assert inner == {DType.uint8, DType.int32} and real.outputs[0].dtype is DType.int8
 
 
 def test_accumulators_beyond_float32_keep_integer_rescaling_and_may_be_refused():
