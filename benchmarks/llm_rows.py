@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ CHECKED = 48
 """Tokens of the one short window that a compile verifies the artefact on; perplexity is taken on whole windows."""
 
 
-def perplexity(logits_of: Callable[[np.ndarray], np.ndarray]) -> float:
+def perplexity(logits_of: Callable[[np.ndarray], np.ndarray], windows: Sequence[np.ndarray] | None = None) -> float:
     """exp of the mean over windows of the mean negative log likelihood of each next token, natural logarithm."""
     losses = []
-    for window in evaluation_windows():
+    for window in evaluation_windows() if windows is None else windows:
         logits = np.asarray(logits_of(window), np.float32)[0, :-1]
         top = logits.max(-1, keepdims=True)
         norm = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
