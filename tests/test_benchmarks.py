@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from benchmarks import data
+from benchmarks import ablation, data
 from benchmarks.bench_onnx import ROWS, markdown
 from benchmarks.build import BUILDERS, peak_memory
 from benchmarks.runtimes import OPEN, time_interleaved
@@ -84,3 +84,26 @@ def test_table_shows_figures_and_failures() -> None:
         "**Model**", "", "| | SQNR dB | latency / float | size MB |", "|---|---|---|---|",
         "| float | inf | 1.00 | 4.0 |", "| NNCF | failed: no memory | | |",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ablation.MODELS)
+def test_every_row_of_the_ablation_is_a_recipe_of_the_target(model: str) -> None:
+    from qcompiler.compilation import build_passes
+    from qcompiler.recipe import load_recipe
+    from qcompiler.targets import get_target
+
+    rows = ablation.recipes(ablation.MODELS[model].rows)
+    names = {row: {p.name for p in build_passes(load_recipe(r), get_target("onnxruntime-cpu"))} for row, r in rows.items()}
+    assert "smooth_activations" not in names["min-max, nearest"]
+    assert any("smooth_activations" in found for found in names.values())
+    alone = [row for row in rows if row.endswith("instead of smoothing")]
+    assert len(alone) == 1 and "smooth_activations" not in names[alone[0]]
+    assert names[alone[0]] & {"rotate_residual", "reparameterize_layer_norm"}
+
+
+def test_rows_of_the_ablation_add_up() -> None:
+    rows = ablation.recipes(ablation.SMOLLM2)
+    smoothing, splitting = rows["+ smoothing"], rows["+ splitting of massive channels"]
+    assert smoothing["smooth"] == splitting["smooth"] == "auto"
+    assert smoothing["weight_range"] == "mse" and smoothing["passes"] and not splitting["passes"]
+    assert "| + smoothing | 3.14 |" in ablation.table("smollm2", "perplexity", {"+ smoothing": 3.14159})
