@@ -105,7 +105,11 @@ def test_missing_data_names_the_package(name: str, tmp_path: Path, monkeypatch: 
         MODELS[name].calibration()
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b"\0\0\x08\x03"), gzip.compress(bytes(16)) + b"tail"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", gzip.compress(b"\0\0\x08\x03"), gzip.compress(bytes(16)) + b"tail"],
+    ids=["empty", "cut short", "longer than it says"],  # gzip writes the time, and ids have to be equal in all workers
+)
 def test_damaged_data_is_refused(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASHION_MNIST", str(tmp_path))
     fashion_mnist.read.cache_clear()
