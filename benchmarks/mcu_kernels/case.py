@@ -19,7 +19,8 @@ OPS = {
         (
             "conv2d_s8", "conv2d_add_s8", "depthwise_conv2d_s8", "fully_connected_s8", "max_pool_s8", "avg_pool_s8",
             "add_s8", "mul_s8", "requantize_s8", "requantize_s32_s8", "pad_s8", "copy", "transpose", "lookup_s8",
-            "matmul_s8",
+            "matmul_s8", "softmax_lookup_s8", "softmax_lookup_s16", "shiftmax", "add_s16", "mul_s16", "requantize_s16",
+            "lookup_s8_s16", "lookup_interpolated_s16", "normalize_s16",
         ),
         start=1,
     )
@@ -92,3 +93,8 @@ def reference(build: Callable[[GraphBuilder, list[Value]], Value], inputs: Seque
 def int8_quant(zero_point: int) -> QuantParams:
     """Parameters of int8 codes; the scale takes no part in integer results."""
     return QuantParams(DType.int8, np.float32(0.05), zero_point)
+
+
+def code_quant(bits: int, zero_point: int = 0) -> QuantParams:
+    """Parameters of codes of 8 or 16 bits."""
+    return QuantParams(DType.int8 if bits == 8 else DType.int16, np.float32(0.05), zero_point)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import draw, elementwise, layers
+from . import draw, elementwise, layers, nonlinear
 from .case import Case
 
 Generator = Callable[[draw.Rng, str], Case]
@@ -28,6 +28,14 @@ GENERATORS: dict[Generator, int] = {
     elementwise.copy: 1,
     elementwise.transpose: 1,
     elementwise.lookup: 1,
+    nonlinear.softmax_lookup: 3,
+    nonlinear.shiftmax: 2,
+    nonlinear.add_s16: 2,
+    nonlinear.mul_s16: 1,
+    nonlinear.requantize_s16: 1,
+    nonlinear.lookup_s8_s16: 1,
+    nonlinear.lookup_interpolated: 1,
+    nonlinear.normalize: 2,
 }
 
 

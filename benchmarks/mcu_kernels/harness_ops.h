@@ -174,6 +174,105 @@ static int32_t run_matmul(const qc_case *c, int8_t *y, void *scratch)
     return 0;
 }
 
+static int32_t run_softmax_lookup(const qc_case *c, int8_t *y)
+{
+    qc_softmax_lookup_params p;
+    p.rows = take32(c);
+    p.length = take32(c);
+    p.mask = (const uint8_t *)c->b[2];
+    p.mask_rows = take32(c);
+    p.table = (const int16_t *)c->b[1];
+    p.table_length = take32(c);
+    p.zero_point = take32(c);
+    if (c->op == 16) {
+        qc_softmax_lookup_s8((const int8_t *)c->b[0], y, &p);
+    } else {
+        qc_softmax_lookup_s16((const int16_t *)c->b[0], y, &p);
+    }
+    return 0;
+}
+
+static int32_t run_shiftmax(const qc_case *c, int8_t *y)
+{
+    qc_shiftmax_params p;
+    p.rows = take32(c);
+    p.length = take32(c);
+    p.mask = (const uint8_t *)c->b[1];
+    p.mask_rows = take32(c);
+    p.unit = take32(c);
+    p.bits = take32(c);
+    p.reciprocal = take32(c);
+    p.x_bits = take32(c);
+    p.zero_point = take32(c);
+    p.qmin = take32(c);
+    p.qmax = take32(c);
+    qc_shiftmax(c->b[0], y, &p);
+    return 0;
+}
+
+static qc_widths take_widths(const qc_case *c)
+{
+    qc_widths w;
+    w.a = (int8_t)take(c);
+    w.b = (int8_t)take(c);
+    w.y = (int8_t)take(c);
+    return w;
+}
+
+static int32_t run_wide(const qc_case *c, int8_t *y)
+{
+    const int32_t count = take32(c);
+    const int32_t period = take32(c);
+    if (c->op == 19) {
+        const qc_add_params p = take_add(c);
+        qc_add_s16(c->b[0], c->b[1], y, count, period, &p, take_widths(c));
+    } else {
+        const qc_mul_params p = take_mul(c);
+        if (c->op == 20) {
+            qc_mul_s16(c->b[0], c->b[1], y, count, period, &p, take_widths(c));
+        } else {
+            qc_requantize_s16(c->b[0], y, count, &p, take_widths(c));
+        }
+    }
+    return 0;
+}
+
+static int32_t run_lookup_interpolated(const qc_case *c, int8_t *y)
+{
+    qc_lookup_interpolated_params p;
+    const int32_t count = take32(c);
+    p.table = (const int16_t *)c->b[1];
+    p.shift = take(c);
+    p.zero_point = take(c);
+    p.qmin = take(c);
+    p.qmax = take(c);
+    p.y_bits = take(c);
+    qc_lookup_interpolated_s16((const int16_t *)c->b[0], y, count, &p);
+    return 0;
+}
+
+static int32_t run_normalize(const qc_case *c, int8_t *y)
+{
+    qc_normalize_params p;
+    p.rows = take32(c);
+    p.length = take32(c);
+    p.weight = (const int32_t *)c->b[1];
+    p.bias = (const int64_t *)c->b[2];
+    const uint32_t low = (uint32_t)take32(c);
+    p.eps = (int64_t)(((uint64_t)(uint32_t)take32(c) << 32) | low);
+    p.fraction = take(c);
+    p.shift = take(c);
+    p.input_zero_point = take(c);
+    p.zero_point = take(c);
+    p.qmin = take(c);
+    p.qmax = take(c);
+    p.centre = take(c);
+    p.x_bits = take(c);
+    p.y_bits = take(c);
+    qc_normalize_s16(c->b[0], y, &p);
+    return 0;
+}
+
 static int32_t run_op(const qc_case *c, int8_t *y, void *scratch)
 {
     switch (c->op) {
@@ -206,6 +305,22 @@ static int32_t run_op(const qc_case *c, int8_t *y, void *scratch)
         return 0;
     case 15:
         return run_matmul(c, y, scratch);
+    case 16:
+    case 17:
+        return run_softmax_lookup(c, y);
+    case 18:
+        return run_shiftmax(c, y);
+    case 19:
+    case 20:
+    case 21:
+        return run_wide(c, y);
+    case 22:
+        qc_lookup_s8_s16((const int8_t *)c->b[0], (int16_t *)(void *)y, take32(c), (const int16_t *)c->b[1]);
+        return 0;
+    case 23:
+        return run_lookup_interpolated(c, y);
+    case 24:
+        return run_normalize(c, y);
     default:
         return 3;
     }

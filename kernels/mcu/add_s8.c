@@ -8,16 +8,7 @@
 
 static inline int8_t qc_sum(int32_t a, int32_t b, const qc_add_params *p)
 {
-    const int64_t sum = p->offset + ((int64_t)p->multiplier[0] * a) + ((int64_t)p->multiplier[1] * b);
-#if QC_PROFILE == QC_PROFILE_DYADIC
-    const int32_t v = qc_limit_int32(sum >> p->shift);
-#else
-    /* a left shift saturates long before 64 bits are full */
-    const int64_t bound = (int64_t)1 << 31;
-    const int64_t limited = (sum > bound) ? bound : ((sum < -bound) ? -bound : sum);
-    const int32_t v = qc_limit_int32(qc_shift_half_even((p->shift < 0) ? limited : sum, p->shift));
-#endif
-    return (int8_t)(qc_clip(v, p->qmin - p->zero_point, p->qmax - p->zero_point) + p->zero_point);
+    return (int8_t)qc_scale_sum(p->offset + ((int64_t)p->multiplier[0] * a) + ((int64_t)p->multiplier[1] * b), p);
 }
 
 #if !defined(QC_PORTABLE) && (QC_PROFILE == QC_PROFILE_DYADIC)

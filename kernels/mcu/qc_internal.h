@@ -100,6 +100,35 @@ static inline int8_t qc_finish(int32_t acc, const qc_rescale_params *p, int32_t 
     return (int8_t)qc_requantize(acc, qc_multiplier_of(p, channel), p->shift[channel], p->zero_point, p->qmin, p->qmax);
 }
 
+/* Code i of an array of `bits` bits. */
+static inline int32_t qc_load_code(const void *x, int32_t i, int32_t bits)
+{
+    return (bits == 8) ? ((const int8_t *)x)[i] : ((const int16_t *)x)[i];
+}
+
+static inline void qc_store_code(void *y, int32_t i, int32_t bits, int32_t code)
+{
+    if (bits == 8) {
+        ((int8_t *)y)[i] = (int8_t)code;
+    } else {
+        ((int16_t *)y)[i] = (int16_t)code;
+    }
+}
+
+/* round(sum * 2^-shift) of two products whose rounding constant and zero points are in the sum. */
+static inline int32_t qc_scale_sum(int64_t sum, const qc_add_params *p)
+{
+#if QC_PROFILE == QC_PROFILE_DYADIC
+    const int32_t v = qc_limit_int32(sum >> p->shift);
+#else
+    /* a left shift saturates long before 64 bits are full */
+    const int64_t bound = (int64_t)1 << 31;
+    const int64_t limited = (sum > bound) ? bound : ((sum < -bound) ? -bound : sum);
+    const int32_t v = qc_limit_int32(qc_shift_half_even((p->shift < 0) ? limited : sum, p->shift));
+#endif
+    return qc_clip(v, p->qmin - p->zero_point, p->qmax - p->zero_point) + p->zero_point;
+}
+
 /* Whether the high word of the product is enough for every channel. */
 static inline int qc_is_quick(const qc_rescale_params *p)
 {

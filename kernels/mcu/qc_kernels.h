@@ -196,6 +196,91 @@ typedef struct {
 void qc_matmul_s8(const int8_t *a, const int8_t *b, int8_t *y, const qc_matmul_s8_params *p, void *scratch);
 int32_t qc_matmul_s8_scratch_bytes(const qc_matmul_s8_params *p);
 
+/* ---- softmax over rows of `length` codes, at most 2^15 -------------------------------------------------------- */
+/* mask: one byte per element, 0 for those that take no part; row r has mask + (r % mask_rows) * length. NULL: all do. */
+typedef struct {
+    int32_t rows;
+    int32_t length;
+    const uint8_t *mask;
+    int32_t mask_rows;
+    const int16_t *table; /* [table_length], >= 0: exponentials of -d; 0 beyond its end */
+    int32_t table_length;
+    int32_t zero_point; /* of y: -128 for int8 codes, 0 for uint8 */
+} qc_softmax_lookup_params;
+
+/* y = min((512 e + sum e) div (2 sum e), 255) + zero_point with e = table[max - x]: probabilities in steps of 1/256. */
+void qc_softmax_lookup_s8(const int8_t *x, int8_t *y, const qc_softmax_lookup_params *p);
+void qc_softmax_lookup_s16(const int16_t *x, int8_t *y, const qc_softmax_lookup_params *p);
+
+/* Exponentials by shifts instead of a table (I-ViT's Shiftmax); x of 8 or 16 bits. */
+typedef struct {
+    int32_t rows;
+    int32_t length;
+    const uint8_t *mask;
+    int32_t mask_rows;
+    int32_t unit; /* floor(1 / scale of x) */
+    int32_t bits; /* in [1, 30], unit * 2^bits < 2^46 */
+    int32_t reciprocal; /* 1: I-ViT's own division, in steps of 1/128 */
+    int32_t x_bits;
+    int32_t zero_point;
+    int32_t qmin; /* the ends of y's type */
+    int32_t qmax;
+} qc_shiftmax_params;
+
+void qc_shiftmax(const void *x, int8_t *y, const qc_shiftmax_params *p);
+
+/* ---- functions of codes of 8 or 16 bits ----------------------------------------------------------------------- */
+/* Widths in bits, 8 or 16, of operands and result. */
+typedef struct {
+    int8_t a;
+    int8_t b;
+    int8_t y;
+} qc_widths;
+
+/* As qc_add_s8, qc_mul_s8 and qc_requantize_s8 for any widths. y may be an operand of the same width. */
+void qc_add_s16(const void *a, const void *b, void *y, int32_t count, int32_t period, const qc_add_params *p,
+                qc_widths widths);
+void qc_mul_s16(const void *a, const void *b, void *y, int32_t count, int32_t period, const qc_mul_params *p,
+                qc_widths widths);
+void qc_requantize_s16(const void *x, void *y, int32_t count, const qc_mul_params *p, qc_widths widths);
+
+/* y[i] = table[x[i] + 128] with 16-bit results. */
+void qc_lookup_s8_s16(const int8_t *x, int16_t *y, int32_t count, const int16_t *table);
+
+/* Between 257 equidistant knots, linearly: shift in [8, 16]. */
+typedef struct {
+    const int16_t *table; /* [257] */
+    int16_t shift;
+    int16_t zero_point;
+    int16_t qmin;
+    int16_t qmax;
+    int16_t y_bits;
+} qc_lookup_interpolated_params;
+
+void qc_lookup_interpolated_s16(const int16_t *x, void *y, int32_t count, const qc_lookup_interpolated_params *p);
+
+/* ---- normalization of rows ------------------------------------------------------------------------------------ */
+/* a = (x - input_zero_point) << fraction, less its rounded mean if `centre`; t = a / sqrt(sum a a + eps) in 30 bits;
+ * y = clip(((t weight + bias + 2^(shift-1)) >> shift) + zero_point, qmin, qmax). Square root and divisions are exact. */
+typedef struct {
+    int32_t rows;
+    int32_t length;
+    const int32_t *weight; /* [length] */
+    const int64_t *bias;   /* [length] or NULL */
+    int64_t eps;           /* >= 1 */
+    int16_t fraction;
+    int16_t shift; /* in [1, 62] */
+    int16_t input_zero_point;
+    int16_t zero_point;
+    int16_t qmin;
+    int16_t qmax;
+    int16_t centre; /* 1 layer norm, 0 RMS norm */
+    int16_t x_bits;
+    int16_t y_bits;
+} qc_normalize_params;
+
+void qc_normalize_s16(const void *x, void *y, const qc_normalize_params *p);
+
 #ifdef __cplusplus
 }
 #endif

@@ -24,6 +24,15 @@ USES: dict[str, tuple[str, ...]] = {
     "transpose": (),
     "lookup_s8": (),
     "matmul_s8": (),
+    "softmax_lookup_s8": (),
+    "softmax_lookup_s16": (),
+    "shiftmax": (),
+    "add_s16": (),
+    "mul_s16": (),
+    "requantize_s16": (),
+    "lookup_s8_s16": (),
+    "lookup_interpolated_s16": (),
+    "normalize_s16": (),
 }
 # Needed as well when a layer has 4-bit weights (-DQC_INT4=1).
 INT4 = ("product_s4",)
