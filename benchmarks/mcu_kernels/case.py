@@ -20,7 +20,7 @@ OPS = {
             "conv2d_s8", "conv2d_add_s8", "depthwise_conv2d_s8", "fully_connected_s8", "max_pool_s8", "avg_pool_s8",
             "add_s8", "mul_s8", "requantize_s8", "requantize_s32_s8", "pad_s8", "copy", "transpose", "lookup_s8",
             "matmul_s8", "softmax_lookup_s8", "softmax_lookup_s16", "shiftmax", "add_s16", "mul_s16", "requantize_s16",
-            "lookup_s8_s16", "lookup_interpolated_s16", "normalize_s16",
+            "lookup_s8_s16", "lookup_interpolated_s16", "normalize_s16", "mean_s16",
         ),
         start=1,
     )

@@ -36,6 +36,7 @@ GENERATORS: dict[Generator, int] = {
     nonlinear.lookup_s8_s16: 1,
     nonlinear.lookup_interpolated: 1,
     nonlinear.normalize: 2,
+    nonlinear.mean: 1,
 }
 
 

@@ -59,6 +59,7 @@ static int32_t run_fully_connected(const qc_case *c, int8_t *y, void *scratch)
     p.weights = c->b[1];
     p.columns = take(c);
     p.weight_bits = take(c);
+    p.y_bits = take(c);
     if (check_scratch(c->scratch_bytes, qc_fully_connected_s8_scratch_bytes(&p)) != 0) {
         return 1;
     }
@@ -167,6 +168,7 @@ static int32_t run_matmul(const qc_case *c, int8_t *y, void *scratch)
     p.qmin = take(c);
     p.qmax = take(c);
     p.b_transposed = take(c);
+    p.y_bits = take(c);
     if (check_scratch(c->scratch_bytes, qc_matmul_s8_scratch_bytes(&p)) != 0) {
         return 1;
     }
@@ -251,6 +253,16 @@ static int32_t run_lookup_interpolated(const qc_case *c, int8_t *y)
     return 0;
 }
 
+static int32_t run_mean(const qc_case *c, int8_t *y)
+{
+    const int32_t outer = take32(c);
+    const int32_t count = take32(c);
+    const int32_t inner = take32(c);
+    const qc_mul_params p = take_mul(c);
+    qc_mean_s16(c->b[0], y, outer, count, inner, &p, take_widths(c));
+    return 0;
+}
+
 static int32_t run_normalize(const qc_case *c, int8_t *y)
 {
     qc_normalize_params p;
@@ -321,6 +333,8 @@ static int32_t run_op(const qc_case *c, int8_t *y, void *scratch)
         return run_lookup_interpolated(c, y);
     case 24:
         return run_normalize(c, y);
+    case 25:
+        return run_mean(c, y);
     default:
         return 3;
     }

@@ -11,7 +11,7 @@ from qcompiler.kernels.mcu import layouts, overlap, pack, scratch
 from qcompiler.kernels.mcu.geometry import Window
 
 from . import draw
-from .case import Call, Case, int8_quant, reference, split_int64
+from .case import Call, Case, code_quant, int8_quant, reference, split_int64
 
 INT32_MAX = (1 << 31) - 1
 
@@ -209,45 +209,53 @@ def depthwise_conv2d(rng: draw.Rng, profile: str) -> Case:
 
 
 def fully_connected(rng: draw.Rng, profile: str) -> Case:
-    """Fully connected layers of one or more rows, 8 and 4 bits."""
+    """Fully connected layers of one or more rows, 8 and 4 bits, 8- and 16-bit results."""
     rows = int(rng.choice([1, 1, 2, 3, 4, 5, 8]))
     ins, outs = (int(v) for v in rng.integers(1, 71, 2))
     bits = int(rng.choice([8, 8, 8, 4]))
+    y_bits = int(rng.choice([8, 8, 16])) if bits == 8 else 8
     w, wq = _weights(rng, (outs, ins), bits)
-    zero, y_zero = draw.zero_point(rng), draw.zero_point(rng)
-    low, high = draw.limits(rng, y_zero)
+    zero = draw.zero_point(rng)
+    quant, low, high = _result(rng, y_bits)
     layer = _layer(rng, w, zero, profile, bool(rng.random() < 0.8))
     x = draw.codes(rng, (rows, ins))
-    y = _product(
-        "linear", x, zero, w, wq, layer, {"quant": int8_quant(y_zero), "rounding": profile, "qmin": low, "qmax": high}
-    )
+    y = _product("linear", x, zero, w, wq, layer, {"quant": quant, "rounding": profile, "qmin": low, "qmax": high})
     columns = int(rng.choice([1, 2, 3, 4, 6, 7]))
-    over = bool(rng.random() < 0.4)
+    over = bool(rng.random() < 0.4) and y_bits == 8
 
     def call(isa: str) -> Call:
         folded = pack.fold_zero_point(layer[0], w, zero)
-        numbers, arrays = _rescale(pack.pack_rescale(folded, layer[1], layer[2], profile, low, high), y_zero, low, high)
-        scalars = (rows, ins, outs, *numbers, columns, bits)
+        packed = pack.pack_rescale(folded, layer[1], layer[2], profile, low, high)
+        numbers, arrays = _rescale(packed, int(quant.zero_point), low, high)
+        scalars = (rows, ins, outs, *numbers, columns, bits, y_bits)
         offset = overlap.fully_connected_distance(rows, ins, outs, columns) if over else -1
         need = scratch.fully_connected_s8(rows, ins, columns, isa)
         return Call(scalars, (x, layouts.pack_weights(w, isa, 1, bits), *arrays), need, offset)
 
-    about = {"rows": rows, "in": ins, "out": outs, "bits": bits, "columns": columns, "over": over}
+    about = {"rows": rows, "in": ins, "out": outs, "bits": (bits, y_bits), "columns": columns, "over": over}
     return Case("fully_connected_s8", profile, y, call, about)
+
+
+def _result(rng: draw.Rng, bits: int) -> tuple[QuantParams, int, int]:
+    """Parameters and limits of results of 8 or 16 bits."""
+    if bits == 8:
+        zero = draw.zero_point(rng)
+        return int8_quant(zero), *draw.limits(rng, zero)
+    zero = int(rng.choice([0, 0, rng.integers(-32768, 32768)]))
+    return code_quant(16, zero), -32768, 32767 if rng.random() < 0.7 else int(rng.integers(-32768, 32768))
 
 
 def matmul(rng: draw.Rng, profile: str) -> Case:
     """Products of two activations, the second stored either way."""
     m, k, n = (int(v) for v in rng.integers(1, 40, 3))
     zeros = draw.zero_point(rng), draw.zero_point(rng)
-    y_zero = draw.zero_point(rng)
-    low, high = draw.limits(rng, y_zero)
+    y_bits = int(rng.choice([8, 8, 16]))
+    quant, low, high = _result(rng, y_bits)
     a, b = draw.codes(rng, (m, k)), draw.codes(rng, (k, n))
     factor, shift = draw.factors(rng, profile, 100 / (1 + float(np.sqrt(k)) * 74 * 74), None)
 
     def build(g: GraphBuilder, values: list[Value]) -> Value:
         acc = g.op("matmul", *values)
-        quant = int8_quant(y_zero)
         return g.op(
             "requantize", acc, g.const(factor), g.const(shift), quant=quant, rounding=profile, qmin=low, qmax=high
         )
@@ -255,9 +263,9 @@ def matmul(rng: draw.Rng, profile: str) -> Case:
     expected = reference(build, [(a, int8_quant(zeros[0])), (b, int8_quant(zeros[1]))])
     transposed = bool(rng.random() < 0.5)
     mult, packed = pack.pack_factor(int(factor), int(shift), profile)
-    scalars = (m, k, n, mult, packed, *zeros, y_zero, low, high, int(transposed))
+    scalars = (m, k, n, mult, packed, *zeros, int(quant.zero_point), low, high, int(transposed), y_bits)
     second = np.ascontiguousarray(b.T) if transposed else b
-    about = {"m": m, "k": k, "n": n, "zeros": zeros, "transposed": transposed}
+    about = {"m": m, "k": k, "n": n, "zeros": zeros, "transposed": transposed, "bits": y_bits}
     return Case(
         "matmul_s8", profile, expected, lambda isa: Call(scalars, (a, second), scratch.matmul_s8(m, k, n, isa)), about
     )

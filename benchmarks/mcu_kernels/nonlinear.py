@@ -196,3 +196,13 @@ def normalize(rng: draw.Rng, profile: str) -> Case:
     scalars = (rows, length, *split_int64(eps), *numbers, int(centre), x_bits, y_bits)
     blob = np.zeros(0, np.int64) if bias is None else bias
     return Case("normalize_s16", profile, y, lambda isa: Call(scalars, (x, weight, blob)), {"scalars": scalars})
+
+
+def mean(rng: draw.Rng, profile: str) -> Case:
+    """Means over the middle axis."""
+    wa, _, wy = _widths(rng)
+    outer, count, inner = (int(v) for v in rng.integers(1, 9, 3))
+    x, zero_x = wide_codes(rng, (outer, count, inner), wa), int(rng.integers(-100, 100))
+    y, (m, s, zero, low, high) = _rescaled(rng, profile, (x.astype(np.int64) - zero_x).sum(1), wy)
+    scalars = (outer, count, inner, m, s, zero_x, 0, zero, low, high, wa, 8, wy)
+    return Case("mean_s16", profile, y, lambda isa: Call(scalars, (x,)), {"scalars": scalars})

@@ -1,18 +1,23 @@
 /* Product of two activations: y[m, n] = rescale(sum_k (a[m, k] - za) (b[k, n] - zb)).
  *
- * Differences of codes fit 9 bits, so sums fit int32 for k < 2^15. */
+ * Differences of codes fit 9 bits, so sums fit int32 for k < 2^15. The DSP and MVE bodies pack b as the weights of a fully
+ * connected layer and let its inner loop do the work:
+ *
+ *   sum (a - za)(b - zb) = sum a b + [k za zb - za sum_k b[k, n]] - zb sum_k a[m, k]        bias per column and row */
 #include "qc_internal.h"
 
+#if defined(QC_PORTABLE)
 int32_t qc_matmul_s8_scratch_bytes(const qc_matmul_s8_params *p)
 {
     (void)p;
     return 0;
 }
 
-void qc_matmul_s8(const int8_t *a, const int8_t *b, int8_t *y, const qc_matmul_s8_params *p, void *scratch)
+void qc_matmul_s8(const int8_t *a, const int8_t *b, void *y, const qc_matmul_s8_params *p, void *scratch)
 {
-    const int32_t step = (p->b_transposed != 0) ? 1 : p->columns;       /* from one k to the next */
-    const int32_t apart = (p->b_transposed != 0) ? p->inner : 1; /* from one column to the next */
+    const int32_t step = (p->b_transposed != 0) ? 1 : p->columns; /* from one k to the next */
+    const int32_t apart = (p->b_transposed != 0) ? p->inner : 1;  /* from one column to the next */
+    int32_t at = 0;
     (void)scratch;
     for (int32_t m = 0; m < p->rows; m++) {
         for (int32_t n = 0; n < p->columns; n++) {
@@ -22,9 +27,85 @@ void qc_matmul_s8(const int8_t *a, const int8_t *b, int8_t *y, const qc_matmul_s
                 acc += (a[k] - p->a_zero_point) * (*column - p->b_zero_point);
                 column += step;
             }
-            *y = (int8_t)qc_requantize(acc, p->multiplier, p->shift, p->zero_point, p->qmin, p->qmax);
-            y++;
+            const int32_t code = qc_requantize(acc, p->multiplier, p->shift, p->zero_point, p->qmin, p->qmax);
+            qc_store_code(y, at, (p->y_bits == 16) ? 16 : 8, code);
+            at++;
         }
         a += p->inner;
     }
 }
+#else
+/* Scratch: bias and multiplier of each column, the packed b, one gathered row of a, shifts. */
+static int32_t qc_packed_bytes(const qc_matmul_s8_params *p)
+{
+    return (qc_packed_weight_bytes(p->columns, p->inner, 8) + 3) & ~3;
+}
+
+int32_t qc_matmul_s8_scratch_bytes(const qc_matmul_s8_params *p)
+{
+    return (9 * p->columns) + qc_packed_bytes(p) + ((qc_column_bytes(p->inner) + 3) & ~3);
+}
+
+/* Packs b, and returns in `sums` what does not depend on the row: k za zb - za sum_k b[k, n]. */
+static void qc_pack(const int8_t *b, const qc_matmul_s8_params *p, int8_t *packed, int32_t *sums)
+{
+    const int32_t step = (p->b_transposed != 0) ? 1 : p->columns;
+    const int32_t apart = (p->b_transposed != 0) ? p->inner : 1;
+    (void)memset(packed, 0, (size_t)qc_packed_bytes(p));
+    for (int32_t n = 0; n < p->columns; n++) {
+        const int8_t *from = b + (n * apart);
+        int32_t sum = 0;
+        for (int32_t k = 0; k < p->inner; k++) {
+#if defined(QC_DSP)
+            const int32_t quad = ((n / 2) * ((p->inner + 3) / 4)) + (k / 4);
+            const int32_t place = ((k & 1) * 2) + ((k & 2) >> 1); /* of k in its four: 0, 2, 1, 3 */
+            packed[(8 * quad) + (2 * place) + (n & 1)] = *from;
+#else
+            packed[(n * p->inner) + k] = *from;
+#endif
+            sum += *from;
+            from += step;
+        }
+        sums[n] = p->a_zero_point * ((p->inner * p->b_zero_point) - sum);
+    }
+}
+
+void qc_matmul_s8(const int8_t *a, const int8_t *b, void *y, const qc_matmul_s8_params *p, void *scratch)
+{
+    const int32_t columns = p->columns;
+    int32_t *bias = (int32_t *)scratch;
+    int32_t *multiplier = bias + columns;
+    int8_t *packed = (int8_t *)(multiplier + columns);
+    int8_t *gathered = packed + qc_packed_bytes(p);
+    int8_t *shift = gathered + ((qc_column_bytes(p->inner) + 3) & ~3);
+    const int full = (p->qmin == INT8_MIN) && (p->qmax == INT8_MAX);
+    const int32_t flags = ((p->shift >= 0) ? QC_PLAIN_SHIFTS : 0) | (full ? QC_FULL_RANGE : 0);
+    const qc_rescale_params rescale = {bias, multiplier, shift, p->zero_point, p->qmin, p->qmax, (int16_t)flags};
+    int32_t before = 0; /* zb * sum of the last row: in the bias */
+    qc_pack(b, p, packed, bias);
+    for (int32_t n = 0; n < columns; n++) {
+        multiplier[n] = p->multiplier;
+        shift[n] = (int8_t)p->shift;
+    }
+    for (int32_t m = 0; m < p->rows; m++) {
+        if (p->b_zero_point != 0) {
+            int32_t sum = 0;
+            for (int32_t k = 0; k < p->inner; k++) {
+                sum += a[k];
+            }
+            sum *= p->b_zero_point;
+            for (int32_t n = 0; n < columns; n++) {
+                bias[n] += before - sum;
+            }
+            before = sum;
+        }
+        qc_expand_s8(a, p->inner, gathered, 1);
+        if (p->y_bits == 16) {
+            qc_product_s8_s16(gathered, p->inner, packed, &rescale, columns, (int16_t *)y + (m * columns));
+        } else {
+            qc_product_s8(gathered, 1, p->inner, packed, &rescale, 0, columns, (int8_t *)y + (m * columns), columns);
+        }
+        a += p->inner;
+    }
+}
+#endif

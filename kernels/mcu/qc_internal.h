@@ -52,6 +52,10 @@ void qc_product_s8(const void *columns, int32_t count, int32_t k, const void *we
 void qc_product_s4(const void *columns, int32_t count, int32_t k, const void *weights, const qc_rescale_params *rescale,
                    int32_t first, int32_t channels, int8_t *y, int32_t stride);
 
+/* One column and all channels, 16-bit results, weights of 8 bits. */
+void qc_product_s8_s16(const void *column, int32_t k, const void *weights, const qc_rescale_params *rescale,
+                       int32_t channels, int16_t *y);
+
 /* Bytes of the packed weights of `channels` outputs. */
 int32_t qc_packed_weight_bytes(int32_t channels, int32_t k, int32_t weight_bits);
 

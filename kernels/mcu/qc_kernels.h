@@ -101,10 +101,11 @@ typedef struct {
     const void *weights; /* packed, 8-byte aligned */
     int16_t columns;     /* schedule: rows gathered at a time, >= 1 */
     int16_t weight_bits; /* 8 or 4 */
+    int16_t y_bits;      /* 16, or 8 (as is 0); 16 with weights of 8 bits only */
 } qc_fully_connected_s8_params;
 
-/* Sharing memory: as qc_conv2d_s8. */
-void qc_fully_connected_s8(const int8_t *x, int8_t *y, const qc_fully_connected_s8_params *p, void *scratch);
+/* Sharing memory: as qc_conv2d_s8 for results of 8 bits, not otherwise. */
+void qc_fully_connected_s8(const int8_t *x, void *y, const qc_fully_connected_s8_params *p, void *scratch);
 int32_t qc_fully_connected_s8_scratch_bytes(const qc_fully_connected_s8_params *p);
 
 /* ---- pools ---------------------------------------------------------------------------------------------------- */
@@ -191,9 +192,10 @@ typedef struct {
     int16_t qmin;
     int16_t qmax;
     int16_t b_transposed;
+    int16_t y_bits; /* 16, or 8 (as is 0) */
 } qc_matmul_s8_params;
 
-void qc_matmul_s8(const int8_t *a, const int8_t *b, int8_t *y, const qc_matmul_s8_params *p, void *scratch);
+void qc_matmul_s8(const int8_t *a, const int8_t *b, void *y, const qc_matmul_s8_params *p, void *scratch);
 int32_t qc_matmul_s8_scratch_bytes(const qc_matmul_s8_params *p);
 
 /* ---- softmax over rows of `length` codes, at most 2^15 -------------------------------------------------------- */
@@ -258,6 +260,11 @@ typedef struct {
 } qc_lookup_interpolated_params;
 
 void qc_lookup_interpolated_s16(const int16_t *x, void *y, int32_t count, const qc_lookup_interpolated_params *p);
+
+/* Means: x [outer, count, inner], y [outer, inner] = rescale(sum over count of (x - a_zero_point)); 1 / count is in the
+ * multiplier. widths.b is not used. */
+void qc_mean_s16(const void *x, void *y, int32_t outer, int32_t count, int32_t inner, const qc_mul_params *p,
+                 qc_widths widths);
 
 /* ---- normalization of rows ------------------------------------------------------------------------------------ */
 /* a = (x - input_zero_point) << fraction, less its rounded mean if `centre`; t = a / sqrt(sum a a + eps) in 30 bits;

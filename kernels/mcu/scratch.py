@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qcompiler.kernels.mcu.geometry import Window
+from qcompiler.kernels.mcu.layouts import packed_bytes
 
 
 def column_bytes(k: int, isa: str) -> int:
@@ -39,5 +40,9 @@ def depthwise_conv2d_s8(window: Window, channel_block: int, isa: str, row_block:
 
 
 def matmul_s8(rows: int, inner: int, columns: int, isa: str) -> int:
-    """Product of two activations."""
-    return 0
+    """Product of two activations; the number of rows does not matter."""
+    if isa == "portable":
+        return 0
+    packed = packed_bytes(columns, inner, isa)
+    gathered = column_bytes(inner, isa)
+    return 9 * columns + packed + -packed % 4 + gathered + -gathered % 4

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-HEADERS = ("qc_isa.h", "qc_fixed_point.h", "qc_internal.h", "qc_kernels.h")
+HEADERS = ("qc_isa.h", "qc_fixed_point.h", "qc_internal.h", "qc_kernels.h", "qc_sums.h")
 
 # File of a kernel -> files whose functions it calls. A kernel's file has its function's name without `qc_`.
 USES: dict[str, tuple[str, ...]] = {
     "conv2d_s8": ("gather_s8", "expand_s8", "extend", "column_bytes", "packed_weight_bytes", "product_s8", "limit", "add_s8"),
-    "fully_connected_s8": ("expand_s8", "extend", "column_bytes", "product_s8", "limit"),
+    "fully_connected_s8": ("expand_s8", "extend", "column_bytes", "product_s8", "product_s8_s16", "limit"),
     "depthwise_conv2d_s8": ("depthwise_load_s8", "depthwise_keep_s8", "depthwise_rows_s8", "limit"),
     "max_pool_s8": (),
     "avg_pool_s8": (),
@@ -23,7 +23,9 @@ USES: dict[str, tuple[str, ...]] = {
     "copy": (),
     "transpose": (),
     "lookup_s8": (),
-    "matmul_s8": (),
+    "matmul_s8": (
+        "expand_s8", "extend", "column_bytes", "packed_weight_bytes", "product_s8", "product_s8_s16", "limit",
+    ),
     "softmax_lookup_s8": (),
     "softmax_lookup_s16": (),
     "shiftmax": (),
@@ -33,7 +35,8 @@ USES: dict[str, tuple[str, ...]] = {
     "lookup_s8_s16": (),
     "lookup_interpolated_s16": (),
     "normalize_s16": (),
-}
+    "mean_s16": (),
+}  # fmt: skip
 # Needed as well when a layer has 4-bit weights (-DQC_INT4=1).
 INT4 = ("product_s4",)
 
