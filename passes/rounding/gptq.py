@@ -129,16 +129,16 @@ def gptq(
         block: columns between updates of the rest; a matter of speed only.
     """
     factor = factorize(hessian, damping, act_order)
-    return round_columns(weight, factor, grid, block), factor.damping
+    return round_columns(weight, factor, grid, block)[0], factor.damping
 
 
-def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = BLOCK) -> Tensor:
-    """Codes [N, K] (int64): the loop over columns."""
+def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = BLOCK) -> tuple[Tensor, float]:
+    """The loop over columns: codes [N, K] (int64), and their `objective` under the damped H, which comes for nothing."""
     order, factor = factorized.order, factorized.upper
     w = weight.to(torch.float64).T[order].contiguous()  # [K, N]: a column of the weight is a row here
     scales, zeros = grid.scale.to(torch.float64).T.contiguous(), grid.zero.to(torch.float64).T.contiguous()
     groups = (order // grid.group_size).tolist()
-    codes = torch.zeros_like(w)
+    codes, total = torch.zeros_like(w), 0.0
     for start in range(0, len(w), block):
         stop = min(start + block, len(w))
         errors = torch.empty(stop - start, w.shape[1], dtype=w.dtype)
@@ -150,10 +150,11 @@ def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = B
             error /= factor[j, j]
             if j + 1 < stop:
                 w[j + 1 : stop].addr_(factor[j, j + 1 : stop], error, alpha=-1)
+        total += float(errors.square().sum())
         w[stop:].addmm_(factor[start:stop, stop:].T, errors, alpha=-1)
     found = torch.empty_like(codes)
     found[order] = codes
-    return found.T.to(torch.int64).contiguous()
+    return found.T.to(torch.int64).contiguous(), total
 
 
 def refit_scales(weight: Tensor, codes: Tensor, hessian: Tensor, grid: Grid, ridge: float = 1e-6) -> Tensor:

@@ -18,7 +18,7 @@ ends in the same bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -42,13 +42,13 @@ class GptqConfig(PassConfig):
     """How layers are rounded.
 
     damping: share of the mean diagonal added to H. act_order: columns by falling H_jj. float_target: t above.
-    rounds: most times that codes are found on refitted scales. samples: most samples used, evenly spaced.
+    rounds: most times that codes are found again on refitted scales. samples: most samples used, evenly spaced.
     """
 
     damping: float = Field(0.01, gt=0, json_schema_extra={"search": [0.005, 0.01, 0.05]})
     act_order: bool = True
     float_target: float = Field(0.5, ge=0, le=1, json_schema_extra={"search": [0.0, 0.25, 0.5]})
-    rounds: int = Field(2, ge=0)
+    rounds: int = Field(1, ge=0)
     samples: int = Field(128, ge=1)
 
 
@@ -163,21 +163,18 @@ class _Rounding:
         if self.config.float_target:
             target = weight + self.config.float_target * moments.factor.solve(weight @ moments.drift)
         grid, refit = self._grid(node, target, h)
-        best = round_columns(target, moments.factor, grid)
-        score = objective(target, grid.real(best), h)
-        plain = objective(target, grid.real(nearest_codes(target, grid)), h)
+        nearest = objective(target, grid.real(nearest_codes(target, grid)), h)
+        best, error = round_columns(target, moments.factor, grid)
         for _ in range(self.config.rounds if refit else 0):
-            again = Grid(refit_scales(target, best, h, grid), grid.zero, grid.low, grid.high, grid.group_size)
-            kept = objective(target, again.real(best), h)
-            codes = round_columns(target, moments.factor, again)
-            found = objective(target, again.real(codes), h)
-            if min(kept, found) >= score:
+            again = replace(grid, scale=refit_scales(target, best, h, grid))
+            codes, found = round_columns(target, moments.factor, again)
+            if found >= error:
                 break
-            gain = 1 - min(kept, found) / score
-            grid, score, best = again, min(kept, found), codes if found < kept else best
-            if gain < LEAST_GAIN:
-                break
-        data = {"damping": moments.factor.damping, "error_ratio_to_nearest": round(score / plain, 4) if plain > 0 else 1.0}
+            grid, best, error = again, codes, found
+        if refit:
+            grid = replace(grid, scale=refit_scales(target, best, h, grid))
+        ratio = objective(target, grid.real(best), h) / nearest if nearest > 0 else 1.0
+        data = {"damping": moments.factor.damping, "error_ratio_to_nearest": round(ratio, 4)}
         return weight_codes(best, grid, plan.weight_dtype, plan.group_size is not None), Note(node.where(), True, "gptq", data)
 
     def _grid(self, node: Node, target: Tensor, h: Tensor) -> tuple[Grid, bool]:
@@ -191,7 +188,3 @@ class _Rounding:
         scale = torch.from_numpy(start.scale.copy()).reshape(-1, 1).expand(len(target), 1).contiguous()
         top = plan.weight_dtype.max
         return Grid(scale, torch.zeros_like(scale), -top, top, target.shape[1]), False
-
-
-LEAST_GAIN = 0.002
-"""Share of the error below which another round is not worth its time."""

@@ -95,6 +95,7 @@ class TorchExecutor:
         self._bodies = {s.node: s.body for s in self._steps if s.body is not _unbound}
         self._moving = [i for i, s in enumerate(self._steps) if _has_symbols(s.node)]
         self._bound: dict[tuple[tuple[str, int], ...], list[_Step]] = {}
+        self._sized: dict[tuple[tuple[str, int], ...], dict[Node, Body]] = {}
 
     def run(
         self,
@@ -148,7 +149,7 @@ class TorchExecutor:
             operands: one per node input; None takes the node's own constant, or an absent operand.
             bindings: values of symbolic dimensions.
         """
-        body = self._bodies.get(node) or self._build(node, bindings or {}, BUILDERS)
+        body = self._bodies.get(node) or self._body_of_size(node, bindings or {})
         full = [
             self.constants.get(v) if t is None and v is not None else t
             for v, t in zip(node.inputs, operands, strict=True)
@@ -156,6 +157,18 @@ class TorchExecutor:
         with contextlib.nullcontext() if self.autograd else torch.no_grad():
             result = body(*full)
         return result if isinstance(result, tuple) else (result,)
+
+    def _body_of_size(self, node: Node, bindings: Mapping[str, int]) -> Body:
+        """The body of a node with symbolic attributes; kept, since loops come back to it for every sample."""
+        key = tuple(sorted(bindings.items()))
+        if key not in self._sized:
+            while len(self._sized) >= CACHED_SIZES:
+                self._sized.pop(next(iter(self._sized)))
+            self._sized[key] = {}
+        bodies = self._sized[key]
+        if node not in bodies:
+            bodies[node] = self._build(node, bindings, BUILDERS)
+        return bodies[node]
 
     def _run_step(
         self,

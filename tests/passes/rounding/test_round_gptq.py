@@ -72,7 +72,7 @@ def test_better_than_nearest(changes: dict[str, object]) -> None:
 def test_refitted_scales_help() -> None:
     graph = deep()
     ratios = []
-    for rounds in (0, 3):
+    for rounds in (0, 2):
         ctx = context(graph)
         (step,) = run_passes(graph, [*basic_passes(recipe()), RoundGptq(GptqConfig(rounds=rounds))], ctx)[1][-1:]
         ratios.append(np.mean([n.data["error_ratio_to_nearest"] for n in step.notes]))
