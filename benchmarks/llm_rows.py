@@ -15,6 +15,9 @@ import numpy as np
 
 from benchmarks.smollm2 import WINDOW, calibration_windows, evaluation_windows, load_model, model_directory
 
+PROMPT, DECODED = 64, 128
+"""Tokens read, and tokens generated, by the row of decoding speed."""
+
 CHECKED = 48
 """Tokens of the one short window that a compile verifies the artefact on; perplexity is taken on whole windows."""
 
@@ -80,6 +83,34 @@ def our_row(title: str, recipe: Any) -> Callable[[Path], dict[str, Any]]:
     return row
 
 
+def decode_row(folder: Path) -> dict[str, Any]:
+    """Greedy decoding through ONNX Runtime, one thread, float and 4-bit weights in turns, token by token."""
+    import qcompiler
+    from qcompiler.frontend.decoder import CachedDecoder
+    from qcompiler.generation import generate
+
+    decoder = CachedDecoder(load_model())
+    inputs, shapes = decoder.example()
+    head = {"match": "lm_head", "scheme": "dynamic", "granularity": "group", "weight_bits": 8}
+    recipe = _recipe("w4a16", rounding="nearest", keep_head=False, rules=[head])
+    model = qcompiler.compile(decoder, inputs, recipe=recipe, dynamic_shapes=shapes)
+    sessions = (model.session, model.target.open_float(model.float_graph))
+    prompt = evaluation_windows(1)[0][0, :PROMPT].tolist()
+    pairs = list(zip(*(generate(_step(s), prompt, decoder.state_shape, DECODED) for s in sessions), strict=True))[1:]
+    return {
+        "title": "decoding, W4A16 group 64, vocabulary layer in 8 bits (W8A8)",
+        "executor": "ONNX Runtime, 1 thread",
+        "megabytes": (model.folder / "model.onnx").stat().st_size / 1e6,
+        "tokens_per_second": 1 / float(np.median([a.seconds for a, _ in pairs])),
+        "float_tokens_per_second": 1 / float(np.median([b.seconds for _, b in pairs])),
+        "ratio_to_float": float(np.median([b.seconds / a.seconds for a, b in pairs])),
+    }
+
+
+def _step(session: Any) -> Callable[[np.ndarray, np.ndarray], Any]:
+    return lambda ids, past: session.run([ids, past])
+
+
 def float_row(folder: Path) -> dict[str, Any]:
     """The float model in torch."""
     import torch
@@ -133,6 +164,7 @@ ROWS: dict[str, Callable[[Path], dict[str, Any]]] = {
         "W8A8, ranges per token at run time, smoothed", _recipe("w8a8-dynamic", **W8, granularity="token", smooth=True)
     ),
     "w8a8-mixed": our_row("W8A8, static, per token or weight-only by site (`w8a8-mixed`)", _recipe("w8a8-mixed", **W8)),
+    "decode": decode_row,
     "llm-compressor-gptq": peer_row("llm-compressor GPTQ, W4A16 group 64", "gptq"),
     "auto-round": peer_row("AutoRound, 200 iterations, W4A16 group 64", "autoround"),
 }

@@ -96,9 +96,8 @@ def compile(
     evaluation: EvaluationData = None,
     metric: MetricName = None,
     force: Annotated[bool, typer.Option("--force", help="replace an existing artefact folder")] = False,
-    lock: Annotated[
-        Path | None, typer.Option("--lock", help="repeat this recipe.lock.yaml, measure nothing")
-    ] = None,
+    lock: Annotated[Path | None, typer.Option(help="repeat this recipe.lock.yaml, measure nothing")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="folder to keep finished blocks in, to go on from")] = None,
     settings: Settings = [],  # noqa: B006  typer reads the default, nobody changes it
     ignore: Ignore = [],  # noqa: B006
     allow: Allow = [],  # noqa: B006
@@ -110,9 +109,7 @@ def compile(
         bool, typer.Option("--allow-slow", help="accept slower kernels, and layers slower than float")
     ] = False,
     allow_random_calibration: RandomData = False,
-    float_model: Annotated[
-        bool, typer.Option(help="keep the float program, which evaluate and bench compare with")
-    ] = True,
+    float_model: Annotated[bool, typer.Option(help="keep the float program for evaluate and bench")] = True,
     why_not: Annotated[
         tuple[str, str] | None,
         typer.Option("--why-not", metavar="PASS MODULE", help="what a pass said of a module"),
@@ -139,6 +136,7 @@ def compile(
         allow_slow=allow_slow,
         allow_random_calibration=allow_random_calibration,
         shapes=support.parse_shapes(shape),
+        checkpoint=checkpoint,
     )
     answer = cli_output.why_not(compiled, *why_not) if why_not else None
     compiled.save(out, force=force, float_model=float_model)

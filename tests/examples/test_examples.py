@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support.tiny_llama import tiny_llama
+
 ROOT = Path(__file__).parent.parent.parent
-RUN_HERE = {"01_compile_efficientnet.py"}
+RUN_HERE = {"03_generate_smollm2.py", "01_compile_efficientnet.py"}
 
 
 def test_every_example_is_run() -> None:
@@ -30,3 +32,22 @@ def test_compile_efficientnet(tmp_path: Path) -> None:
     assert (out / "model.onnx").stat().st_size < 6e6  # float: 18.6 MB
     report = json.loads((out / "report.json").read_text())
     assert report["accuracy"]["agreement"] > 0.85
+
+
+def test_generate(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    model, tokenizer = tiny_llama(), Tokenizer(models.WordLevel({"one": 0, "two": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    from transformers import PreTrainedTokenizerFast
+
+    model.save_pretrained(tmp_path / "model")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]").save_pretrained(tmp_path / "model")
+    result = subprocess.run(
+        [sys.executable, ROOT / "examples/03_generate_smollm2.py", "--model", tmp_path / "model", "--group-size", "32",
+         "--prompt", "one two one", "--tokens", "5", "--out", tmp_path / "out"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "4-bit weights:" in result.stdout and "times the speed of float" in result.stdout
+    assert (tmp_path / "out" / "model.onnx").stat().st_size < 512 * 64 * 6
