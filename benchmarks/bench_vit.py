@@ -35,29 +35,22 @@ PLAIN: dict[str, Any] = {
     "activation_range": {"method": "minmax"},
     "weight_range": "minmax",
     "bias_correction": False,
-    "rules": [{"match": "*", "ops": ["linear"], "rounding": "nearest"}],
     "passes": {"round_softmax": OFF, "reparameterize_layer_norm": OFF},
 }
+
+
+def _rounded(method: str) -> dict[str, Any]:
+    return {"rules": [{"match": "*", "ops": ["linear"], "rounding": method}]}
+
+
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
-    "plain": ("minimum and maximum, nearest codes", PLAIN),
-    "ranges": (
-        "+ ranges of least squared error, bias correction",
-        {"rules": PLAIN["rules"], "passes": PLAIN["passes"]},
-    ),
-    "softmax": (
-        "+ attention weights as powers of two",
-        {"rules": PLAIN["rules"], "passes": {"reparameterize_layer_norm": OFF}},
-    ),
-    "norms": ("+ norms reparameterized", {"rules": PLAIN["rules"]}),
-    "w4a4": ("+ GPTQ: recipe w4a4", {}),
-    "brecq": (
-        "blocks reconstructed in place of GPTQ (BRECQ)",
-        {"rules": [{"match": "*", "ops": ["linear"], "rounding": "brecq"}]},
-    ),
-    "autoround": (
-        "blocks reconstructed in place of GPTQ (AutoRound)",
-        {"rules": [{"match": "*", "ops": ["linear"], "rounding": "autoround"}]},
-    ),
+    "plain": ("minimum and maximum", PLAIN),
+    "ranges": ("+ ranges of least squared error, bias correction", {"passes": PLAIN["passes"]}),
+    "softmax": ("+ attention weights as powers of two", {"passes": {"reparameterize_layer_norm": OFF}}),
+    "w4a4": ("+ norms reparameterized: recipe w4a4", {}),
+    "gptq": ("w4a4, rounding: gptq", _rounded("gptq")),
+    "brecq": ("w4a4, rounding: brecq", _rounded("brecq")),
+    "autoround": ("w4a4, rounding: autoround", _rounded("autoround")),
 }
 """By name: what a row adds, and its changes to the recipe."""
 

@@ -51,7 +51,7 @@ RUNTIME_KERNELS = MappingProxyType(
 
 PORTABLE = MappingProxyType(
     {
-        "conv": (Kernel("Q/DQ Conv", U8, S8), Kernel("Q/DQ Conv", S8, S8)),
+        "conv": (Kernel("Q/DQ Conv", U8, S8), Kernel("Q/DQ Conv", S8, S8), Kernel("Q/DQ Conv", U8, S4)),
         "linear": (
             Kernel("Q/DQ MatMul", U8, S8),
             Kernel("Q/DQ MatMul", S8, S8),
