@@ -35,15 +35,26 @@ void qc_matmul_s8(const int8_t *a, const int8_t *b, void *y, const qc_matmul_s8_
     }
 }
 #else
-/* Scratch: bias and multiplier of each column, the packed b, one gathered row of a, shifts. */
+/* Scratch: bias and multiplier of each column, the packed b, three gathered rows of a, shifts. */
 static int32_t qc_packed_bytes(const qc_matmul_s8_params *p)
 {
     return (qc_packed_weight_bytes(p->columns, p->inner, 8) + 3) & ~3;
 }
 
+/* Rows of a that are gathered at a time: several only while they share one bias. */
+static int32_t qc_block(const qc_matmul_s8_params *p)
+{
+    return ((p->b_zero_point == 0) && (p->y_bits != 16) && (p->rows >= 3)) ? 3 : 1;
+}
+
+static int32_t qc_gathered_bytes(const qc_matmul_s8_params *p)
+{
+    return ((3 * qc_column_bytes(p->inner)) + 3) & ~3;
+}
+
 int32_t qc_matmul_s8_scratch_bytes(const qc_matmul_s8_params *p)
 {
-    return (9 * p->columns) + qc_packed_bytes(p) + ((qc_column_bytes(p->inner) + 3) & ~3);
+    return (9 * p->columns) + qc_packed_bytes(p) + qc_gathered_bytes(p);
 }
 
 /* Packs b, and returns in `sums` what does not depend on the row: k za zb - za sum_k b[k, n]. */
@@ -77,7 +88,7 @@ void qc_matmul_s8(const int8_t *a, const int8_t *b, void *y, const qc_matmul_s8_
     int32_t *multiplier = bias + columns;
     int8_t *packed = (int8_t *)(multiplier + columns);
     int8_t *gathered = packed + qc_packed_bytes(p);
-    int8_t *shift = gathered + ((qc_column_bytes(p->inner) + 3) & ~3);
+    int8_t *shift = gathered + qc_gathered_bytes(p);
     const int full = (p->qmin == INT8_MIN) && (p->qmax == INT8_MAX);
     const int32_t flags = ((p->shift >= 0) ? QC_PLAIN_SHIFTS : 0) | (full ? QC_FULL_RANGE : 0);
     const qc_rescale_params rescale = {bias, multiplier, shift, p->zero_point, p->qmin, p->qmax, (int16_t)flags};
@@ -87,7 +98,12 @@ void qc_matmul_s8(const int8_t *a, const int8_t *b, void *y, const qc_matmul_s8_
         multiplier[n] = p->multiplier;
         shift[n] = (int8_t)p->shift;
     }
-    for (int32_t m = 0; m < p->rows; m++) {
+    const int32_t bytes = qc_column_bytes(p->inner);
+    int32_t count = qc_block(p);
+    for (int32_t m = 0; m < p->rows; m += count) {
+        if ((p->rows - m) < count) {
+            count = 1;
+        }
         if (p->b_zero_point != 0) {
             int32_t sum = 0;
             for (int32_t k = 0; k < p->inner; k++) {
@@ -99,13 +115,17 @@ void qc_matmul_s8(const int8_t *a, const int8_t *b, void *y, const qc_matmul_s8_
             }
             before = sum;
         }
-        qc_expand_s8(a, p->inner, gathered, 1);
+        for (int32_t i = 0; i < count; i++) {
+            int32_t pitch;
+            void *out = qc_column_at(gathered, i, count, bytes, &pitch);
+            qc_expand_s8(a, p->inner, out, pitch);
+            a += p->inner;
+        }
         if (p->y_bits == 16) {
             qc_product_s8_s16(gathered, p->inner, packed, &rescale, columns, (int16_t *)y + (m * columns));
         } else {
-            qc_product_s8(gathered, 1, p->inner, packed, &rescale, 0, columns, (int8_t *)y + (m * columns), columns);
+            qc_product_s8(gathered, count, p->inner, packed, &rescale, 0, columns, (int8_t *)y + (m * columns), columns);
         }
-        a += p->inner;
     }
 }
 #endif

@@ -34,23 +34,53 @@ static int64_t qc_mean(const void *x, const qc_normalize_params *p)
     const int64_t twice = 2 * (int64_t)p->length;
     int64_t sum = 0;
     for (int32_t i = 0; i < p->length; i++) {
-        sum += qc_element(x, i, p);
+        sum += qc_load_code(x, i, p->x_bits) - p->input_zero_point;
     }
+    sum *= (int64_t)1 << p->fraction;
     const int64_t numerator = (2 * sum) + p->length;
     const int64_t quotient = numerator / twice; /* towards 0 */
     return ((quotient * twice) > numerator) ? (quotient - 1) : quotient;
+}
+
+/* Where a and the reciprocal fit 32 bits: |t| <= 2^30, because |a| <= k. */
+static void qc_narrow_row(const void *x, void *y, int32_t mean, int32_t reciprocal, const qc_normalize_params *p)
+{
+    const int64_t half = (int64_t)1 << (p->shift - 1);
+    for (int32_t i = 0; i < p->length; i++) {
+        const int32_t a = (qc_load_code(x, i, p->x_bits) - p->input_zero_point) * ((int32_t)1 << p->fraction);
+        const int32_t t = (int32_t)(((int64_t)(a - mean) * reciprocal) >> 10);
+        const int64_t total = ((int64_t)t * p->weight[i]) + half + ((p->bias == 0) ? 0 : p->bias[i]);
+        const int32_t v = qc_limit_int32(total >> p->shift);
+        qc_store_code(y, i, p->y_bits, qc_clip(v, p->qmin - p->zero_point, p->qmax - p->zero_point) + p->zero_point);
+    }
+}
+
+static int64_t qc_squares(const void *x, int64_t mean, const qc_normalize_params *p)
+{
+    int64_t sum = p->eps;
+    if (p->fraction <= 12) {
+        for (int32_t i = 0; i < p->length; i++) {
+            const int32_t a = (qc_load_code(x, i, p->x_bits) - p->input_zero_point) * ((int32_t)1 << p->fraction);
+            sum += (int64_t)(a - (int32_t)mean) * (a - (int32_t)mean);
+        }
+    } else {
+        for (int32_t i = 0; i < p->length; i++) {
+            const int64_t a = qc_element(x, i, p) - mean;
+            sum += a * a;
+        }
+    }
+    return sum;
 }
 
 static void qc_row(const void *x, void *y, const qc_normalize_params *p)
 {
     const int64_t mean = (p->centre != 0) ? qc_mean(x, p) : 0;
     const int64_t half = (int64_t)1 << (p->shift - 1);
-    int64_t sum = p->eps;
-    for (int32_t i = 0; i < p->length; i++) {
-        const int64_t a = qc_element(x, i, p) - mean;
-        sum += a * a;
+    const int64_t reciprocal = ((int64_t)1 << 40) / qc_floor_sqrt(qc_squares(x, mean, p));
+    if ((p->fraction <= 12) && (reciprocal <= INT32_MAX)) {
+        qc_narrow_row(x, y, (int32_t)mean, (int32_t)reciprocal, p);
+        return;
     }
-    const int64_t reciprocal = ((int64_t)1 << 40) / qc_floor_sqrt(sum);
     for (int32_t i = 0; i < p->length; i++) {
         const int64_t t = ((qc_element(x, i, p) - mean) * reciprocal) >> 10;
         const int64_t total = (t * p->weight[i]) + half + ((p->bias == 0) ? 0 : p->bias[i]);

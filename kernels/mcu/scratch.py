@@ -44,5 +44,5 @@ def matmul_s8(rows: int, inner: int, columns: int, isa: str) -> int:
     if isa == "portable":
         return 0
     packed = packed_bytes(columns, inner, isa)
-    gathered = column_bytes(inner, isa)
+    gathered = 3 * column_bytes(inner, isa)
     return 9 * columns + packed + -packed % 4 + gathered + -gathered % 4

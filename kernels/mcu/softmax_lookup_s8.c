@@ -33,21 +33,61 @@ static void qc_masked_row(const int8_t *x, int8_t *y, const uint8_t *mask, const
     }
 }
 
+/* Largest of n >= 1 codes. */
+static int32_t qc_largest(const int8_t *x, int32_t n)
+{
+    int32_t top = x[0];
+    int32_t i = 0;
+#if defined(QC_DSP)
+    if (n >= 4) { /* four at a time: SSUB8 compares, SEL picks */
+        uint32_t best = *(const qc_unaligned_word *)(const void *)x;
+        for (i = 4; (i + 4) <= n; i += 4) {
+            const uint32_t next = *(const qc_unaligned_word *)(const void *)(x + i);
+            uint32_t difference;
+            __asm__("ssub8 %[d], %[n], %[b]\n\tsel %[b], %[n], %[b]"
+                    : [b] "+r"(best), [d] "=&r"(difference)
+                    : [n] "r"(next));
+        }
+        for (int32_t j = 0; j < 32; j += 8) {
+            const int32_t code = (int32_t)(int8_t)(uint8_t)(best >> j);
+            top = (code > top) ? code : top;
+        }
+    }
+#elif defined(QC_MVE)
+    for (; (i + 16) <= n; i += 16) {
+        top = vmaxvq_s8((int8_t)top, vldrbq_s8(x + i));
+    }
+#endif
+    for (; i < n; i++) {
+        top = (x[i] > top) ? x[i] : top;
+    }
+    return top;
+}
+
 static void qc_row(const int8_t *x, int8_t *y, const qc_softmax_lookup_params *p)
 {
     const int32_t n = p->length;
-    int32_t top = x[0];
+    const int32_t top = qc_largest(x, n);
+    const int32_t zero_point = p->zero_point;
     uint32_t sum = 0;
-    for (int32_t i = 1; i < n; i++) {
-        top = (x[i] > top) ? x[i] : top;
+    if (p->table_length >= 256) { /* no distance of 8-bit codes lies beyond */
+        const int16_t *table = p->table;
+        for (int32_t i = 0; i < n; i++) {
+            const uint32_t e = (uint32_t)table[top - x[i]];
+            sum += e;
+        }
+        const uint32_t twice = 2u * sum;
+        for (int32_t i = 0; i < n; i++) {
+            const uint32_t v = ((512u * (uint32_t)table[top - x[i]]) + sum) / twice;
+            y[i] = (int8_t)((int32_t)((v > 255u) ? 255u : v) + zero_point);
+        }
+        return;
     }
     for (int32_t i = 0; i < n; i++) {
         sum += qc_exponential(top - x[i], p);
     }
-    const uint32_t twice = 2u * sum;
     for (int32_t i = 0; i < n; i++) {
-        const uint32_t v = ((512u * qc_exponential(top - x[i], p)) + sum) / twice;
-        y[i] = (int8_t)((int32_t)((v > 255u) ? 255u : v) + p->zero_point);
+        y[i] = qc_probability(qc_exponential(top - x[i], p), sum, zero_point);
     }
 }
 
