@@ -19,6 +19,7 @@ from qcompiler.coverage import check_kernels, check_left_in_float, refuse_unmatc
 from qcompiler.debug import after_pass, debug_level
 from qcompiler.errors import UsageError
 from qcompiler.evaluation import Evaluation, Metric, check_metric, evaluate
+from qcompiler.imported import after_lowering, as_imported, bring_in, is_imported
 from qcompiler.lock import Lock, check_lock, current_versions, hash_arrays, plain, read_lock
 from qcompiler.named_metrics import Pair
 from qcompiler.progress import Stages, StageTime
@@ -129,6 +130,8 @@ def _stages(
     check_order(passes)
     with stages.stage("capture"):
         captured, examples = capture_model(request)
+        imported = is_imported(captured)
+        recipe = as_imported(recipe) if imported else recipe
         data = Data.load(request, recipe, captured, examples, lock)
         hashes = {"model": hash_graph(captured), **data.hashes()}
         threads = request.threads
@@ -147,10 +150,15 @@ def _stages(
     each = debug_level() >= 4
     head, tail = split_passes(passes)
     with stages.stage("canonicalize"):
-        float_graph, first = run_passes(captured, head, context, after, each)
+        if imported:
+            start, float_graph, first = bring_in(captured, context, after, each)
+            tail = after_lowering(passes)
+        else:
+            start, first = run_passes(captured, head, context, after, each)
+            float_graph = start
         refuse_unmatched(recipe, float_graph)
     with stages.stage("quantize"):
-        graph, rest = run_passes(float_graph, tail, context, after, each)
+        graph, rest = run_passes(start, tail, context, after, each)
         if graph.level is not Level.INTEGER:  # which holds no real number at all, as the verifier has checked
             check_left_in_float(recipe, target, context)
     folder = tempfile.TemporaryDirectory(prefix="qcompiler-")

@@ -31,7 +31,7 @@ class DropIdentities(Pass):
 
     name = "drop_identities"
     kind = Kind.EXACT
-    requires = (Level.FLOAT,)
+    requires = (Level.FLOAT, Level.QUANTIZED)
 
     def run(self, graph: Graph, context: Context) -> Result:
         """One walk in program order: every node sees its operands already simplified."""

@@ -36,7 +36,7 @@ class FoldConstants(Pass):
 
     name = "fold_constants"
     kind = Kind.EXACT
-    requires = (Level.FLOAT,)
+    requires = (Level.FLOAT, Level.QUANTIZED)
 
     def __init__(self, config: FoldConstantsConfig | None = None) -> None:
         self.config = config or FoldConstantsConfig()

@@ -16,7 +16,7 @@ class MergeDuplicates(Pass):
 
     name = "merge_duplicates"
     kind = Kind.EXACT
-    requires = (Level.FLOAT,)
+    requires = (Level.FLOAT, Level.QUANTIZED)
 
     def run(self, graph: Graph, context: Context) -> Result:
         """Keep the first of equal nodes; graph outputs stay separate names of one value."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from qcompiler.errors import InternalError
-from qcompiler.ir import DType, Graph, Node, Rewriter, Value, rewrite
+from qcompiler.ir import DType, Graph, Level, Node, Rewriter, Value, rewrite
 from qcompiler.ir.dims import same
 from qcompiler.passes.base import Context, Kind, Note, Pass, Result
 
@@ -134,6 +134,7 @@ class PatternPass(Pass):
     """
 
     kind = Kind.EXACT
+    requires = (Level.FLOAT, Level.QUANTIZED)
     roots: ClassVar[frozenset[str]]
 
     @abstractmethod

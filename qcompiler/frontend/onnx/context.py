@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from ...errors import GraphError
-from ...ir import DType, GraphBuilder, Origin, Value
+from ...ir import DType, GraphBuilder, Origin, QuantParams, Value
 from ...ir.dims import Dim, Shape, is_symbolic, normalize, same
 from ..context import Context, Refusal
 from .contents import contents_of, follow
@@ -29,6 +29,8 @@ class OnnxContext(Context):
         outputs: how many results somebody may want.
         arguments: the values the node reads, None for absent ones.
         contents: what small tensors hold, where that does not depend on the inputs.
+        coded: constants that were given quantization parameters.
+        dynamic: what is known of values on the way of a dynamically quantized product (see ops/dynamic.py).
     """
 
     def __init__(self, builder: GraphBuilder) -> None:
@@ -39,6 +41,8 @@ class OnnxContext(Context):
         self.outputs = 1
         self.arguments: Sequence[Value | None] = ()
         self.contents: dict[Value, np.ndarray] = {}
+        self.coded: dict[tuple[Value, QuantParams], Value] = {}
+        self.dynamic: dict[Value, Any] = {}
 
     def begin(
         self, node: onnx.NodeProto, attrs: dict[str, Any], version: int, arguments: Sequence[Value | None], origin: Origin

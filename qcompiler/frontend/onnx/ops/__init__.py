@@ -13,12 +13,14 @@ from typing import Any
 from . import (
     attention,
     create,
+    dynamic,
     elementwise,
     index,
     linear,
     microsoft,
     norm,
     pool,
+    quantized,
     recurrent,
     reduce,
     resize,
@@ -27,6 +29,7 @@ from . import (
 
 _FAMILIES = (
     elementwise, shape_ops, create, index, reduce, linear, norm, pool, resize, attention, recurrent, microsoft,
+    quantized, dynamic,
 )  # fmt: skip
 
 CONVERTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
