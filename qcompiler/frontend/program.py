@@ -11,7 +11,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from ..errors import UnsupportedError
-from ..ir import Graph, GraphBuilder, Value, verify_graph
+from ..ir import Graph, GraphBuilder, Level, Value, get_op, verify_graph
 from ..ir.dims import is_symbolic
 from .aliasing import mutates, writes_through_alias
 from .context import Refusal, to_dtype
@@ -48,6 +48,8 @@ def to_graph(exported: Exported) -> Graph:
     if not outputs:
         raise UnsupportedError(f"{exported.name} returns no tensor")
     graph = builder.build(list(outputs.values()), list(outputs))
+    if any(get_op(node.op).category == "quantized" for node in graph.nodes):
+        graph = graph.with_level(Level.QUANTIZED)
     verify_graph(graph)
     return graph
 

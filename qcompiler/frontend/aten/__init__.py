@@ -19,6 +19,7 @@ from . import (
     linear,
     norm,
     pool,
+    quantized,
     recurrent,
     reduce,
     scatter,
@@ -40,6 +41,7 @@ _FAMILIES = (
     einsum,
     norm,
     pool,
+    quantized,
 )
 
 CONVERTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(

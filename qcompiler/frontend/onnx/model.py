@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from ...errors import GraphError, UnsupportedError, UsageError, did_you_mean
-from ...ir import Graph, GraphBuilder, Level, Value, verify_graph
+from ...ir import Graph, GraphBuilder, Level, Value, get_op, verify_graph
 from ...ir.dims import Dim, Shape
 from ..context import Refusal
 from .convert import FAILED, Converter, Scope, listed
@@ -90,7 +90,7 @@ def _to_graph(file: OnnxFile, name: str, shapes: Shapes) -> Graph:
     if converter.refused:
         raise listed(converter.refused, name)
     graph = builder.build(list(outputs.values()), list(outputs))
-    if any(v.quant is not None or n.op == "dynamic_linear" for n in graph.nodes for v in n.outputs):
+    if any(get_op(n.op).category == "quantized" for n in graph.nodes):
         graph = graph.with_level(Level.QUANTIZED)
     try:
         verify_graph(graph)
