@@ -14,6 +14,7 @@ PACKAGES = {
     f"{PREFIX}gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
     "qemu-system-arm": "qemu-system-arm",
     "cc": "gcc libc6-dev",
+    "make": "make",
 }
 SECONDS = 300.0
 

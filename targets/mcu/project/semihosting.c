@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "semihosting.h"
 
-#include <string.h>
-
 #define SYS_OPEN 0x01
 #define SYS_WRITE0 0x04
 #define SYS_WRITE 0x05
@@ -25,7 +23,11 @@ void qc_semihosting_print(const char *text)
 
 int32_t qc_semihosting_open(const char *path, int32_t mode)
 {
-    const uint32_t block[3] = {(uint32_t)(uintptr_t)path, (uint32_t)mode, (uint32_t)strlen(path)};
+    uint32_t length = 0u;
+    while (path[length] != '\0') {
+        length++;
+    }
+    const uint32_t block[3] = {(uint32_t)(uintptr_t)path, (uint32_t)mode, length};
     return call(SYS_OPEN, block);
 }
 
