@@ -261,12 +261,19 @@ def bench(
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="time to measure for")] = 3.0,
     seed: Seed = 0,
+    on: Annotated[
+        str | None, typer.Option("--on", help="simulate instead: qemu, for microcontrollers")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="with --on: use at most this many")] = 4,
     json: Json = False,
 ) -> None:
-    """Measure an artefact beside its float model, in one run."""
+    """Measure an artefact beside its float model, in one run; or run it on a simulator."""
     from qcompiler import cli_output
 
     compiled = qcompiler.load(support.existing_folder(out))
+    if on is not None:
+        cli_output.simulate(compiled, data, on, samples, seed, as_json=json)
+        return
     cli_output.bench(compiled, data, threads, batch, seconds, seed, as_json=json)
 
 

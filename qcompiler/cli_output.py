@@ -192,6 +192,44 @@ def bench(
         print_table("artefact beside float, one run", ["", ""], [(k, _text(v)) for k, v in figures.items()])
 
 
+def simulate(
+    compiled: Compiled, data: str | None, on: str, count: int, seed: int, *, as_json: bool
+) -> None:
+    """Result of `bench --on`. Raises VerificationError after printing if an integer differs."""
+    samples = [quantize_inputs(compiled.graph, arrays) for arrays in some_samples(compiled, data, count, seed, None)]
+    found = compiled.target.simulate(compiled.graph, compiled.folder, samples, on)
+    figures = {
+        "target": compiled.report.target,
+        "recipe": compiled.report.recipe,
+        "kind": found.kind,
+        "on": found.on,
+        "samples": found.samples,
+        "differing": found.differing,
+        "instructions": found.instructions,
+        "flash_bytes": found.flash_bytes,
+        "ram_bytes": found.ram_bytes,
+        "arena_bytes": found.arena_bytes,
+        "predicted": dict(found.predicted),
+        "layers": [asdict(layer) for layer in found.layers],
+    }
+    if as_json:
+        print_json(figures)
+    else:
+        rows = [(k, _text(v)) for k, v in figures.items() if k not in ("layers", "predicted")]
+        rows += [(f"predicted {k}", _text(v)) for k, v in found.predicted.items()]
+        print_table(f"artefact on {found.on}", ["", ""], rows)
+        layers = [(r.module, r.op, r.kernel, f"{r.instructions:,}", _per(r.instructions, r.macs)) for r in found.layers]
+        print_table(
+            "instructions, which are no cycles", ["layer", "op", "kernel", "instructions", "per MAC"], layers
+        )
+    if found.differing:
+        raise VerificationError(f"{found.differing} integers differ from the reference on {found.on}")
+
+
+def _per(count: int, macs: int) -> str:
+    return f"{count / macs:.2f}" if macs else ""
+
+
 def some_samples(compiled: Compiled, data: str | None, count: int | None, seed: int, batch: int | None) -> Samples:
     """The data given (all of it unless `count` says less), or seeded random inputs: enough to compare arithmetic."""
     from qcompiler.calibration import RandomData, load_samples

@@ -16,6 +16,7 @@ from qcompiler.report import (
     Accuracy,
     CoverageRow,
     Latency,
+    Memory,
     MetricRow,
     ReportData,
     Sizes,
@@ -48,6 +49,7 @@ def build_report(done: Compilation) -> ReportData:
         accuracy=_accuracy(done),
         latency=_latency(done),
         sizes=_sizes(done),
+        memory=_memory(done),
         coverage=coverage_rows(done),
         layers=_layers(done),
         passes=pass_notes(done.steps),
@@ -162,6 +164,23 @@ def _batch(arrays: Sequence[np.ndarray]) -> int:
     return int(arrays[0].shape[0]) if arrays and arrays[0].ndim else 1
 
 
+def _memory(done: Compilation) -> Memory | None:
+    ask = getattr(done.target, "memory", None)
+    if ask is None:
+        return None
+    found = ask(Path(done.folder.name))
+    return Memory(
+        arena_bytes=found.arena,
+        arena_bound_bytes=found.lower_bound,
+        arena_method=found.method,
+        constant_bytes=found.constants,
+        code_bytes=found.code,
+        stack_bytes=found.stack,
+        flash_limit_bytes=found.flash_limit,
+        ram_limit_bytes=found.ram_limit,
+    )
+
+
 def _sizes(done: Compilation) -> Sizes:
     weights: dict[str, int] = {}
     for value in done.graph.constants():
@@ -170,8 +189,10 @@ def _sizes(done: Compilation) -> Sizes:
             size = value.data.size * value.dtype.bits // 8
             weights[value.dtype.name] = weights.get(value.dtype.name, 0) + size
     floats = sum(value.data.nbytes for value in done.float_graph.constants() if value.data is not None)
+    memory = _memory(done)  # of a program that is compiled further, its size on the device counts, not its text's
+    on_disk = sum(path.stat().st_size for path in done.emission.files)
     return Sizes(
-        artefact_bytes=sum(path.stat().st_size for path in done.emission.files),
+        artefact_bytes=on_disk if memory is None else memory.flash_bytes or memory.constant_bytes,
         float_bytes=floats,
         weight_bytes=weights,
     )
@@ -189,7 +210,7 @@ def _verification(done: Compilation) -> tuple[VerificationRun, ...]:
         worst = max(checks, key=lambda check: (check.max_lsb, check.differing), default=None)
         runs.append(
             VerificationRun(
-                name=f"graph optimizations {setting}",
+                name=f"graph optimizations {setting}" if setting in ("off", "on") else setting,
                 level=found.level.upper(),
                 samples=found.samples,
                 values=values,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qcompiler.errors import UsageError, did_you_mean
-from qcompiler.targets.base import Emission, Kernel, KernelChoice, Measurement, Session, Target
+from qcompiler.targets.base import Emission, Kernel, KernelChoice, Measurement, Session, Simulation, Target
 
 __all__ = [
     "Emission",
@@ -13,6 +13,7 @@ __all__ = [
     "KernelChoice",
     "Measurement",
     "Session",
+    "Simulation",
     "Target",
     "get_target",
     "known_targets",

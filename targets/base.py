@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from qcompiler.errors import InternalError
+from qcompiler.errors import InternalError, UnsupportedError
 from qcompiler.ir import DType, Graph
 from qcompiler.ir.fixed_point import PROFILES
 from qcompiler.ir.ops import get_op
@@ -100,6 +100,46 @@ class Measurement:
     kind: str = "measured"
 
 
+@dataclass(frozen=True)
+class LayerCount:
+    """Instructions of one step of a program: what the artefact calls for one or more ops."""
+
+    module: str
+    op: str
+    kernel: str
+    instructions: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """The artefact run on a simulator: outputs beside the reference, and what it costs there.
+
+    Attributes:
+        on: the simulator.
+        samples: sets of inputs.
+        differing: raw output integers that differ from the reference.
+        instructions: executed for one inference; they are no cycles.
+        layers: of them, per step.
+        flash_bytes: code and constants, of the linked program.
+        ram_bytes: static memory and worst stack.
+        arena_bytes: static memory alone.
+        predicted: flash_bytes and ram_bytes as the compiler gave them before linking.
+        kind: `simulated`.
+    """
+
+    on: str
+    samples: int
+    differing: int
+    instructions: int
+    layers: tuple[LayerCount, ...]
+    flash_bytes: int
+    ram_bytes: int
+    arena_bytes: int
+    predicted: Mapping[str, int]
+    kind: str = "simulated"
+
+
 class Session(Protocol):
     """A loaded artefact."""
 
@@ -184,3 +224,11 @@ class Target(ABC):
         self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], threads: int = 1
     ) -> Any:
         """Compare the artefact with the reference interpreter running `graph`."""
+
+    def simulate(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], on: str) -> Simulation:
+        """Run the artefact on a simulator, if the target has one.
+
+        Raises:
+            UnsupportedError: it has none of that name.
+        """
+        raise UnsupportedError(f"target {self.name} does not run on {on!r}; only targets for other machines are simulated")

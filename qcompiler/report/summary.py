@@ -110,6 +110,13 @@ def beside(data: ReportData) -> tuple[Beside, ...]:
         tone = _ratio_tone(sizes.ratio)
         values = fmt.size(sizes.float_bytes), fmt.size(sizes.artefact_bytes)
         rows.append(Beside("size", *values, words, tone))
+    if data.memory is not None:
+        memory = data.memory
+        bound = f"{fmt.times(memory.arena_ratio)} of the lower bound"
+        rows.append(Beside("arena", fmt.MISSING, fmt.size(memory.arena_bytes), bound))
+        if memory.ram_bytes is not None and memory.stack_bytes is not None:
+            words = f"{fmt.size(memory.stack_bytes)} of it stack"
+            rows.append(Beside("RAM", fmt.MISSING, fmt.size(memory.ram_bytes), words))
     return tuple(rows)
 
 

@@ -24,24 +24,31 @@ def check_budget(program: Program, arena: Arena, part: Part) -> None:
     problems = []
     flash = constant_bytes(program)
     if part.flash is not None and flash > part.flash:
-        rows = [(step, sum(map(array_bytes, step_data(step)))) for step in program.steps]
         problems.append(
-            f"flash: {flash} bytes of weights and tables, {part.flash} available. Layers that take most:\n{_largest(rows)}\n"
+            f"flash: {flash} bytes of weights and tables, {part.flash} available. Layers that take most:\n"
+            f"{largest_layers(program, 'flash')}\n"
             "  Use fewer bits for weights (weight_bits: 4 halves them), or a smaller model."
         )
     if part.ram is not None and arena.size > part.ram:
-        rows = [(step, step_ram(step)) for step in program.steps]
         problems.append(
-            f"RAM: an arena of {arena.size} bytes, {part.ram} available (no plan needs less than {arena.plan.lower_bound})."
-            f" Layers that take most:\n{_largest(rows)}\n  Use smaller inputs or fewer channels there."
+            f"RAM: an arena of {arena.size} bytes, {part.ram} available (no plan needs less than"
+            f" {arena.plan.lower_bound}). Layers that take most:\n{largest_layers(program, 'RAM')}\n"
+            "  Use smaller inputs or fewer channels there."
         )
     if problems:
         raise ConstraintError(f"the model does not fit {part.name}:\n" + "\n".join(problems))
 
 
 def constant_bytes(program: Program) -> int:
-    """Bytes of weights and tables, each stored once."""
+    """Weights and tables, each once."""
     return sum(map(array_bytes, dict.fromkeys(d for step in program.steps for d in step_data(step))))
+
+
+def largest_layers(program: Program, what: str) -> str:
+    """The steps that take most `flash` or `RAM`, a line each."""
+    if what == "RAM":
+        return _largest([(step, step_ram(step)) for step in program.steps])
+    return _largest([(step, sum(map(array_bytes, step_data(step)))) for step in program.steps])
 
 
 def step_ram(step: Step) -> int:

@@ -18,6 +18,7 @@ from qcompiler.targets.mcu.budget import check_budget
 from qcompiler.targets.mcu.emit_model import ModelText
 from qcompiler.targets.mcu.emit_project import SELF_CHECK_BYTES, flatten, surroundings, write_texts
 from qcompiler.targets.mcu.legalize import Legalizer
+from qcompiler.targets.mcu.memory_file import measure_memory, write_memory
 from qcompiler.targets.mcu.op_table import RULES
 from qcompiler.targets.mcu.parts import Part
 from qcompiler.targets.mcu.program import Program
@@ -56,7 +57,8 @@ def emit_project(graph: Graph, part: Part, folder: Path, metadata: Mapping[str, 
     plan = plan_program(graph, part)
     check_budget(plan.program, plan.arena, part)
     texts = project_texts(plan, metadata or {}, self_check_vectors(graph, plan.program))
-    files = write_texts(folder, texts)
+    memory = measure_memory(plan.program, plan.arena, part, texts)
+    files = [*write_texts(folder, texts), write_memory(memory, folder)]
     write_graph(graph, folder / GRAPH_NAME, folder / WEIGHTS_NAME)  # what the C is compared with; not of the project
     return Emission(tuple(files), kernel_choices(plan.program))
 

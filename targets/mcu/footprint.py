@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcompiler.errors import InternalError
-
 from qcompiler.targets.mcu.elf import ALLOC, CALL, EXECUTE, NO_SECTION, TAIL_CALL, WRITE, Elf, archive_members
 
 ENTRY = "qc_model_run"
@@ -52,6 +51,12 @@ class Footprint:
     def ram(self) -> int:
         """Static memory and stack."""
         return self.static_ram + self.stack
+
+
+def object_order(folder: Path) -> list[Path]:
+    """Object files of a folder in the order in which the Makefile links them."""
+    first = ("model.o", "model_data.o")
+    return [folder / name for name in (*first, *sorted(p.name for p in folder.glob("*.o") if p.name not in first))]
 
 
 Place = tuple[Elf, int]
@@ -203,6 +208,7 @@ def read_linked(program: Path, stack: int) -> Footprint:
 
 def libraries(compiler: str, flags: Sequence[str]) -> list[Path]:
     """libgcc and the small C library for a core, in link order."""
+
     def ask(*question: str) -> Path:
         done = subprocess.run([compiler, *flags, "-mthumb", *question], capture_output=True, text=True, check=True)
         return Path(done.stdout.strip())

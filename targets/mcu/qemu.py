@@ -15,11 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from qcompiler.errors import InternalError, VerificationError
-
 from qcompiler.targets.mcu.elf import Elf
 from qcompiler.targets.mcu.emit import Plan
 from qcompiler.targets.mcu.emit_project import flatten, unflatten
-from qcompiler.targets.mcu.footprint import ENTRY, FRAMES, Footprint, libraries, predict, read_linked
+from qcompiler.targets.mcu.footprint import (
+    ENTRY,
+    FRAMES,
+    Footprint,
+    libraries,
+    object_order,
+    predict,
+    read_linked,
+)
 from qcompiler.targets.mcu.toolchain import ARM_FLAGS, PREFIX, call, find
 
 PLUGIN = Path(__file__).parent / "tools" / "count_instructions.c"
@@ -104,10 +111,8 @@ def build_program(project: Path, work: Path, name: str) -> Path:
 
 def predict_folder(plan: Plan, work: Path) -> Footprint:
     """Footprint of the object files of a build."""
-    objects = work / "model"
-    order = ["model.o", "model_data.o", *sorted(p.name for p in objects.glob("*.o") if not p.name.startswith("model"))]
     compiler = find(f"{PREFIX}gcc", "know the size of the code")
-    return predict([objects / name for name in order], libraries(compiler, plan.part.core.flags))
+    return predict(object_order(work / "model"), libraries(compiler, plan.part.core.flags))
 
 
 def build_plugin(work: Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from qcompiler.errors import UnsupportedError
 from qcompiler.ir import Graph
-from qcompiler.targets.base import Emission, Measurement, Target
+from qcompiler.targets.base import Emission, Measurement, Simulation, Target
 from qcompiler.targets.mcu.op_table import KERNELS
 from qcompiler.targets.mcu.parts import CORES, HOST, Part, parse_part
 
@@ -68,6 +68,19 @@ class McuTarget(Target):
         from qcompiler.targets.mcu.verify import verify_host
 
         return verify_host(graph, open_folder(folder, self.part), samples)
+
+    def simulate(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], on: str) -> Simulation:
+        from qcompiler.targets.mcu.simulate import simulate
+
+        if self.part.core.board is None or on != "qemu":
+            return super().simulate(graph, folder, samples, on)
+        return simulate(graph, self.part, folder, samples)
+
+    def memory(self, folder: Path) -> Any:
+        """What is known of flash and RAM."""
+        from qcompiler.targets.mcu.memory_file import read_memory
+
+        return read_memory(folder)
 
 
 def mcu_target(core: str, option: str) -> McuTarget:
