@@ -57,6 +57,20 @@ TOOLS = (
         "apt-get install chromium",
         programs=("chromium", "chromium-browser", "google-chrome"),
     ),
+    Tool(
+        "arm-none-eabi-gcc",
+        "code size, and running programs for Cortex-M",
+        "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi",
+        programs=("arm-none-eabi-gcc",),
+    ),
+    Tool(
+        "qemu-system-arm",
+        "running programs for Cortex-M without a board",
+        "apt-get install qemu-system-arm",
+        programs=("qemu-system-arm",),
+    ),
+    Tool("cc", "running C projects on this machine", "apt-get install gcc libc6-dev", programs=("cc", "gcc", "clang")),
+    Tool("make", "building C projects", "apt-get install make", programs=("make",)),
 )
 
 CORE = (

@@ -20,6 +20,12 @@ BOARD = ("print_semihosting.c", "print_uart.c", "semihosting.h", "semihosting.c"
 SELF_CHECK_BYTES = 1 << 16
 """Vectors that are compiled in hold about this many input bytes; there is one at least."""
 
+LIBRARY_CALLS = frozenset(
+    {"memcpy", "memset", "memmove", "__aeabi_memcpy", "__aeabi_lmul", "__aeabi_idiv", "__aeabi_idivmod", "__aeabi_llsl"}
+    | {"__aeabi_lasr", "__aeabi_llsr", "__aeabi_uldivmod"}
+)
+"""All that the model library calls outside itself: string.h, and integer support routines of the compiler."""
+
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     keep_trailing_newline=True,

@@ -145,7 +145,9 @@ def _stack(known: Mapping[str, Place], frames: Mapping[str, int]) -> int:
             return deepest[name]
         elf, index = functions[name]
         symbol = elf.functions()[name]
-        own = frames[name] if name in frames else _pushed(elf.bytes_of(elf.sections[index])[symbol.value : symbol.value + symbol.size])
+        # The compiler does not see what inline assembly pushes, and library routines come without a statement.
+        pushed = _pushed(elf.bytes_of(elf.sections[index])[symbol.value : symbol.value + symbol.size])
+        own = max(frames.get(name, 0), pushed)
         worst = own
         for relocation in elf.relocations.get(index, ()):
             if relocation.kind not in (CALL, TAIL_CALL) or not symbol.value <= relocation.offset < symbol.value + symbol.size:
@@ -161,7 +163,7 @@ def _stack(known: Mapping[str, Place], frames: Mapping[str, int]) -> int:
 
 
 def _pushed(code: bytes) -> int:
-    """Bytes that a library routine puts on the stack: its PUSH and SUB SP instructions, all of them."""
+    """Bytes that a function can put on the stack: its PUSH and SUB SP instructions, all of them."""
     total, at = 0, 0
     while at + 1 < len(code):
         word = int.from_bytes(code[at : at + 2], "little")

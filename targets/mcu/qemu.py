@@ -105,7 +105,7 @@ def build_program(project: Path, work: Path, name: str) -> Path:
     make = find("make", "build the project")
     find(f"{PREFIX}gcc", "build the project")
     flags = " ".join((*ARM_FLAGS, *FRAMES))
-    call([make, "-s", f"BUILD={work}", f"CFLAGS={flags}", f"{work}/{name}"], project, "building the project")
+    call([make, "-s", "-j2", f"BUILD={work}", f"CFLAGS={flags}", f"{work}/{name}"], project, "building the project")
     return work / name
 
 
