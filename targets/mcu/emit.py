@@ -11,9 +11,9 @@ import numpy as np
 from qcompiler.artifact import GRAPH_NAME, WEIGHTS_NAME
 from qcompiler.executors.reference import run_reference
 from qcompiler.graph_files import write_graph
-from qcompiler.ir import Graph, Level
+from qcompiler.ir import Graph, Level, Node
 from qcompiler.targets.base import Emission, KernelChoice
-from qcompiler.targets.mcu.arena import Arena, plan_arena
+from qcompiler.targets.mcu.arena import ALIGNMENT, Arena, plan_arena
 from qcompiler.targets.mcu.budget import check_budget
 from qcompiler.targets.mcu.emit_model import ModelText
 from qcompiler.targets.mcu.emit_project import SELF_CHECK_BYTES, flatten, surroundings, write_texts
@@ -21,7 +21,9 @@ from qcompiler.targets.mcu.legalize import Legalizer
 from qcompiler.targets.mcu.memory_file import measure_memory, write_memory
 from qcompiler.targets.mcu.op_table import RULES
 from qcompiler.targets.mcu.parts import Part
-from qcompiler.targets.mcu.program import Program
+from qcompiler.targets.mcu.program import Program, Step, Storage
+from qcompiler.targets.mcu.rules_products import depthwise_scratch
+from qcompiler.targets.mcu.schedule import ROW_BLOCKS, USUAL_ROWS, Schedule
 
 VECTORS = 2
 """Self-check vectors, fewer where inputs are large."""
@@ -44,8 +46,43 @@ def plan_program(graph: Graph, part: Part) -> Plan:
         ConstraintError: symbolic shapes, or sums that overflow.
     """
     assert graph.level is Level.INTEGER, graph.level
-    program = Legalizer(graph, part.core.isa, RULES).program(graph.name)
-    return Plan(program, plan_arena(program), part)
+    isa = part.core.isa
+
+    def plan(schedule: Schedule) -> Plan:
+        program = Legalizer(graph, schedule, RULES).program(graph.name)
+        return Plan(program, plan_arena(program), part)
+
+    best = plan(Schedule(isa))
+    for rows in (r for r in ROW_BLOCKS if 0 < r < USUAL_ROWS):
+        if part.ram is None or best.arena.size <= part.ram:
+            break
+        best = plan(Schedule(isa, rows))
+    faster = plan(Schedule(isa, USUAL_ROWS, free_rows(best, isa)))
+    return faster if faster.arena.size <= best.arena.size else best
+
+
+def free_rows(plan: Plan, isa: str) -> dict[Node, int]:
+    """For every depthwise convolution the most rows whose scratch memory fits the arena as it is."""
+    chosen = {}
+    for step in plan.program.steps:
+        if step.function != "qc_depthwise_conv2d_s8":
+            continue
+        storages = {t.storage for t in (step.reads[0], step.writes) if t.storage.place == "arena"}
+        tensors = max((s.size for s in storages), default=0) if step.overlaps else sum(s.size for s in storages)
+        others = step_residents(plan, step) - storages
+        free = plan.arena.size - tensors - sum(s.size for s in others)
+        fitting = (rows for rows in ROW_BLOCKS if depthwise_scratch(step, isa, rows) <= free - ALIGNMENT)
+        chosen[step.nodes[0]] = next(fitting, ROW_BLOCKS[-1])
+    return chosen
+
+
+def step_residents(plan: Plan, step: Step) -> set[Storage]:
+    """What lies in the arena while a step runs."""
+    steps = plan.program.steps
+    at = steps.index(step)
+    before = {t.storage for s in steps[: at + 1] for t in (*s.reads, s.writes)}
+    after = {t.storage for s in steps[at:] for t in (*s.reads, s.writes)}
+    return {s for s in before & after if s.place == "arena"}
 
 
 def emit_project(graph: Graph, part: Part, folder: Path, metadata: Mapping[str, str] | None = None) -> Emission:

@@ -20,6 +20,7 @@ from qcompiler.ir import DType, Graph, Node, Value
 from qcompiler.targets.mcu.layouts import Order, channels_last, plain, strides
 from qcompiler.targets.mcu.memory_plan import Overlap
 from qcompiler.targets.mcu.program import C_TYPES, At, Data, Program, Step, Storage, Struct, Tensor
+from qcompiler.targets.mcu.schedule import Schedule
 
 PRODUCTS = frozenset({"conv", "linear", "matmul", "reduce_mean", "reduce_sum"})
 WINDOWS = frozenset({"conv", "max_pool", "pad", "resize"})
@@ -45,13 +46,13 @@ class Legalizer:
 
     Attributes:
         graph: level INTEGER.
-        isa: `portable`, `dsp` or `mve`: what weights are packed for.
+        schedule: choices of the kernels, and what weights are packed for.
         tensors: where each value lies.
         steps: so far.
     """
 
-    def __init__(self, graph: Graph, isa: str, rules: Mapping[str, Rule]) -> None:
-        self.graph, self.isa = graph, isa
+    def __init__(self, graph: Graph, schedule: Schedule, rules: Mapping[str, Rule]) -> None:
+        self.graph, self.schedule, self.isa = graph, schedule, schedule.isa
         self.tensors: dict[Value, Tensor] = {}
         self.steps: list[Step] = []
         self.taps: list[tuple[int, Value, Tensor]] = []

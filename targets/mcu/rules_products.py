@@ -21,11 +21,6 @@ from qcompiler.targets.mcu.rule_tools import factors, first, limits, one_factor,
 Addition = tuple[Node, Value, Struct]
 """A residual sum computed with a convolution: its node, the other operand, its parameters."""
 
-COLUMNS = {"portable": 1, "dsp": 3, "mve": 4}
-"""Pixels gathered at a time."""
-CHANNEL_BLOCK = {"portable": 1, "dsp": 4, "mve": 16}
-
-
 def _later(low: Legalizer, node: Node) -> None:
     """A product is computed where its accumulators are rescaled."""
     if low.graph.is_output(node.output):
@@ -104,7 +99,42 @@ def _weights(product: Node) -> tuple[np.ndarray, int]:
     return w.data.astype(np.int8), 4 if w.dtype.bits <= 4 else 8
 
 
+def depthwise_scratch(step: Step, isa: str, rows: int) -> int:
+    """Scratch bytes of a depthwise convolution if it gathered `rows` rows at a time."""
+    params = next(a for a in step.arguments if isinstance(a, Struct))
+    window, block = params.fields["window"], params.fields["channel_block"]
+    assert isinstance(window, dict) and isinstance(block, int)
+    return scratch.depthwise_conv2d_s8(Window(**window), block, isa, rows)
+
+
+def is_average(product: Node, rescale: Node) -> bool:
+    """True for a depthwise convolution that adds up its window: what average pooling was lowered to."""
+    w, bias = product.inputs[1:3]
+    if not is_depthwise(product) or bias is not None or w is None or w.data is None or set(product.attrs["dilations"]) != {1}:
+        return False
+    return bool((w.data == 1).all()) and all((f == f.ravel()[0]).all() for f in factors(rescale))
+
+
+def _average(low: Legalizer, product: Node, rescale: Node) -> None:
+    value, w = product.operands[:2]
+    order = channels_last(len(value.shape))
+    x = low.ordered(value, order, product)
+    y = low.new(rescale.output, order)
+    window = window_of(x, known_shape(w)[2:], {k: product.attrs[k] for k in ("strides", "pads", "dilations")}, y.shape)
+    m, s = (int(f.ravel()[0]) for f in factors(rescale))
+    m, s = pack.pack_factor(m, s, low.profile)
+    fields = {"window": vars(window), "multiplier": m, "shift": s, "input_zero_point": zero_point(value), **limits(rescale)}
+    params = Struct(low.fresh(product.origin.module or "pool"), "qc_avg_pool_s8_params", fields)
+    batch = x.shape[0]
+    arguments = (At(x, x.count // batch), At(y, y.count // batch), params)
+    low.steps.append(Step("qc_avg_pool_s8", arguments, (x,), y, (product, rescale), repeat=batch, note="average pool"))
+    low.bind(rescale.output, y)
+
+
 def _conv(low: Legalizer, product: Node, rescale: Node, addition: Addition | None) -> None:
+    if addition is None and is_average(product, rescale):
+        _average(low, product, rescale)
+        return
     value = first(product)
     w, bits = _weights(product)
     order = channels_last(len(value.shape))
@@ -120,17 +150,19 @@ def _conv(low: Legalizer, product: Node, rescale: Node, addition: Addition | Non
         "window": vars(window),
         "rescale": _rescale(low, product, rescale, filters, name),
     }
-    depthwise = is_depthwise(product) and bits == 8 and int(w.min(initial=0)) > -128
+    depthwise = is_depthwise(product) and bits == 8
     batch = x.shape[0]
     if depthwise:
         packed = weight_layouts.pack_depthwise(filters, low.isa)
-        block = CHANNEL_BLOCK[low.isa]
-        size = scratch.depthwise_conv2d_s8(window, block, low.isa)
-        tail = {"input_zero_point": zero_point(value), "channel_block": block}
+        if int(w.min(initial=0)) > -128:
+            fields["rescale"]["flags"] |= pack.NARROW_WEIGHTS
+        block, rows = low.schedule.channel_block, low.schedule.row_block(product)
+        size = scratch.depthwise_conv2d_s8(window, block, low.isa, rows)
+        tail = {"input_zero_point": zero_point(value), "channel_block": block, "row_block": rows}
         overlaps = {0: Overlap(None, same=True)} if batch == 1 and overlap.depthwise_in_place(window) else {}
     else:
         packed = weight_layouts.pack_weights(filters, low.isa, groups, bits)
-        columns = COLUMNS[low.isa]
+        columns = low.schedule.columns
         size = scratch.conv2d_s8(window, groups, columns, low.isa, addition is not None)
         tail = {"groups": groups, "input_zero_point": zero_point(value), "columns": columns, "weight_bits": bits}
         distance = overlap.conv2d_distance(window, groups, columns) if batch == 1 else None
@@ -163,7 +195,7 @@ def _linear(low: Legalizer, product: Node, rescale: Node) -> None:
         x = low.ordered(value, plain(len(x.shape)), product)
     y = low.new(rescale.output, plain(len(x.shape)) if x.columns is not None else _rows_order(x))
     rows, inner, outer = x.count // w.shape[1], w.shape[1], w.shape[0]
-    columns = COLUMNS[low.isa]
+    columns = low.schedule.columns
     name = low.fresh(product.origin.module or "linear")
     fields = {
         "rows": rows,

@@ -15,7 +15,7 @@ from qcompiler.targets.mcu.emit import emit_project
 from qcompiler.targets.mcu.parts import parse_part
 from qcompiler.targets.mcu.runtime import HostSession, open_folder
 from qcompiler.targets.mcu.verify import verify_host
-from support.integer_networks import IntegerLayers, random_codes, residual_network
+from support.integer_networks import IntegerLayers, int8, random_codes, residual_network
 from support.tools import requires_tool
 
 HOST = parse_part("host-c", "")
@@ -81,6 +81,15 @@ def test_means() -> None:
             b.mean(image), b.mean(image, keepdims=True), b.mean(tokens, (1,)), b.mean(tokens, (2,), True), b.mean(image, (1,))
         )
     )
+
+
+def test_average_pooling_that_was_lowered_to_a_convolution() -> None:
+    b = IntegerLayers("pool")
+    x = b.conv(b.codes("image", 1, 3, 6, 6), 5)
+    ones = b.const(np.ones((5, 1, 3, 3), np.int8), quant=int8(1 / 9))
+    acc = b.op("conv", x, ones, None, strides=(2, 2), pads=(1, 1, 1, 1), dilations=(1, 1), groups=5)
+    session = check(b.graph(b.rescale(acc, 9, 4, peak=3)))
+    assert [step.function for step in session.plan.program.steps] == ["qc_conv2d_s8", "qc_avg_pool_s8"]
 
 
 def test_sums_with_broadcasting_and_constants() -> None:

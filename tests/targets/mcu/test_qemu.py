@@ -7,8 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.integer_networks import random_codes, residual_network
-from support.tools import requires_tool
 
 from qcompiler.errors import MissingToolError, UnsupportedError, VerificationError
 from qcompiler.targets import get_target
@@ -18,6 +16,8 @@ from qcompiler.targets.mcu.memory_file import read_memory
 from qcompiler.targets.mcu.parts import CORES, parse_part
 from qcompiler.targets.mcu.qemu import build_program, run_emulated
 from qcompiler.targets.mcu.simulate import simulate
+from support.integer_networks import random_codes, residual_network
+from support.tools import requires_tool
 
 ARM = [name for name, core in CORES.items() if core.board is not None]
 ENTRY_FRAMES = 16

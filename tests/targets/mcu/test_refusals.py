@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.integer_networks import IntegerLayers, int8, residual_network
-from support.tools import requires_tool
 
 from qcompiler.errors import ConstraintError, UnsupportedError
 from qcompiler.ir import DType, Origin
 from qcompiler.ir.dims import symbol
 from qcompiler.targets.mcu.emit import emit_project, plan_program
 from qcompiler.targets.mcu.parts import parse_part
+from support.integer_networks import IntegerLayers, int8, residual_network
+from support.tools import requires_tool
 
 M4 = parse_part("cortex-m4", "")
 
