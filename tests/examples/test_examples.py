@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from support.tiny_llama import tiny_llama
+from support.tools import requires_tool
 
 ROOT = Path(__file__).parent.parent.parent
-RUN_HERE = {"03_generate_smollm2.py", "01_compile_efficientnet.py"}
+RUN_HERE = {"01_compile_efficientnet.py", "02_compile_cortex_m.py", "03_generate_smollm2.py"}
 
 
 def test_every_example_is_run() -> None:
@@ -51,3 +52,20 @@ def test_generate(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "4-bit weights:" in result.stdout and "times the speed of float" in result.stdout
     assert (tmp_path / "out" / "model.onnx").stat().st_size < 300_000  # float: 430 kB
+
+
+def test_compile_cortex_m(tmp_path: Path) -> None:
+    for tool in ("arm-none-eabi-gcc", "qemu-system-arm", "make", "gcc"):
+        requires_tool(tool)
+    out = tmp_path / "shapes"
+    result = subprocess.run(
+        [sys.executable, ROOT / "examples/02_compile_cortex_m.py", "--out", out],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "in QEMU: 0 integers differ" in result.stdout
+    assert float(result.stdout.split("right on ")[1].split("%")[0]) > 85
+    assert {path.name for path in out.iterdir()} >= {"model.h", "model.c", "kernels", "test", "Makefile", "memory.json", "graph.txt"}
+    report = json.loads((out / "report.json").read_text())
+    assert report["memory"]["flash_bytes"] < 32_000 and report["memory"]["ram_bytes"] < 8_000
+    assert report["memory"]["arena_ratio"] <= 1.05 and report["coverage_summary"]["op_share"] == 1
