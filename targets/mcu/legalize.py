@@ -22,7 +22,7 @@ from qcompiler.targets.mcu.memory_plan import Overlap
 from qcompiler.targets.mcu.program import C_TYPES, At, Data, Program, Step, Storage, Struct, Tensor
 from qcompiler.targets.mcu.schedule import Schedule
 
-PRODUCTS = frozenset({"conv", "linear", "matmul", "reduce_mean", "reduce_sum"})
+PRODUCTS = frozenset({"conv", "linear", "matmul", "integer_mul", "reduce_mean", "reduce_sum"})
 WINDOWS = frozenset({"conv", "max_pool", "pad", "resize"})
 IN_PLACE = Overlap(0, same=True)
 

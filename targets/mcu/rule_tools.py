@@ -8,7 +8,7 @@ import numpy as np
 
 from qcompiler.ir import Node, Value
 from qcompiler.kernels.mcu.geometry import Window
-from qcompiler.targets.mcu.layouts import plain
+from qcompiler.targets.mcu.layouts import Order, equivalent, plain
 from qcompiler.targets.mcu.legalize import Legalizer, NoKernel
 from qcompiler.targets.mcu.program import Tensor
 
@@ -79,3 +79,21 @@ def window_of(
     if max(window.fields()) > MOST:
         raise NoKernel(f"a dimension above {MOST} has no kernel")
     return window
+
+
+def repeated(low: Legalizer, node: Node, b: Value, like: Tensor) -> tuple[Tensor, int]:
+    """The second operand in the order of the first, and how many elements it has before it repeats."""
+    if tuple(b.shape) == like.shape:
+        return low.ordered(b, like.order, node), like.count
+    rank = len(like.shape)
+    shape = [1] * (rank - len(b.shape)) + [int(d) for d in b.shape]
+    sizes = [shape[axis] for axis in like.order]
+    full = [like.shape[axis] for axis in like.order]
+    start = next((i for i, (s, f) in enumerate(zip(sizes, full, strict=True)) if s == f and s != 1), rank)
+    if any(s != 1 for s in sizes[:start]) or sizes[start:] != full[start:]:
+        raise NoKernel(f"{list(b.shape)} is broadcast to {list(like.shape)} along axes that are not outermost in memory")
+    tensor = low.tensor(b)
+    order: Order = tuple(a - (rank - len(b.shape)) for a in like.order if a >= rank - len(b.shape))
+    if not equivalent(tensor.order, order, tensor.shape):
+        tensor = low.ordered(b, order, node)
+    return tensor, tensor.count

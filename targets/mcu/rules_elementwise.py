@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from qcompiler.ir import DType, Node, Value
+from qcompiler.ir import DType, Node
 from qcompiler.kernels.mcu import pack
-from qcompiler.targets.mcu.layouts import Order, equivalent
 from qcompiler.targets.mcu.legalize import IN_PLACE, PRODUCTS, Legalizer, NoKernel, Rule
-from qcompiler.targets.mcu.program import At, Step, Struct, Tensor
-from qcompiler.targets.mcu.rule_tools import first, in_any_order, limits, one_factor, zero_point
+from qcompiler.targets.mcu.program import At, Step, Struct
+from qcompiler.targets.mcu.rule_tools import first, in_any_order, limits, one_factor, repeated, zero_point
 from qcompiler.targets.mcu.rules_products import emit_product, product_takes_add
 
 
@@ -57,31 +56,13 @@ def _requantize_sum(low: Legalizer, node: Node) -> None:
     if tuple(a.shape) != tuple(node.output.shape):
         raise NoKernel("both operands are broadcast")
     x = in_any_order(low, a, node)
-    other, period = _second(low, node, b, x)
+    other, period = repeated(low, node, b, x)
     y = low.new(node.output, x.order)
     params = sum_params(low, node, [(multipliers[0], zero_point(a)), (multipliers[1], zero_point(b))])
     overlaps = {0: IN_PLACE, 1: IN_PLACE} if period == x.count else {0: IN_PLACE}
     arguments = (At(x), At(other), At(y), x.count, period, params)
     low.steps.append(Step("qc_add_s8", arguments, (x, other), y, (node,), overlaps=overlaps))
     low.bind(node.output, y)
-
-
-def _second(low: Legalizer, node: Node, b: Value, like: Tensor) -> tuple[Tensor, int]:
-    """The second operand in the order of the first, and how many elements it has before it repeats."""
-    if tuple(b.shape) == like.shape:
-        return low.ordered(b, like.order, node), like.count
-    rank = len(like.shape)
-    shape = [1] * (rank - len(b.shape)) + [int(d) for d in b.shape]
-    sizes = [shape[axis] for axis in like.order]
-    full = [like.shape[axis] for axis in like.order]
-    start = next((i for i, (s, f) in enumerate(zip(sizes, full, strict=True)) if s == f and s != 1), rank)
-    if any(s != 1 for s in sizes[:start]) or sizes[start:] != full[start:]:
-        raise NoKernel(f"{list(b.shape)} is broadcast to {list(like.shape)} along axes that are not outermost in memory")
-    tensor = low.tensor(b)
-    order: Order = tuple(a - (rank - len(b.shape)) for a in like.order if a >= rank - len(b.shape))
-    if not equivalent(tensor.order, order, tensor.shape):
-        tensor = low.ordered(b, order, node)
-    return tensor, tensor.count
 
 
 def sum_params(low: Legalizer, node: Node, terms: list[tuple[int, int]]) -> Struct:
@@ -113,4 +94,5 @@ def _lookup(low: Legalizer, node: Node) -> None:
 RULES: dict[str, Rule] = {
     "requantize": _requantize,
     "requantize_sum": _requantize_sum,
+    "lookup": _lookup,
 }

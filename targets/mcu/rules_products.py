@@ -16,7 +16,16 @@ from qcompiler.targets.mcu.layouts import channels_last, plain
 from qcompiler.targets.mcu.legalize import IN_PLACE, PRODUCTS, Legalizer, NoKernel, Rule, known_shape
 from qcompiler.targets.mcu.memory_plan import Overlap
 from qcompiler.targets.mcu.program import At, Scratch, Step, Struct, Tensor
-from qcompiler.targets.mcu.rule_tools import factors, first, limits, one_factor, window_of, zero_point
+from qcompiler.targets.mcu.rule_tools import (
+    factors,
+    first,
+    in_any_order,
+    limits,
+    one_factor,
+    repeated,
+    window_of,
+    zero_point,
+)
 
 Addition = tuple[Node, Value, Struct]
 """A residual sum computed with a convolution: its node, the other operand, its parameters."""
@@ -63,6 +72,8 @@ def emit_product(low: Legalizer, product: Node, rescale: Node, addition: Additio
         _linear(low, product, rescale)
     elif product.op == "matmul":
         _matmul(low, product, rescale)
+    elif product.op == "integer_mul":
+        _mul(low, product, rescale)
     else:
         _mean(low, product, rescale)
 
@@ -247,6 +258,24 @@ def _matmul(low: Legalizer, product: Node, rescale: Node) -> None:
     arguments = (At(x, rows * inner), At(other, inner * columns), At(y, rows * columns), params, Scratch())
     macs = times * rows * inner * columns
     low.steps.append(Step("qc_matmul_s8", arguments, (x, other), y, (product, rescale), size, {}, times, macs))
+    low.bind(rescale.output, y)
+
+
+def _mul(low: Legalizer, product: Node, rescale: Node) -> None:
+    a, b = product.operands
+    if a.is_const or tuple(a.shape) != tuple(rescale.output.shape):
+        a, b = b, a
+    if tuple(a.shape) != tuple(rescale.output.shape) or b.dtype is not DType.int8:
+        raise NoKernel("both operands are broadcast, or not of int8")
+    x = in_any_order(low, a, product)
+    other, period = repeated(low, product, b, x)
+    y = low.new(rescale.output, x.order)
+    m, s = pack.pack_factor(*one_factor(rescale), low.profile)
+    fields = {"multiplier": m, "shift": s, "a_zero_point": zero_point(a), "b_zero_point": zero_point(b), **limits(rescale)}
+    params = Struct(low.fresh(product.origin.module or "mul"), "qc_mul_params", fields)
+    overlaps = {0: IN_PLACE, 1: IN_PLACE} if period == x.count else {0: IN_PLACE}
+    arguments = (At(x), At(other), At(y), x.count, period, params)
+    low.steps.append(Step("qc_mul_s8", arguments, (x, other), y, (product, rescale), overlaps=overlaps))
     low.bind(rescale.output, y)
 
 

@@ -92,6 +92,15 @@ def test_average_pooling_that_was_lowered_to_a_convolution() -> None:
     assert [step.function for step in session.plan.program.steps] == ["qc_conv2d_s8", "qc_avg_pool_s8"]
 
 
+def test_tables_and_products_of_activations() -> None:
+    b = IntegerLayers("gates")
+    x = b.conv(b.codes("image", 1, 3, 4, 4), 6)
+    table = b.const(b.rng.integers(-128, 128, 256).astype(np.int8))
+    gate = b.op("lookup", b.mean(x, keepdims=True), table, quant=int8(1 / 128, 5))
+    gated = b.rescale(b.op("integer_mul", x, gate), 1, 3)
+    check(b.graph(gated, b.rescale(b.op("integer_mul", x, gated), 1)))
+
+
 def test_sums_with_broadcasting_and_constants() -> None:
     b = IntegerLayers("sums")
     x = b.codes("x", 1, 5, 6)
