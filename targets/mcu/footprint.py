@@ -163,22 +163,38 @@ def _stack(known: Mapping[str, Place], frames: Mapping[str, int]) -> int:
 
 
 def _pushed(code: bytes) -> int:
-    """Bytes that a function can put on the stack: its PUSH and SUB SP instructions, all of them."""
+    """Bytes that a function can put on the stack: its PUSH, VPUSH and SUB SP instructions, all of them."""
     total, at = 0, 0
     while at + 1 < len(code):
         word = int.from_bytes(code[at : at + 2], "little")
         long = word >> 11 in (0b11101, 0b11110, 0b11111)
-        second = int.from_bytes(code[at + 2 : at + 4], "little") if long else 0
-        if word & 0xFE00 == 0xB400:  # PUSH {r0-r7, lr}
+        if long:
+            total += _pushed_long(word, int.from_bytes(code[at + 2 : at + 4], "little"))
+        elif word & 0xFE00 == 0xB400:  # PUSH {r0-r7, lr}
             total += 4 * (word & 0x1FF).bit_count()
         elif word & 0xFF80 == 0xB080:  # SUB SP, #imm7 * 4
             total += 4 * (word & 0x7F)
-        elif word == 0xE92D:  # PUSH.W {...}
-            total += 4 * second.bit_count()
-        elif word == 0xF84D and second & 0xFFF == 0xD04:  # PUSH.W {rt}
-            total += 4
         at += 4 if long else 2
     return total
+
+
+def _pushed_long(word: int, second: int) -> int:
+    """The same for one 32-bit instruction (Armv7-M Architecture Reference Manual, A7.7)."""
+    if word == 0xE92D:  # PUSH.W {...}
+        return 4 * second.bit_count()
+    if word == 0xF84D and second & 0xFFF == 0xD04:  # PUSH.W {rt}
+        return 4
+    if word & 0xFFBF == 0xED2D:  # VPUSH
+        return 4 * (second & 0xFF)
+    immediate = (word >> 10 & 1) << 11 | (second >> 12 & 7) << 8 | second & 0xFF
+    if word & 0xFBFF == 0xF2AD and second >> 8 & 0xF == 13:  # SUBW SP, SP, #imm12
+        return immediate
+    if word & 0xFBEF == 0xF1AD and second >> 8 & 0xF == 13:  # SUB.W SP, SP, #constant; below 256, or 1bcdefgh rotated
+        if immediate < 1 << 10:
+            return immediate & 0xFF
+        rotation = immediate >> 7
+        return (0x80 | immediate & 0x7F) << (32 - rotation)
+    return 0
 
 
 def _frames(objects: Sequence[Path]) -> dict[str, int]:

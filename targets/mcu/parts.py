@@ -23,12 +23,14 @@ class Board:
         vectors: address of the vector table.
         flash: (address, bytes) where code and constants go.
         ram: (address, bytes).
+        tick: nanoseconds of the system timer.
     """
 
     machine: str
     vectors: int
     flash: tuple[int, int]
     ram: tuple[int, int]
+    tick: float = 40.0
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Core:
 _AN385 = Board("mps2-an385", 0x0, (0x40, 4 * MIB - 0x40), (0x20000000, 4 * MIB))
 _AN386 = replace(_AN385, machine="mps2-an386")
 _AN500 = replace(_AN385, machine="mps2-an500")
-_AN505 = Board("mps2-an505", 0x10000000, (0x10000040, 4 * MIB - 0x40), (0x38000000, 4 * MIB))
-_AN547 = Board("mps3-an547", 0x0, (0x11000000, 2 * MIB), (0x31000000, 4 * MIB))
+_AN505 = Board("mps2-an505", 0x10000000, (0x10000040, 4 * MIB - 0x40), (0x38000000, 4 * MIB), 50.0)
+_AN547 = Board("mps3-an547", 0x0, (0x11000000, 2 * MIB), (0x31000000, 4 * MIB), 31.25)
 
 HOST = "host-c"
 

@@ -1,11 +1,14 @@
 """Running a project on an emulated board: outputs, instructions of every layer, flash and RAM.
 
-Instructions are counted by a plugin of the emulator (`tools/count_instructions.c`). They are instructions, not cycles: a real core has wait states, caches, and pairs of instructions that
+Instructions are counted by a plugin of the emulator (`tools/count_instructions.c`). An emulator that does not load it
+counts time in instructions instead, which gives their sum to within a tick of a timer and not the layers'. Either way
+they are instructions, not cycles: a real core has wait states, caches, and pairs of instructions that
 issue together.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -30,6 +33,7 @@ from qcompiler.targets.mcu.footprint import (
 from qcompiler.targets.mcu.toolchain import ARM_FLAGS, PREFIX, call, find
 
 PLUGIN = Path(__file__).parent / "tools" / "count_instructions.c"
+NEWEST_QEMU = 8
 SECONDS = 300
 """Limit of one emulation."""
 
@@ -41,7 +45,7 @@ class EmulatedRun:
     Attributes:
         outputs: codes, per sample.
         instructions: of one inference, the most over all samples.
-        layers: instructions of every step, of the same sample.
+        layers: instructions of every step, of the same sample; empty without the plugin.
         footprint: flash and RAM of the linked program.
         predicted: the same, from the object files before linking.
         stack_used: deepest stack seen, bytes.
@@ -55,13 +59,16 @@ class EmulatedRun:
     stack_used: int
 
 
-def run_emulated(plan: Plan, project: Path, samples: Sequence[Sequence[np.ndarray]]) -> EmulatedRun:
+def run_emulated(
+    plan: Plan, project: Path, samples: Sequence[Sequence[np.ndarray]], plugin: bool | None = None
+) -> EmulatedRun:
     """Build a project for its board and run it on samples, which are read from and written to the host's disk.
 
     Args:
         plan: of the project.
         project: its folder.
         samples: codes in the model's own shapes.
+        plugin: whether to count with the plugin; None if the emulator's version loads it.
 
     Raises:
         MissingToolError: compiler, make or emulator are not installed.
@@ -76,7 +83,9 @@ def run_emulated(plan: Plan, project: Path, samples: Sequence[Sequence[np.ndarra
         predicted = predict_folder(plan, work)
         flat = [flatten(plan.program.inputs, arrays) for arrays in samples]
         (work / "input.bin").write_bytes(b"".join(f.tobytes() for f in flat))
-        options = _counting(work, program)
+        if plugin is None:
+            plugin = loads_plugins(emulator)
+        options = _counting(work, program) if plugin else ["-icount", "shift=0"]
         command = [
             emulator, "-M", board.machine, "-kernel", str(program), "-nographic", "-monitor", "none", "-serial", "none",
             "-semihosting-config", "enable=on,target=native", *options,
@@ -93,11 +102,20 @@ def run_emulated(plan: Plan, project: Path, samples: Sequence[Sequence[np.ndarra
         if len(samples) and raw.size % len(samples):
             raise VerificationError(f"the program wrote {raw.size} bytes for {len(samples)} samples")
         outputs = [unflatten(plan.program.outputs, part) for part in np.split(raw, len(samples))] if samples else []
-        used = int.from_bytes((work / "stack.bin").read_bytes(), "little")
-        totals = _layers(plan, program, (work / "counts.txt").read_text(encoding="utf-8"), len(samples))
+        used, ticks = (int(n) for n in np.frombuffer((work / "cost.bin").read_bytes(), "<u4"))
         footprint = read_linked(program, predicted.stack)
-    most = max(totals, key=sum)
+        if not plugin:
+            return EmulatedRun(outputs, round(ticks * board.tick), (), footprint, predicted, used)
+        counts = (work / "counts.txt").read_text(encoding="utf-8")
+        most = max(_layers(plan, program, counts, len(samples)), key=sum)
     return EmulatedRun(outputs, sum(most), tuple(most[:-1]), footprint, predicted, used)
+
+
+def loads_plugins(emulator: str) -> bool:
+    """True for the versions of QEMU whose plugin interface is the one the counter was written for."""
+    text = subprocess.run([emulator, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"version (\d+)\.", text)
+    return found is not None and int(found[1]) <= NEWEST_QEMU
 
 
 def build_program(project: Path, work: Path, name: str) -> Path:

@@ -32,7 +32,7 @@ def simulate(graph: Graph, part: Part, project: Path, samples: Sequence[Sequence
     ]
     layers = tuple(
         LayerCount(step.module, step.nodes[0].op, step.function, count, step.macs)
-        for step, count in zip(plan.program.steps, run.layers, strict=True)
+        for step, count in zip(plan.program.steps, run.layers, strict=bool(run.layers))
     )
     return Simulation(
         on="qemu",

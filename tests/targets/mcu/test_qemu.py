@@ -54,6 +54,8 @@ def test_stack_and_counts(tmp_path: Path) -> None:
     runs = [run_emulated(plan, tmp_path, samples) for _ in range(2)]
     assert runs[0].stack_used == runs[0].predicted.stack
     assert (runs[0].instructions, runs[0].layers) == (runs[1].instructions, runs[1].layers)
+    by_clock = run_emulated(plan, tmp_path, samples, plugin=False)
+    assert by_clock.layers == () and abs(by_clock.instructions - runs[0].instructions) < 200
 
 
 def test_library_has_no_float_no_heap_and_two_routines_of_libc(tmp_path: Path) -> None:
