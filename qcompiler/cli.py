@@ -49,6 +49,9 @@ Calibration = Annotated[
 EvaluationData = Annotated[
     str | None, typer.Option("--evaluation", "-e", help="the same forms; default: held-back calibration data")
 ]
+SampleData = Annotated[
+    str | None, typer.Option("--data", "-d", help=".npz or module.py:factory; default: seeded random data")
+]
 MetricName = Annotated[
     str | None, typer.Option("--metric", help=f"{METRIC_NAMES}, or module.py:fn (runs that file)")
 ]
@@ -226,10 +229,7 @@ def evaluate(
 @guarded
 def verify(
     out: Out,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", "-d", help=".npz or module.py:factory; default: seeded random numbers"),
-    ] = None,
+    data: SampleData = None,
     samples: Annotated[
         int | None, typer.Option("--samples", min=1, help="use at most this many; default: all of DATA, or 2 random")
     ] = None,
@@ -251,19 +251,14 @@ def verify(
 @guarded
 def bench(
     out: Out,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", "-d", help=".npz or module.py:factory; default: seeded random numbers"),
-    ] = None,
+    data: SampleData = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="default: as compiled")] = None,
     batch: Annotated[
         int | None, typer.Option("--batch", min=1, help="size of a dynamic batch dimension")
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="time to measure for")] = 3.0,
     seed: Seed = 0,
-    on: Annotated[
-        str | None, typer.Option("--on", help="simulate instead: qemu, for microcontrollers")
-    ] = None,
+    on: Annotated[str | None, typer.Option("--on", help="simulate: qemu, for microcontrollers")] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="with --on: use at most this many")] = 4,
     json: Json = False,
 ) -> None:
@@ -272,8 +267,7 @@ def bench(
 
     compiled = qcompiler.load(support.existing_folder(out))
     if on is not None:
-        cli_output.simulate(compiled, data, on, samples, seed, as_json=json)
-        return
+        return cli_output.simulate(compiled, data, on, samples, seed, as_json=json)
     cli_output.bench(compiled, data, threads, batch, seconds, seed, as_json=json)
 
 

@@ -27,6 +27,8 @@ from pydantic import (
     model_validator,
 )
 
+from qcompiler.report.memory import Memory
+
 SCHEMA_VERSION = 1
 
 Kind = Literal["measured", "simulated", "analytic"]
@@ -105,41 +107,6 @@ class Sizes(_Row):
     def ratio(self) -> float | None:
         """Artefact / float."""
         return self.artefact_bytes / self.float_bytes if self.float_bytes else None
-
-
-class Memory(_Row):
-    """Flash and RAM of an artefact for a microcontroller, in bytes, as known before linking.
-
-    `arena_bytes` is the static memory of all tensors, `arena_bound_bytes` what no plan can go below. `code_bytes` and
-    `stack_bytes` are null where the part's compiler was not installed, limits where there are none.
-    """
-
-    arena_bytes: NonNegativeInt
-    arena_bound_bytes: NonNegativeInt
-    arena_method: str
-    constant_bytes: NonNegativeInt
-    code_bytes: NonNegativeInt | None = None
-    stack_bytes: NonNegativeInt | None = None
-    flash_limit_bytes: NonNegativeInt | None = None
-    ram_limit_bytes: NonNegativeInt | None = None
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def arena_ratio(self) -> float:
-        """Arena / lower bound."""
-        return self.arena_bytes / self.arena_bound_bytes if self.arena_bound_bytes else 1.0
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def flash_bytes(self) -> int | None:
-        """Code and constants."""
-        return None if self.code_bytes is None else self.code_bytes + self.constant_bytes
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def ram_bytes(self) -> int | None:
-        """Arena and worst stack."""
-        return None if self.stack_bytes is None else self.arena_bytes + self.stack_bytes
 
 
 class CoverageRow(_Row):
