@@ -19,6 +19,7 @@ from qcompiler.passes.integer import rules_attention, rules_functions, rules_lay
 from qcompiler.passes.integer.config import IntegerConfig
 from qcompiler.passes.integer.lowering import Lowering, NoIntegerForm, Rule, refuse
 from qcompiler.passes.integer.measure_ranges import measure_ranges
+from qcompiler.passes.integer.measured_choice import Choices
 
 RULES: dict[str, Rule] = {
     **rules_layers.RULES,
@@ -52,7 +53,8 @@ class Integerize(Pass):
         """
         refuse([f"{n.where()}: {why}" for n in graph.nodes if (why := why_not(n))])
         ranges = measure_ranges(graph, real_values(graph), shown_values(graph), context, self.config.samples)
-        lowering = Lowering(graph, self.config, ranges)
+        choices = Choices((context.locked or {}).get(self.name))
+        lowering = Lowering(graph, self.config, ranges, choices)
         problems = []
         for node in graph.nodes:
             lowering.out.origin = node.origin
@@ -63,7 +65,9 @@ class Integerize(Pass):
                 for value in node.outputs:  # so that what reads it can be looked at as well
                     lowering.out.replaced[value] = _stand_in(value)
         refuse(problems)
-        return Result(lowering.finish(), True, tuple(lowering.notes))
+        if choices.made:
+            context.decisions[self.name] = choices.made
+        return Result(lowering.finish(), True, tuple(choices.notes))
 
 
 def is_real(node: Node) -> bool:

@@ -26,9 +26,9 @@ from qcompiler.ir import (
     constant,
     drop_dead_nodes,
 )
-from qcompiler.passes.base import Note
 from qcompiler.passes.integer.config import IntegerConfig
 from qcompiler.passes.integer.measure_ranges import Ranges
+from qcompiler.passes.integer.measured_choice import Choices
 from qcompiler.passes.integer.rescaling import Profile
 from qcompiler.passes.integer.signed_codes import signed
 from qcompiler.passes.integer.snap_scales import even_zero_point
@@ -48,14 +48,14 @@ class Lowering:
         graph: level QUANTIZED.
         config: of the pass.
         ranges: of the real values of `graph`.
+        choices: between forms of functions.
     """
 
-    def __init__(self, graph: Graph, config: IntegerConfig, ranges: Ranges) -> None:
-        self.source, self.config, self.ranges = graph, config, ranges
+    def __init__(self, graph: Graph, config: IntegerConfig, ranges: Ranges, choices: Choices) -> None:
+        self.source, self.config, self.ranges, self.choices = graph, config, ranges, choices
         self.profile = Profile(config.profile, config.mult_bits)
         self.out = Rewriter(graph, "integerize", Level.INTEGER)
         self.out.inputs = [self._input(v) for v in graph.inputs]
-        self.notes: list[Note] = []
         self._rescaled: dict[tuple[Value, QuantParams], Value] = {}
         self._constants: dict[tuple[Value, QuantParams], Value] = {}
         self._shared: dict[tuple[str, str, bytes], Value] = {}

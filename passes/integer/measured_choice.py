@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from qcompiler.errors import UsageError
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import GraphBuilder, Level, Value
 from qcompiler.passes.base import Note
@@ -35,20 +37,50 @@ def run_form(form: Form, operands: Sequence[Value], arrays: Sequence[np.ndarray]
     return result.quant.dequantize(run_reference(b.build([result]), arrays)[0])
 
 
-def choose(
-    site: str,
-    forms: Mapping[str, Form],
-    operands: Sequence[Value],
-    examples: Sequence[tuple[Sequence[np.ndarray], np.ndarray]],
-) -> tuple[str, Note]:
-    """The name of the best form, and a note with the error of each.
+Examples = Sequence[tuple[Sequence[np.ndarray], np.ndarray]]
+"""(integer arrays for the operands, real result) per sample."""
 
-    Args:
-        site: module path and op.
-        forms: by name, cheapest first.
-        operands: integer operands.
-        examples: (integer arrays for the operands, real result) per sample.
+
+class Choices:
+    """The choices of one compilation, in program order; those of a lock file are repeated without measuring.
+
+    Attributes:
+        made: what the lock file will hold.
+        notes: for the report.
     """
+
+    def __init__(self, locked: Sequence[Mapping[str, Any]] | None = None) -> None:
+        self.locked = None if locked is None else list(locked)
+        self.made: list[dict[str, Any]] = []
+        self.notes: list[Note] = []
+
+    def choose(self, site: str, forms: Mapping[str, Form], operands: Sequence[Value], examples: Callable[[], Examples]) -> str:
+        """The name of the best form.
+
+        Args:
+            site: module path and op.
+            forms: by name, cheapest first.
+            operands: integer operands.
+            examples: gives what the forms are measured on.
+
+        Raises:
+            UsageError: the lock file's choice at this place is another site's, or names no form.
+        """
+        if self.locked is None:
+            chosen, errors = measure(forms, operands, examples())
+        else:
+            entry = self.locked[len(self.made)] if len(self.made) < len(self.locked) else {}
+            chosen, errors = str(entry.get("chosen")), dict(entry.get("scores", {}))
+            if entry.get("site") != site or chosen not in forms:
+                raise UsageError(f"the lock file's choice for {site} does not fit this program: compile without the lock")
+        self.made.append({"site": site, "chosen": chosen, "scores": errors, "unit": "dB"})
+        figures = {"form": chosen, **{f"{name}_sqnr_db": error for name, error in errors.items()}}
+        self.notes.append(Note(site, True, f"{chosen}: {errors[chosen]:.1f} dB against the real function", figures))
+        return chosen
+
+
+def measure(forms: Mapping[str, Form], operands: Sequence[Value], examples: Examples) -> tuple[str, dict[str, float]]:
+    """The first form that no later one beats by `NEARLY_DB`, and the error of each in dB."""
     errors = {}
     for name, form in forms.items():
         got = [run_form(form, operands, arrays).ravel() for arrays, _ in examples]
@@ -57,5 +89,4 @@ def choose(
     for name in forms:
         if errors[name] > errors[best] + NEARLY_DB:
             best = name
-    figures = {"form": best, **{f"{name}_sqnr_db": round(error, 2) for name, error in errors.items()}}
-    return best, Note(site, True, f"{best}: {errors[best]:.1f} dB against the real function", figures)
+    return best, {name: round(error, 2) for name, error in errors.items()}

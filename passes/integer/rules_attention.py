@@ -6,7 +6,7 @@ The factor of the scores (1 / sqrt(d)) is part of the exponential, so any profil
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from qcompiler.ir import DType, GraphBuilder, Node, QuantParams, Value, constant
 from qcompiler.ir.ops.integer import PROBABILITY_BITS, TABLE_ONE
 from qcompiler.ir.ops.norm import softmax as real_softmax
 from qcompiler.passes.integer.lowering import Lowering, NoIntegerForm, Rule, requantize
-from qcompiler.passes.integer.measured_choice import Form, choose
+from qcompiler.passes.integer.measured_choice import Examples, Form
 
 PROBABILITY = QuantParams(DType.int8, np.float32(2.0**-PROBABILITY_BITS), np.int32(-128))
 POWERS = QuantParams(DType.int16, np.float32(2.0**-14))
@@ -75,11 +75,10 @@ def softmax_forms(low: Lowering, scale: float, name: str) -> dict[str, Form]:
 
 
 def _choose_softmax(
-    low: Lowering, node: Node, scale: float, operands: Sequence[Value], pairs: Sequence[tuple[list[np.ndarray], np.ndarray]]
+    low: Lowering, node: Node, scale: float, operands: Sequence[Value], examples: Callable[[], Examples]
 ) -> Value:
     forms = softmax_forms(low, scale, node.output.name)
-    best, note = choose(node.where(), forms, operands, pairs)
-    low.notes.append(note)
+    best = low.choices.choose(node.where(), forms, operands, examples)
     return forms[best](low.out, operands)
 
 
@@ -94,8 +93,12 @@ def softmax(low: Lowering, node: Node) -> None:
         x = low.codes(source)
     assert x.quant is not None
     quant = x.quant
-    pairs = [([quant.quantize(a)], real_softmax(a.astype(np.float64), -1)) for a in low.ranges.examples[source]]
-    low.set_form(node.output, _choose_softmax(low, node, 1.0, [x], pairs))
+
+
+    def examples() -> Examples:
+        return [([quant.quantize(a)], real_softmax(a.astype(np.float64), -1)) for a in low.ranges.examples[source]]
+
+    low.set_form(node.output, _choose_softmax(low, node, 1.0, [x], examples))
 
 
 def attention(low: Lowering, node: Node) -> None:
@@ -115,7 +118,7 @@ def attention(low: Lowering, node: Node) -> None:
     scale = node.attrs["scale"]
     scale = 1 / math.sqrt(int(q.shape[-1])) if scale is None else scale
     operands = [acc] if mask is None else [acc, mask]
-    p = _choose_softmax(low, node, scale, operands, _attention_examples(low, node, acc, scale, mask is not None))
+    p = _choose_softmax(low, node, scale, operands, lambda: _attention_examples(low, node, acc, scale, mask is not None))
     low.set_form(node.output, low.op(node.output, "matmul", p, v))
 
 
@@ -138,11 +141,11 @@ def _mask(low: Lowering, node: Node, mask: Value | None, q: Value, k: Value) -> 
 
 def _attention_examples(
     low: Lowering, node: Node, acc: Value, scale: float, masked: bool
-) -> list[tuple[list[np.ndarray], np.ndarray]]:
+) -> Examples:
     """Scores as accumulators (and what the mask keeps), and the real probabilities, per kept sample."""
     assert acc.quant is not None
     step = float(acc.quant.scale)
-    found = []
+    found: list[tuple[list[np.ndarray], np.ndarray]] = []
     arrays = [low.ranges.examples[v] for v in node.operands if v in low.ranges.examples]
     for q, k, *rest in zip(*arrays, strict=True):
         k = np.repeat(k, q.shape[-3] // k.shape[-3], -3)

@@ -10,7 +10,7 @@ from qcompiler.ir import OPS, DType, GraphBuilder, Node, QuantParams, Value, con
 from qcompiler.ir.ops import RunContext
 from qcompiler.ir.ops.integer import KNOTS
 from qcompiler.passes.integer.lowering import Lowering, NoIntegerForm, Rule, requantize
-from qcompiler.passes.integer.measured_choice import Form, choose
+from qcompiler.passes.integer.measured_choice import Examples, Form
 
 INT16 = np.iinfo(np.int16)
 MOST_EXAMPLES = 1 << 15
@@ -43,11 +43,14 @@ def function(low: Lowering, node: Node) -> None:
     wanted = low.config.activation
     if wanted != "auto" and (wanted in forms or any(name.startswith(wanted) for name in forms)):
         forms = {name: form for name, form in forms.items() if name.startswith(wanted)}
-    examples = [a.ravel()[:: max(1, a.size // MOST_EXAMPLES)] for a in low.ranges.examples[source]]
-    assert x.quant is not None
-    pairs = [([x.quant.quantize(a)], real_function(node, a)) for a in examples]
-    best, note = choose(node.where(), forms, [x], pairs)
-    low.notes.append(note)
+    params = x.quant
+    assert params is not None
+
+    def examples() -> Examples:
+        arrays = [a.ravel()[:: max(1, a.size // MOST_EXAMPLES)] for a in low.ranges.examples[source]]
+        return [([params.quantize(a)], real_function(node, a)) for a in arrays]
+
+    best = low.choices.choose(node.where(), forms, [x], examples)
     low.set_form(node.output, forms[best](low.out, [x]))
 
 

@@ -10,7 +10,7 @@ from qcompiler.ir import OPS, GraphBuilder, Node, QuantParams, Value, constant
 from qcompiler.ir.ops import RunContext
 from qcompiler.ir.ops.integer_norm import NORMAL_BITS
 from qcompiler.passes.integer.lowering import Lowering, NoIntegerForm, Rule, peak
-from qcompiler.passes.integer.measured_choice import Form, choose
+from qcompiler.passes.integer.measured_choice import Examples, Form
 
 # Fractional bits of the mean that are tried; a wide operand needs none, one of 8 bits about eight.
 FRACTIONS = (0, 2, 4, 8)
@@ -36,10 +36,13 @@ def norm(low: Lowering, node: Node) -> None:
     largest = 2 * (peak(x) << 1)
     usable = [f for f in FRACTIONS if count * (largest << f) ** 2 < 1 << 61]
     forms = {f"fraction {f}": form(f) for f in usable}
-    assert x.quant is not None
-    examples = [([x.quant.quantize(a)], real_norm(node, a)) for a in low.ranges.examples[source]]
-    best, note = choose(node.where(), forms, [x], examples)
-    low.notes.append(note)
+    params = x.quant
+    assert params is not None
+
+    def examples() -> Examples:
+        return [([params.quantize(a)], real_norm(node, a)) for a in low.ranges.examples[source]]
+
+    best = low.choices.choose(node.where(), forms, [x], examples)
     low.set_form(node.output, forms[best](low.out, [x]))
 
 

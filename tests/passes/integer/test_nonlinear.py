@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qcompiler.errors import UnsupportedError
+from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph
 from qcompiler.passes.base import Context, run_passes
@@ -118,3 +118,18 @@ def test_masks_of_real_numbers_are_refused():
     graph = b.build([b.linear(b.op("attention", *heads, mask), 4, at="out")])
     with pytest.raises(UnsupportedError, match="attention at attention.*truth values"):
         integer_program(graph)
+
+
+def test_choices_of_a_lock_are_repeated_without_measuring(monkeypatch):
+    graph = encoder()
+    context = Context(target=ToyTarget(), samples=sentences(graph))
+    quantized = quantize(graph, context)
+    program = run_passes(quantized, integer_passes({}), context)[0]
+    locked = Context(target=ToyTarget(), samples=sentences(graph), locked={"integerize": context.decisions["integerize"]})
+    monkeypatch.setattr("qcompiler.passes.integer.measured_choice.measure", lambda *a: pytest.fail("measured"))
+    again = run_passes(quantized, integer_passes({}), locked)[0]
+    assert str(again) == str(program)
+    assert locked.decisions["integerize"] == context.decisions["integerize"]
+    locked.locked = {"integerize": context.decisions["integerize"][1:]}
+    with pytest.raises(UsageError, match="lock file's choice for layer_norm at 0.norm1"):
+        run_passes(quantized, integer_passes({}), locked)
