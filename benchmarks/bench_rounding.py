@@ -62,7 +62,7 @@ def _efficientnet() -> tuple[Graph, list[Any], list[Any]]:
     with contextlib.redirect_stdout(sys.stderr):  # the package says that it has loaded its weights
         loaded = workload.load()
     graph, _ = capture_model(Request(*loaded))
-    return graph, workload.calibration()[:16], workload.evaluation()[:EVALUATED]
+    return graph, workload.calibration(), workload.evaluation()[:EVALUATED]
 
 
 def _smollm2() -> tuple[Graph, list[Any], list[Any]]:
