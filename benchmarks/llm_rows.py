@@ -83,8 +83,12 @@ def our_row(title: str, recipe: Any) -> Callable[[Path], dict[str, Any]]:
     return row
 
 
-def decode_row(folder: Path) -> dict[str, Any]:
+def decode_row(title: str, base: str) -> Callable[[Path], dict[str, Any]]:
     """Greedy decoding through ONNX Runtime, one thread, float and 4-bit weights in turns, token by token."""
+    return lambda folder: _decode(title, base)
+
+
+def _decode(title: str, base: str) -> dict[str, Any]:
     import qcompiler
     from qcompiler.frontend.decoder import CachedDecoder
     from qcompiler.generation import generate
@@ -92,13 +96,13 @@ def decode_row(folder: Path) -> dict[str, Any]:
     decoder = CachedDecoder(load_model())
     inputs, shapes = decoder.example()
     head = {"match": "lm_head", "scheme": "dynamic", "granularity": "group", "weight_bits": 8}
-    recipe = _recipe("w4a16", rounding="nearest", keep_head=False, rules=[head])
+    recipe = _recipe(base, rounding="nearest", keep_head=False, rules=[head])
     model = qcompiler.compile(decoder, inputs, recipe=recipe, dynamic_shapes=shapes)
     sessions = (model.session, model.target.open_float(model.float_graph))
     prompt = evaluation_windows(1)[0][0, :PROMPT].tolist()
     pairs = list(zip(*(generate(_step(s), prompt, decoder.state_shape, DECODED) for s in sessions), strict=True))[1:]
     return {
-        "title": "decoding, W4A16 group 64, vocabulary layer in 8 bits (W8A8)",
+        "title": title,
         "executor": "ONNX Runtime, 1 thread",
         "megabytes": (model.folder / "model.onnx").stat().st_size / 1e6,
         "tokens_per_second": 1 / float(np.median([a.seconds for a, _ in pairs])),
@@ -164,7 +168,8 @@ ROWS: dict[str, Callable[[Path], dict[str, Any]]] = {
         "W8A8, ranges per token at run time, smoothed", _recipe("w8a8-dynamic", **W8, granularity="token", smooth=True)
     ),
     "w8a8-mixed": our_row("W8A8, static, per token or weight-only by site (`w8a8-mixed`)", _recipe("w8a8-mixed", **W8)),
-    "decode": decode_row,
+    "decode": decode_row("decoding, W4A16 group 64, vocabulary layer in 8 bits (W8A8)", "w4a16"),
+    "decode-w4a8": decode_row("decoding, W4A8 group 64, vocabulary layer in 8 bits (W8A8)", "w4a8"),
     "llm-compressor-gptq": peer_row("llm-compressor GPTQ, W4A16 group 64", "gptq"),
     "auto-round": peer_row("AutoRound, 200 iterations, W4A16 group 64", "autoround"),
 }
