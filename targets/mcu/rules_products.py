@@ -87,7 +87,7 @@ def _rescale(low: Legalizer, product: Node, rescale: Node, weights: np.ndarray, 
     try:
         folded = pack.fold_zero_point(None if bias is None else bias.data, weights, zero_point(first(product)))
         m, s = factors(rescale)
-        found = pack.pack_rescale(folded, m, s, low.profile, bounds["qmin"], bounds["qmax"])
+        found = pack.pack_rescale(folded, m, s, low.profile, bounds["qmin"], bounds["qmax"], weights)
     except ValueError as error:
         raise ConstraintError(f"{product.where()}: {error}") from None
     return {
