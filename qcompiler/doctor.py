@@ -24,6 +24,7 @@ class Tool:
         install: command that brings it.
         module: Python module to look for, "" if it is a program.
         programs: names of programs, any of which will do.
+        files: of a data package, any of which will do.
     """
 
     name: str
@@ -31,12 +32,14 @@ class Tool:
     install: str
     module: str = ""
     programs: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def found(self) -> str:
         """Version or path of what is installed, "" if there is none."""
         if self.module:
             return _version(self.module)
-        return next((path for name in self.programs if (path := shutil.which(name))), "")
+        found = [path for name in self.programs if (path := shutil.which(name))]
+        return next(iter([*found, *(path for path in self.files if os.path.isfile(path))]), "")
 
 
 TOOLS = (
@@ -56,6 +59,12 @@ TOOLS = (
         "the browser test of the report page",
         "apt-get install chromium",
         programs=("chromium", "chromium-browser", "google-chrome"),
+    ),
+    Tool(
+        "fashion-mnist",
+        "training and judging the small networks of the benchmarks",
+        "apt-get install dataset-fashion-mnist",
+        files=("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz",),
     ),
     Tool(
         "arm-none-eabi-gcc",
