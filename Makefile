@@ -9,13 +9,14 @@ PINS   := pyproject.toml setup.py constraints.txt
 OUT    ?= out/efficientnet-lite0
 ARGS   ?=
 
-.PHONY: help venv demo test bench-search bench-onnx bench-integer bench-llm bench-mcu bench-vit lint clean
+.PHONY: help venv demo test bench-import bench-search bench-onnx bench-integer bench-llm bench-mcu bench-vit lint clean
 
 help:
 	@echo "make demo        install, compile a pretrained network to INT8 and show it beside float"
 	@echo "make test        install the test extra and run the tests (ARGS='-k name' is passed to pytest)"
 	@echo "make lint        ruff, and mypy --strict on the graph and the pass contract"
 	@echo "make bench-onnx  the tables of the README, beside the peers (ARGS='--rows ours' for a part)"
+	@echo "make bench-import  how much of ONNX is read and how exactly, beside ONNX Runtime (ARGS='--parts backend')"
 	@echo "make bench-vit   a small vision transformer with 4-bit weights and activations, step by step"
 	@echo "make bench-search  search methods on exhausted tables (ARGS='--seeds 5' for a quick look)"
 	@echo "make bench-integer  integer-only programs beside float and Q/DQ, and how many integers differ"
@@ -53,6 +54,9 @@ test: $(VENV)/.extra-test
 
 bench-onnx: $(VENV)/.extra-bench
 	@$(PY) -m benchmarks.bench_onnx $(ARGS)
+
+bench-import: $(VENV)/.extra-bench
+	@$(PY) -m benchmarks.bench_import --write docs/onnx_import.md $(ARGS)
 
 bench-vit: $(VENV)/.extra-models
 	@$(PY) -m benchmarks.bench_vit $(ARGS)

@@ -78,7 +78,8 @@ def examine(path: Path) -> None:
     """Refuse everything but an archive of tensors and a graph."""
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        # ValueError: names that are no text. NotImplementedError: archives that need a newer unpacker.
         raise UsageError(f"{path} {_what_it_is(path)}") from error
     with archive:
         records = [info for info in archive.infolist() if not info.is_dir()]

@@ -236,3 +236,13 @@ def test_plain_expressions(text: str) -> None:
 )
 def test_other_expressions(text: str) -> None:
     assert not is_plain_expression(text)
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """A damaged directory of the archive: flagged as UTF-8, but no UTF-8."""
+    path = tmp_path / "m.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("models/\u00e9.json", b"{}")
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xb3\xb3"))
+    with pytest.raises(UsageError, match="no .pt2 archive|truncated"):
+        capture(path)
