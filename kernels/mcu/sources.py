@@ -12,7 +12,7 @@ HEADERS = ("qc_isa.h", "qc_fixed_point.h", "qc_internal.h", "qc_kernels.h", "qc_
 USES: dict[str, tuple[str, ...]] = {
     "conv2d_s8": ("gather_s8", "expand_s8", "extend", "column_bytes", "packed_weight_bytes", "product_s8", "limit", "add_s8"),
     "fully_connected_s8": ("expand_s8", "extend", "column_bytes", "product_s8", "product_s8_s16", "limit"),
-    "depthwise_conv2d_s8": ("depthwise_load_s8", "depthwise_keep_s8", "depthwise_rows_s8", "limit"),
+    "depthwise_conv2d_s8": ("depthwise_load_s8", "depthwise_keep_s8", "depthwise_rows_s8", "depthwise_rows_dsp_s8", "limit"),
     "max_pool_s8": (),
     "avg_pool_s8": (),
     "add_s8": (),
