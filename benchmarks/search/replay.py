@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from benchmarks.search.tables import table_path
+from qcompiler.search.boost import MONOTONE
 from qcompiler.search.cost_models import AccuracyModel, Corpus
 from qcompiler.search.features import Row
 
@@ -86,6 +87,8 @@ def genetic_order(table: Table, others: Sequence[Table], seed: int) -> Sequence[
     index = {c: i for i, c in enumerate(table.configs)}
     order = [int(i) for i in rng.permutation(len(table.configs))[:8]]
     seen, population, idle = set(order), list(order), 0
+    if table.acceptable[order].any():
+        return order
     while len(order) < len(table.configs):
         parents = [min(rng.choice(population, 2), key=lambda i: table.search[i]) for _ in range(2)]
         pair = np.array([table.configs[i] for i in parents])
@@ -101,6 +104,8 @@ def genetic_order(table: Table, others: Sequence[Table], seed: int) -> Sequence[
         idle = 0
         seen.add(at)
         order.append(at)
+        if table.acceptable[at]:
+            return [*order, *(i for i in range(len(table.configs)) if i not in seen)]  # the rest changes nothing
         worst = max(range(8), key=lambda k: table.search[population[k]])
         if table.search[at] < table.search[population[worst]]:
             population[worst] = at
@@ -148,7 +153,8 @@ def boosted_order(table: Table, others: Sequence[Table], seed: int, shuffled: bo
     """Predict, evaluate the best predicted one (or with 10 % a random one), learn, again."""
     rng = np.random.default_rng([seed, 5])
     packs = [table.pack(i) for i in range(len(table.configs))]
-    model = AccuracyModel(_corpora(others, rng, shuffled), seed, check=False)
+    signs = {} if shuffled else MONOTONE  # the signs know something by themselves, whatever the labels say
+    model = AccuracyModel(_corpora(others, rng, shuffled), seed, check=False, monotone=signs)
     order: list[int] = []
     left = list(range(len(packs)))
     while left:
@@ -158,12 +164,18 @@ def boosted_order(table: Table, others: Sequence[Table], seed: int, shuffled: bo
             if order:
                 losses = table.search[order]
                 model.fit([packs[i] for i in order], rng.permutation(losses) if shuffled else losses)
-            at = left[int(np.argmin(model.predict([packs[i] for i in left])))]
+            scores = model.predict([packs[i] for i in left])
+            at = left[int(rng.choice(np.flatnonzero(scores == scores.min())))]
         order.append(at)
         left.remove(at)
         if table.acceptable[at]:
             return [*order, *left]  # what comes after does not change the result
     return order
+
+
+def noise_order(table: Table, others: Sequence[Table], seed: int) -> Sequence[int]:
+    """By the sum of the layers' own noise, the strongest single feature: nothing is learned."""
+    return np.argsort([row["noise_sum"] for row in table.rows], kind="stable")
 
 
 def scratch_order(table: Table, others: Sequence[Table], seed: int) -> Sequence[int]:
@@ -209,10 +221,11 @@ METHODS: dict[str, Method] = {
     "genetic": genetic_order,
     "tpe": tpe_order,
     "lookup table": lookup_order,
+    "local noise": noise_order,
     "xgboost": scratch_order,
     "xgboost, transfer": boosted_order,
 }
-DETERMINISTIC = {"lookup table"}
+DETERMINISTIC = {"lookup table", "local noise"}
 
 
 def trials(table: Table, order: Sequence[int]) -> int:

@@ -7,13 +7,13 @@ prior: a second, small booster learns what it misses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qcompiler.metrics import spearman
-from qcompiler.search.boost import PackSum, Trees
+from qcompiler.search.boost import MONOTONE, PackSum, Trees
 from qcompiler.search.features import Row
 
 PRIOR = Trees()
@@ -52,18 +52,26 @@ class AccuracyModel:
     Args:
         corpora: other searches; empty for a model from scratch.
         seed: of the boosters.
+        check: compute `held_out`, and do without transfer where it is poor.
+        monotone: signs by feature.
 
     Attributes:
         held_out: rank correlation of the prior on each corpus, learned from the others; {} with fewer than two.
         transfers: the prior is used.
     """
 
-    def __init__(self, corpora: Sequence[Corpus] = (), seed: int = 0, check: bool = True) -> None:
-        self.seed = seed
+    def __init__(
+        self,
+        corpora: Sequence[Corpus] = (),
+        seed: int = 0,
+        check: bool = True,
+        monotone: Mapping[str, int] = MONOTONE,
+    ) -> None:
+        self.seed, self.monotone = seed, monotone
         self.held_out = _held_out(corpora, seed) if check and len(corpora) > 1 else {}
         mean = float(np.nanmean(list(self.held_out.values()))) if self.held_out else 1.0
         self.transfers = bool(corpora) and mean >= USEFUL
-        self._prior = _fit_prior(corpora, seed) if self.transfers else None
+        self._prior = _fit_prior(corpora, seed, monotone) if self.transfers else None
         self._own: PackSum | None = None
         self._offset = 0.0
 
@@ -73,7 +81,7 @@ class AccuracyModel:
         residual = np.log(np.maximum(losses, FLOOR)) - self._base(packs)
         self._offset = float(residual.mean())
         if len(packs) >= FEWEST:
-            self._own = PackSum(OWN, self.seed)
+            self._own = PackSum(OWN, self.seed, self.monotone)
             self._own.fit(packs, residual - self._offset)
 
     def predict(self, packs: Sequence[Sequence[Row]]) -> np.ndarray:
@@ -85,9 +93,9 @@ class AccuracyModel:
         return np.zeros(len(packs)) if self._prior is None else self._prior.predict(packs)
 
 
-def _fit_prior(corpora: Sequence[Corpus], seed: int) -> PackSum:
+def _fit_prior(corpora: Sequence[Corpus], seed: int, monotone: Mapping[str, int] = MONOTONE) -> PackSum:
     """Every corpus counts the same, however many trials it has."""
-    model = PackSum(PRIOR, seed)
+    model = PackSum(PRIOR, seed, monotone)
     weights = np.concatenate([np.full(len(c.packs), 1 / len(c.packs)) for c in corpora])
     packs = [p for c in corpora for p in c.packs]
     model.fit(packs, np.concatenate([c.regret for c in corpora]), weights / weights.mean())

@@ -1,0 +1,173 @@
+"""Search methods on exhausted tables: trials until an acceptable configuration (see benchmarks/search/PROTOCOL.md).
+
+    python -m benchmarks.bench_search [--seeds 30] [--space options|bits] [--out FILE]
+
+Nothing is evaluated anew: `python -m benchmarks.search.tables` made the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.search.networks import NETWORKS, SMALL
+from benchmarks.search.replay import (
+    DETERMINISTIC,
+    METHODS,
+    Table,
+    boosted_order,
+    lookup_order,
+    oracle_order,
+    sensitivity_order,
+    shuffled_order,
+    trials,
+)
+from benchmarks.search.tables import table_path
+
+SUBJECT = "xgboost, transfer"
+PAPER = "the paper's (Quantune, six ImageNet networks, its own table and count): 36.5 x"
+DRAWS = 2000
+CHANCE_SEEDS = 300
+Runs = dict[str, dict[str, np.ndarray]]
+
+
+def replay(tables: Sequence[Table], seeds: int) -> tuple[Runs, dict[str, float]]:
+    """Method -> network -> trials by seed; and seconds of the method per run."""
+    runs: Runs = {}
+    seconds: dict[str, float] = {}
+    methods: dict[str, Callable] = dict(METHODS)
+    if tables[0].kind == "bits":
+        methods |= {f"ilp + verify, {p}": sensitivity_order(p) for p in tables[0].data["sensitivities"]}
+    for name, method in methods.items():
+        start, count = time.perf_counter(), 0
+        for table in tables:
+            others = [t for t in tables if t is not table]
+            fixed = name in DETERMINISTIC or name.startswith("ilp")
+            found = [trials(table, method(table, others, s)) for s in range(1 if fixed else seeds)]
+            runs.setdefault(name, {})[table.network] = np.array(found, float)
+            count += len(found)
+        seconds[name] = (time.perf_counter() - start) / count
+    return runs, seconds
+
+
+def ratio(runs: Runs, other: str, subject: str = SUBJECT) -> tuple[float, float, float]:
+    """Geometric mean over networks of (mean trials of `other`) / (mean trials of the subject), and its 95 % interval.
+
+    The interval is that of a bootstrap over networks and over seeds within each.
+    """
+    names = list(runs[subject])
+    rng = np.random.default_rng(0)
+
+    def mean(values: np.ndarray, draw: bool) -> float:
+        return float(rng.choice(values, len(values)).mean() if draw else values.mean())
+
+    def one(networks: Sequence[str], draw: bool) -> float:
+        logs = [np.log(mean(runs[other][n], draw) / mean(runs[subject][n], draw)) for n in networks]
+        return float(np.exp(np.mean(logs)))
+
+    draws = [one(rng.choice(names, len(names)), True) for _ in range(DRAWS)]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return one(names, False), float(low), float(high)
+
+
+def show_space(tables: Sequence[Table], seeds: int) -> list[str]:
+    """The lines of one space."""
+    runs, seconds = replay(tables, seeds)
+    names = [t.network for t in tables]
+    lines = ["", "| | " + " | ".join(names) + " | geometric mean | seconds / run |", "|---" * (len(names) + 3) + "|"]
+    counts = [f"{len(t.configs)} / {int(t.acceptable.sum())}" for t in tables]
+    lines.append("| configurations / acceptable | " + " | ".join(counts) + " | | |")
+    exact = [(len(t.configs) + 1) / (t.acceptable.sum() + 1) for t in tables]
+    lines.append(_row("random, exact expectation", exact, ""))
+    for name, by_network in runs.items():
+        lines.append(_row(name, [by_network[n].mean() for n in names], f"{seconds[name]:.2f}"))
+    lines += ["", f"| {SUBJECT}, beside | trials saved (geometric mean) | 95 % interval |", "|---|---|---|"]
+    for other in runs:
+        if other != SUBJECT:
+            value, low, high = ratio(runs, other)
+            lines.append(f"| {other} | {value:.2f} x | {low:.2f} to {high:.2f} |")
+    lines += [f"| {PAPER} | | |", "", *_without_family(tables, runs, seeds), *_costs(tables, runs), *_sanity(tables, runs)]
+    return lines
+
+
+def _row(name: str, means: Sequence[float], last: str) -> str:
+    cells = " | ".join(f"{m:.1f}" for m in means)
+    return f"| {name} | {cells} | {np.exp(np.mean(np.log(means))):.1f} | {last} |"
+
+
+def _without_family(tables: Sequence[Table], runs: Runs, seeds: int) -> list[str]:
+    """Transfer to a Fashion-MNIST network from the networks of other data only."""
+    rest = [t for t in tables if t.network not in SMALL]
+    if not rest:
+        return []
+    lines = []
+    for table in (t for t in tables if t.network in SMALL):
+        found = [trials(table, boosted_order(table, rest, s)) for s in range(seeds)]
+        table_trials = trials(table, lookup_order(table, rest, 0))
+        lines.append(
+            f"- {table.network} from {', '.join(t.network for t in rest)} only: {SUBJECT} {np.mean(found):.1f}, "
+            f"lookup table {table_trials}, random {runs['random'][table.network].mean():.1f}"
+        )
+    return lines
+
+
+def _costs(tables: Sequence[Table], runs: Runs) -> list[str]:
+    """What features cost, in trials of the network."""
+    lines = []
+    for table in tables:
+        paid = table.data["feature_seconds"] / table.data["seconds_per_trial"]
+        saved = runs["random"][table.network].mean() - runs[SUBJECT][table.network].mean()
+        lines.append(
+            f"- {table.network}: features of all configurations took the time of {paid:.1f} trials; "
+            f"{saved:.1f} trials are saved beside random"
+        )
+    return lines
+
+
+def _sanity(tables: Sequence[Table], runs: Runs) -> list[str]:
+    """Random is what chance gives, an oracle needs one trial, shuffled labels teach nothing."""
+    lines = []
+    for table in tables:
+        found = np.array([trials(table, METHODS["random"](table, (), s)) for s in range(CHANCE_SEEDS)])
+        exact = (len(table.configs) + 1) / (table.acceptable.sum() + 1)
+        error = 1.96 * found.std(ddof=1) / np.sqrt(len(found))
+        inside = abs(found.mean() - exact) <= 1.5 * error  # 300 seeds and several tables: beyond one interval by chance
+        assert inside, f"{table.network}: random {found.mean():.1f}, expected {exact:.1f} +- {error:.1f}"
+        assert trials(table, oracle_order(table, (), 0)) == 1
+    shuffled = []
+    for table in tables:
+        others = [t for t in tables if t is not table]
+        found = [trials(table, shuffled_order(table, others, s)) for s in range(10)]
+        shuffled.append(np.mean(found) / ((len(table.configs) + 1) / (table.acceptable.sum() + 1)))
+    share = float(np.exp(np.mean(np.log(shuffled))))
+    lines.append(f"- sanity: random agrees with (N+1)/(k+1), the oracle needs 1; shuffled labels need {share:.2f} x random")
+    return lines
+
+
+def main() -> None:
+    """Replay and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--space", choices=("options", "bits"))
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    text = ""
+    for kind in [given.space] if given.space else ("options", "bits"):
+        tables = [Table.load(n, kind) for n in NETWORKS if table_path(n, kind).exists()]
+        missing = [n for n in NETWORKS if not table_path(n, kind).exists()]
+        lines = ["", f"## {kind}: trials until an acceptable configuration, mean of {given.seeds} seeds"]
+        if missing:
+            lines += ["", f"No table of {', '.join(missing)}: run python -m benchmarks.search.tables."]
+        part = "\n".join([*lines, *show_space(tables, given.seeds)])
+        print(part, flush=True)
+        text += part + "\n"
+        if given.out:
+            given.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The replay of the search benchmark, on made-up tables and on those that are kept."""
+
+import numpy as np
+import pytest
+
+from benchmarks import bench_search
+from benchmarks.search.replay import METHODS, Table, boosted_order, oracle_order, trials
+from benchmarks.search.tables import FOLDER
+
+
+def table(seed: int, informative: bool = True, kind: str = "options") -> Table:
+    rng = np.random.default_rng(seed)
+    configs = tuple(tuple(int(i) for i in c) for c in np.ndindex(3, 2, 4, 2))
+    weights = rng.random(4) + np.array([1.0, 0.5, 0.8, 0.3])
+    loss = np.exp(np.array(configs) @ weights + 0.1 * rng.random(len(configs)))
+    rows = tuple({"noise_sum": float(np.log10(v)) if informative else 0.0} for v in loss)
+    data = {"feature_seconds": 1.0, "seconds_per_trial": 1.0}
+    return Table(f"made{seed}", kind, configs, (3, 2, 4, 2), loss, loss, np.zeros(len(loss)), rows, (), data)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_evaluates_every_configuration_once_until_it_succeeds(method):
+    tables = [table(i) for i in range(3)]
+    order = list(METHODS[method](tables[0], tables[1:], 1))
+    assert len(set(order)) == len(order)
+    assert 1 <= trials(tables[0], order) <= len(tables[0].configs)
+    assert trials(tables[0], order) == trials(tables[0], METHODS[method](tables[0], tables[1:], 1))
+
+
+def test_random_is_chance_and_an_oracle_needs_one_trial():
+    one = table(0)
+    found = [trials(one, METHODS["random"](one, (), s)) for s in range(2000)]
+    exact = (len(one.configs) + 1) / (one.acceptable.sum() + 1)
+    assert abs(np.mean(found) - exact) < 4 * np.std(found) / np.sqrt(2000)
+    assert trials(one, oracle_order(one, (), 0)) == 1
+
+
+def test_shuffled_labels_teach_nothing_and_true_ones_do():
+    tables = [table(i) for i in range(4)]
+    chance = (len(tables[0].configs) + 1) / (tables[0].acceptable.sum() + 1)
+    learned = [trials(tables[0], boosted_order(tables[0], tables[1:], s)) for s in range(3)]
+    shuffled = [trials(tables[0], boosted_order(tables[0], tables[1:], s, shuffled=True)) for s in range(10)]
+    assert np.mean(learned) < 0.3 * chance
+    assert np.mean(shuffled) > 0.5 * chance
+
+
+def test_ratios_of_equal_methods_are_one_and_intervals_hold_them():
+    runs = {m: {n: np.array([4.0, 8.0, 12.0]) for n in "ab"} for m in ("random", bench_search.SUBJECT)}
+    value, low, high = bench_search.ratio(runs, "random")
+    assert value == pytest.approx(1.0) and low <= 1.0 <= high
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda p: p.stem)
+def test_tables_that_are_kept_are_whole(path):
+    network, _, kind = path.stem.rpartition("-")
+    found = Table.load(network, kind)
+    assert len(found.configs) == len(set(found.configs)) == len(found.search) == len(found.report) == len(found.rows)
+    assert np.isfinite(found.search).all() and (found.report > 0).all() and found.acceptable.any()
+    assert path.stat().st_size < 2e6
