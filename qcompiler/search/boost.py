@@ -61,14 +61,17 @@ class PackSum:
             error = np.bincount(of_pack, predicted, len(packs)) - target
             return (weight * error)[of_pack], weight[of_pack] * sizes
 
-        data = xgboost.DMatrix(self._matrix(packs))
+        single = len(of_pack) == len(packs)  # one row each: xgboost's own squared error is the same, and faster
+        data = xgboost.DMatrix(self._matrix(packs), target if single else None, weight=weight if single else None)
         parameters = {
             "max_depth": self.settings.depth, "eta": self.settings.eta, "subsample": self.settings.subsample,
             "min_child_weight": self.settings.least_weight, "seed": self.seed, "nthread": 1, "base_score": 0.0,
             "disable_default_eval_metric": 1, "tree_method": "hist",
             "monotone_constraints": tuple(self.monotone.get(n, 0) for n in self._names),
         }  # fmt: skip
-        self._booster = xgboost.train(parameters, data, self.settings.rounds, obj=gradients)
+        objective = {"objective": "reg:squarederror"} if single else {}
+        own = None if single else gradients
+        self._booster = xgboost.train({**parameters, **objective}, data, self.settings.rounds, obj=own)
 
     def predict(self, packs: Sequence[Sequence[Row]]) -> np.ndarray:
         """Sums for configurations, float64."""

@@ -38,8 +38,8 @@ def test_random_is_chance_and_an_oracle_needs_one_trial():
 def test_shuffled_labels_teach_nothing_and_true_ones_do():
     tables = [table(i) for i in range(4)]
     chance = (len(tables[0].configs) + 1) / (tables[0].acceptable.sum() + 1)
-    learned = [trials(tables[0], boosted_order(tables[0], tables[1:], s)) for s in range(3)]
-    shuffled = [trials(tables[0], boosted_order(tables[0], tables[1:], s, shuffled=True)) for s in range(10)]
+    learned = [trials(tables[0], boosted_order(tables[0], tables[1:], s)) for s in range(2)]
+    shuffled = [trials(tables[0], boosted_order(tables[0], tables[1:], s, shuffled=True)) for s in range(4)]
     assert np.mean(learned) < 0.3 * chance
     assert np.mean(shuffled) > 0.5 * chance
 
