@@ -238,8 +238,8 @@ class DaskWorkers(Workers):
 
     def run(self, configs: Sequence[Config], done: Done) -> None:
         lost = self._round(configs, range(len(configs)), done, last=False)
-        if lost:  # with the worker, or with everything that it held: once more, from fresh data
-            self._round(configs, lost, done, last=True)
+        for i in lost:  # with the worker, or with everything that it held: once more, alone and from fresh data
+            self._round(configs, [i], done, last=True)
 
     def _round(self, configs: Sequence[Config], which: Sequence[int], done: Done, last: bool) -> list[int]:
         """Run some of the trials; what was lost is given back, or in the last round reported."""

@@ -118,7 +118,10 @@ def test_an_existing_folder_of_another_kind_is_not_replaced(place):
 def test_interrupt_keeps_what_was_done(place):
     """Ctrl-C in a running process: exit code 130, and the next run goes on."""
     command = [sys.executable, "-m", "qcompiler.cli", *arguments("--trials", "5000")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=os.environ, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=os.environ, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # workers of pytest-xdist hand on SIG_IGN
+    )  # fmt: skip
     saved = place / "out.trials.recipe.yaml"
     for _ in range(600):
         if saved.exists() or process.poll() is not None:

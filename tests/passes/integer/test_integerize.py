@@ -63,7 +63,9 @@ def test_pools_concat_and_resize():
     context = context_for(graph)
     quantized, program = quantize(graph, context), integer_program(graph)
     samples = random_samples(graph, 5, seed=2)
-    assert sqnr_db(stacked(quantized, samples), stacked(program, samples)) > 36
+    # The mean is rounded to codes where the quantized graph has it real, one code in places; neither is nearer to float.
+    real, codes, integers = (stacked(g, samples) for g in (graph, quantized, program))
+    assert sqnr_db(codes, integers) > 30 and sqnr_db(real, integers) > sqnr_db(real, codes) - 0.5
     # Every reader quantizes to 8 bits, so nothing is kept in 16.
     assert all(v.dtype in (DType.int8, DType.int32) for n in program.nodes for v in n.outputs)
 
