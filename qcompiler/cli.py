@@ -172,6 +172,7 @@ def tune(
     ignore: Ignore = [],  # noqa: B006
     allow: Allow = [],  # noqa: B006
     dynamic: Dynamic = [],  # noqa: B006
+    shape: Shape = [],  # noqa: B006
     seed: Seed = 0,
     threads: Threads = 1,
     allow_random_calibration: RandomData = False,
@@ -193,6 +194,7 @@ def tune(
         seed=seed,
         threads=threads,
         allow_random_calibration=allow_random_calibration,
+        shapes=support.parse_shapes(shape),
     )
     seconds = cli_tune.parse_budget(budget)
     wanted = SearchSettings(trials, seconds, generation, verify_top, sensitivity, seed)

@@ -179,6 +179,18 @@ static inline void qc_fill_bytes(int8_t *to, int32_t value, int32_t n)
 }
 
 /* Single instructions that C cannot name. */
+/* Softmax from a table: the exponential of a distance from the largest code, and a probability's code. */
+static inline uint32_t qc_exponential(int32_t d, const qc_softmax_lookup_params *p)
+{
+    return (d < p->table_length) ? (uint32_t)p->table[d] : 0u;
+}
+
+static inline int8_t qc_probability(uint32_t e, uint32_t sum, int32_t zero_point)
+{
+    const uint32_t v = ((512u * e) + sum) / (2u * sum);
+    return (int8_t)((int32_t)((v > 255u) ? 255u : v) + zero_point);
+}
+
 #if defined(QC_DSP)
 typedef uint32_t __attribute__((may_alias)) qc_word;
 typedef uint32_t __attribute__((may_alias, aligned(1))) qc_unaligned_word;

@@ -6,17 +6,6 @@
  * Table entries are below 2^15 and rows at most 2^15 long, so everything fits 32 bits. */
 #include "qc_internal.h"
 
-static inline uint32_t qc_exponential(int32_t d, const qc_softmax_lookup_params *p)
-{
-    return (d < p->table_length) ? (uint32_t)p->table[d] : 0u;
-}
-
-static inline int8_t qc_probability(uint32_t e, uint32_t sum, int32_t zero_point)
-{
-    const uint32_t v = ((512u * e) + sum) / (2u * sum);
-    return (int8_t)((int32_t)((v > 255u) ? 255u : v) + zero_point);
-}
-
 static void qc_masked_row(const int16_t *x, int8_t *y, const uint8_t *mask, const qc_softmax_lookup_params *p)
 {
     int32_t top = INT32_MIN;

@@ -257,7 +257,7 @@ def _sigmoid_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[Tens
     if attrs["form"] not in ("sigmoid", "gated", "tanh") or not 1 <= attrs["gate_bits"] <= 15:
         raise GraphError(f"form is sigmoid, gated or tanh and gate_bits in [1, 15], got {attrs['form']}, {attrs['gate_bits']}")
     step = np.float32(2.0 ** -attrs["gate_bits"])
-    scale = quant.scale * step if attrs["form"] == "gated" else step
+    scale = np.asarray(quant.scale * step if attrs["form"] == "gated" else step)
     return [TensorType(DType.int32, inputs[0].shape, QuantParams(DType.int32, scale))]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import numpy as np
 
 from qcompiler.search.losses import Accuracy
@@ -11,9 +13,9 @@ from qcompiler.search.sensitivity.base import Provider, Subject, zeros
 class _OneAtATime(Provider):
     """Every other group stays at the reference; differences below zero, which are noise, count as zero."""
 
+    @abstractmethod
     def figure(self, found: Accuracy) -> float:
         """What is compared."""
-        raise NotImplementedError
 
     def rows(self, study: Subject) -> tuple[list[np.ndarray], list[np.ndarray], float]:
         space, evaluator = study.space, study.evaluator
