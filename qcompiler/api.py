@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qcompiler.artifact import FLOAT_FOLDER, GRAPH_NAME, WEIGHTS_NAME, check_output, output_folder
+from qcompiler.artifact import FLOAT_FOLDER, GRAPH_NAME, WEIGHTS_NAME, check_output, output_folder, writing
 from qcompiler.boundary import dequantize_outputs, quantize_inputs, real_inputs
 from qcompiler.errors import UsageError
 from qcompiler.graph_files import read_graph, write_graph
@@ -130,6 +130,19 @@ class Compiled:
                     self.float_graph, folder / FLOAT_FOLDER / GRAPH_NAME, folder / FLOAT_FOLDER / WEIGHTS_NAME
                 )
         return path
+
+    def save_qonnx(self, path: str | Path) -> Path:
+        """Write the program as QONNX, real numbers rounded by Quant nodes; returns the path.
+
+        Raises:
+            UnsupportedError: what that format cannot say: dynamic ranges, weights in groups, functions on integers, and
+                roundings other than those of real or power-of-two scales.
+            UsageError: `path` cannot be written.
+        """
+        from qcompiler.targets.onnx.emit_qonnx import save_qonnx
+
+        with writing(Path(path), "QONNX file"):
+            return save_qonnx(self.graph, path)
 
     def _arrays(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
         names = self.signature.names

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 
 import qcompiler
+from qcompiler import cli_export, cli_tune
 from qcompiler import cli_support as support
-from qcompiler import cli_tune
 from qcompiler.cli_support import guarded
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ recipes_app = typer.Typer(
     help="List the recipes, or show one.", invoke_without_command=True, rich_markup_mode=None
 )
 app.add_typer(recipes_app, name="recipes")
+app.command()(guarded(cli_export.export))
 
 METRIC_NAMES = "sqnr, agreement, cosine, top1, perplexity, kl, embedding_cosine, spearman"
 
@@ -49,9 +50,7 @@ Calibration = Annotated[
 EvaluationData = Annotated[
     str | None, typer.Option("--evaluation", "-e", help="the same forms; default: held-back calibration data")
 ]
-SampleData = Annotated[
-    str | None, typer.Option("--data", "-d", help=".npz or module.py:factory; default: seeded random data")
-]
+SampleData = Annotated[str | None, typer.Option("--data", "-d", help=".npz or module.py:factory; default: random")]
 MetricName = Annotated[
     str | None, typer.Option("--metric", help=f"{METRIC_NAMES}, or module.py:fn (runs that file)")
 ]

@@ -1,37 +1,59 @@
-"""The float model behind a quantized program: what figures of an imported model are compared with.
+"""A quantized program on real numbers.
 
-Every code stands for its real number and nothing is rounded: weights are their dequantized codes, activations are
-clipped to the range of their codes but not rounded. The ranges have to stay: tools leave out a ReLU or ReLU6 whose
-limits are those of the codes after it.
+`float_form` is the float model behind it, what figures of an imported model are compared with. Every code stands for
+its real number and nothing is rounded: weights are their dequantized codes, activations are clipped to the range of
+their codes but not rounded. The ranges have to stay: tools leave out a ReLU or ReLU6 whose limits are those of the
+codes after it.
+
+`rounded_form` keeps the rounding: every real number that was codes is quantized and dequantized at once, as programs
+are written that simulate quantization.
 """
 
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 
 from qcompiler.errors import UnsupportedError
-from qcompiler.ir import Graph, GraphBuilder, Level, Node, QuantParams, Value, constant, get_op
+from qcompiler.ir import DType, Graph, GraphBuilder, Level, Node, QuantParams, Value, constant, get_op
 
 
 def float_form(graph: Graph) -> Graph:
-    """The program on real numbers.
+    """The program on real numbers, nothing rounded.
 
     Raises:
         UnsupportedError: inputs that are codes, or an op whose function on real numbers is not known here.
     """
     if any(v.quant is not None for v in graph.inputs):
         raise UnsupportedError(f"{graph.name}: its inputs are codes, so there is no float model to compare with")
-    form = _FloatForm(graph)
+    return _walk(graph, _FloatForm(graph))
+
+
+def rounded_form(graph: Graph) -> Graph:
+    """The program with `quantize -> dequantize` around real ops; its inputs and outputs are real.
+
+    The same integers as the program's to within one step, as real numbers are rescaled in another order; exactly the
+    same where all scales are powers of two and float32 holds the sums.
+
+    Raises:
+        UnsupportedError: a function on integers, multipliers other than ratios of scales, a bias beyond float32.
+    """
+    return _walk(graph, _RoundedForm(graph))
+
+
+def _walk(graph: Graph, form: _FloatForm) -> Graph:
     for node in graph.nodes:
         form.visit(node)
     return form.builder.build([form.real(v) for v in graph.outputs], graph.output_names)
 
 
 class _FloatForm:
+    level = Level.FLOAT
+
     def __init__(self, graph: Graph) -> None:
-        self.builder = GraphBuilder(graph.name, Level.FLOAT)
+        self.builder = GraphBuilder(graph.name, self.level)
         self.builder.inputs = list(graph.inputs)
         self.known: dict[Value, Value] = {}
 
@@ -40,14 +62,19 @@ class _FloatForm:
         if value not in self.known:
             if value.data is None or value.quant is None:
                 return value
-            self.known[value] = constant(value.quant.dequantize(value.data), name=value.name)
+            self.known[value] = self.constant(value)
         return self.known[value]
+
+    def constant(self, value: Value) -> Value:
+        """The real form of constant codes."""
+        assert value.data is not None and value.quant is not None
+        return constant(value.quant.dequantize(value.data), name=value.name)
 
     def visit(self, node: Node) -> None:
         self.builder.origin = node.origin
         on_codes = any(v.quant is not None for v in (*node.operands, *node.outputs))
         category = get_op(node.op).category
-        if not on_codes and category != "quantized":
+        if not on_codes and category not in ("quantized", "integer"):
             inputs = [None if v is None else self.real(v) for v in node.inputs]
             made = self.builder.node(node.op, *inputs, name=node.outputs[0].name, **dict(node.attrs))
             self.known.update(zip(node.outputs, made.outputs, strict=True))
@@ -60,6 +87,7 @@ class _FloatForm:
             return x
         if node.op == "quantize":
             return self._limited(x, node.attrs["quant"], None, None)
+        self.check(node)
         if node.op == "requantize":
             return self._limited(x, node.attrs["quant"], node.attrs["qmin"], node.attrs["qmax"])
         if node.op == "requantize_sum":
@@ -71,9 +99,12 @@ class _FloatForm:
             inputs[2] = self._bias(node)
         if node.op in ("dynamic_linear", "weight_only_linear"):
             return self.builder.op("linear", *inputs[:3], name=node.output.name)
-        if get_op(node.op).category == "quantized":
+        if get_op(node.op).category in ("quantized", "integer"):
             raise UnsupportedError(f"{node.where()}: its function on real numbers is not known")
         return self.builder.op(node.op, *inputs, name=node.output.name, **dict(node.attrs))
+
+    def check(self, node: Node) -> None:
+        """Refuse what would not stay the same function."""
 
     def _bias(self, node: Node) -> Value | None:
         """int32 bias in the scale of the accumulators."""
@@ -88,3 +119,69 @@ class _FloatForm:
         codes = (quant.dtype.min if low is None else low, quant.dtype.max if high is None else high)
         ends = [float((code - int(quant.zero_point)) * quant.scale) for code in codes]
         return self.builder.op("clip", x, min=min(ends), max=max(ends))
+
+
+class _RoundedForm(_FloatForm):
+    level = Level.QUANTIZED
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        for place, value in enumerate(graph.inputs):
+            if value.quant is not None:
+                real = replace(value, dtype=DType.float32, quant=None)
+                self.builder.inputs[place] = real
+                self.known[value] = self._limited(real, value.quant, None, None)
+
+    def constant(self, value: Value) -> Value:
+        return self.builder.op("dequantize", value, name=value.name)
+
+    def check(self, node: Node) -> None:
+        if node.op == "dynamic_linear":
+            raise UnsupportedError(f"{node.where()}: its operand is quantized by its own range, which is no constant scale")
+        factors = _factors(node)
+        out = node.attrs.get("quant")
+        for value, factor in zip(node.operands, factors, strict=False):
+            if out is None or value.quant is None or not np.allclose(value.quant.scale / out.scale, factor, rtol=1e-6, atol=0):
+                raise UnsupportedError(f"{node.where()}: its multiplier is not the ratio of its scales, which real numbers need")
+
+    def _bias(self, node: Node) -> Value | None:
+        bias = node.inputs[2]
+        if bias is not None and bias.data is not None and np.abs(bias.data.astype(np.int64)).max(initial=0) >= EXACT_BIAS:
+            raise UnsupportedError(f"{node.where()}: a bias of 2^23 steps or more cannot be written as float32 without loss")
+        return super()._bias(node)
+
+    def _limited(self, x: Value, quant: QuantParams, low: int | None, high: int | None) -> Value:
+        ends = [None if code is None else float((code - int(quant.zero_point)) * quant.scale) for code in (low, high)]
+        if low == int(quant.zero_point) and high is None:
+            x = self.builder.op("relu", x)
+        elif low is not None or high is not None:
+            x = self.builder.op("clip", x, min=ends[0], max=ends[1])
+        return self.builder.op("dequantize", self.builder.op("quantize", x, quant=quant))
+
+
+EXACT_BIAS = 1 << 23
+"""Codes below this bound come back from their float32 real numbers."""
+
+
+def _factors(node: Node) -> list[np.ndarray]:
+    """What the operands of a requantize or requantize_sum are multiplied by; nothing for other ops.
+
+    Raises:
+        UnsupportedError: a rounding that is not round half to even.
+    """
+    if node.op not in ("requantize", "requantize_sum"):
+        return []
+    rounding = node.attrs["rounding"]
+    if rounding not in ("float32_half_even", "shift_half_even"):
+        raise UnsupportedError(
+            f"{node.where()}: rounding {rounding} is no rounding of real numbers; compile with float or power-of-two scales"
+        )
+    real = rounding == "float32_half_even"
+    if node.op == "requantize_sum":
+        steps = [m * 2.0 ** -node.attrs["shift"] for m in node.attrs["multipliers"]]
+        return [np.asarray(m) for m in (node.attrs["real_multipliers"] if real else steps)]
+    multiplier, shift = (None if v is None else v.data for v in node.inputs[1:])
+    amount = multiplier if real else shift
+    if amount is None:
+        raise UnsupportedError(f"{node.where()}: its multiplier is computed")
+    return [amount if real else np.exp2(-amount.astype(np.float64))]

@@ -18,16 +18,17 @@ from onnx import TensorProto, helper, numpy_helper
 from qcompiler.errors import UnsupportedError
 from qcompiler.ir import Graph, Level, Node, Value
 from qcompiler.ir.dims import is_symbolic
+from qcompiler.passes.quantize.float_form import rounded_form
 
 from ..base import KernelChoice
-from . import emit_elementwise, emit_kernels, emit_linear, emit_movement, emit_norm, emit_qdq
+from . import emit_elementwise, emit_kernels, emit_linear, emit_movement, emit_norm, emit_qdq, emit_qonnx
 from .emit_attention import emit_attention, plan_attention
 from .emit_elementwise import Rule
-from .emitter import MS_DOMAIN, Emitter, Style, tensor_type
+from .emitter import Emitter, Style, tensor_type
 from .power_of_two import real_rescaling
 from .quantized_common import plan_fusions
 
-OPSET, MS_OPSET, IR_VERSION = 21, 1, 10
+OPSET, DOMAIN_VERSION, IR_VERSION = 21, 1, 10
 # Protobuf messages end at 2 GiB; larger weights go to a file beside the model.
 EXTERNAL_DATA_BYTES = 1_500_000_000
 EXTERNAL_TENSOR_BYTES = 1024  # smaller tensors stay in the model: shapes have to be known when it is loaded
@@ -68,12 +69,16 @@ def emit_model(graph: Graph, style: Style, metadata: Mapping[str, str] | None = 
     Raises:
         UnsupportedError: an op or dtype without an ONNX form, with its module path.
     """
-    if graph.level is Level.INTEGER:
+    if style.simulated:
+        graph = rounded_form(graph)
+    elif graph.level is Level.INTEGER:
         graph = real_rescaling(graph)
     emitter = Emitter(graph, style)
     fused = emit_kernels.FUSED if style.runtime_kernels else emit_qdq.FUSED
     quantized = emit_kernels.RULES if style.runtime_kernels else emit_qdq.RULES
-    plan = plan_fusions(graph)
+    if style.simulated:
+        fused, quantized = {}, emit_qonnx.RULES
+    plan = {} if style.simulated else plan_fusions(graph)
     attentions = plan_attention(graph) if style.runtime_kernels and not style.plain else {}
     for node in graph.nodes:
         emitter.current = node
@@ -97,7 +102,7 @@ def emit_model(graph: Graph, style: Style, metadata: Mapping[str, str] | None = 
 
 
 def _emit_node(e: Emitter, node: Node, quantized: Mapping[str, Rule]) -> str | tuple[str, ...]:
-    on_codes = any(v.quant is not None for v in (*node.operands, *node.outputs))
+    on_codes = e.style.simulated or any(v.quant is not None for v in (*node.operands, *node.outputs))
     if node.op in quantized and (on_codes or node.op not in FLOAT_RULES):
         return quantized[node.op](e, node)
     rule = FLOAT_RULES.get(node.op)
@@ -153,8 +158,7 @@ def _model(e: Emitter, outputs: list[str], metadata: Mapping[str, str]) -> onnx.
         [_tensor(name, array) for name, array in e.initializers.items() if name in used],
     )
     opsets = [helper.make_opsetid("", OPSET)]
-    if any(node.domain == MS_DOMAIN for node in e.nodes):
-        opsets.append(helper.make_opsetid(MS_DOMAIN, MS_OPSET))
+    opsets += [helper.make_opsetid(domain, DOMAIN_VERSION) for domain in sorted({n.domain for n in e.nodes} - {""})]
     model = helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSION, producer_name="qcompiler")
     helper.set_model_props(model, {f"qcompiler.{k}": str(v) for k, v in sorted(metadata.items())})
     return model

@@ -45,12 +45,14 @@ class Style:
     Attributes:
         runtime_kernels: use ONNX Runtime's own kernels (com.microsoft, QLinear*) instead of standard-domain Q/DQ.
         plain: the form any exporter writes, nothing spelled for speed: the float baseline.
+        simulated: real numbers rounded by QONNX's Quant ops, no codes.
         int16_pair_products: u8 x s8 products saturate in pairs on this ISA (see `qcompiler.targets.saturation`).
     """
 
     runtime_kernels: bool = False
     plain: bool = False
     int16_pair_products: bool = False
+    simulated: bool = False
 
 
 class Emitter:

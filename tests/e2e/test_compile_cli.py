@@ -14,7 +14,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import qcompiler
 from qcompiler.cli import app
+from qcompiler.frontend import capture
 
 
 def run(*args):
@@ -45,6 +47,18 @@ def test_compile_prints_one_object_and_says_that_it_ran_code(saved, here, tmp_pa
     assert result.exit_code == 0, result.stderr
     assert "running code from" in result.stderr
     assert "mean_of_first" in result.stdout
+
+
+def test_export_qonnx(saved, tmp_path):
+    out, _ = saved
+    place = tmp_path / "model.qonnx.onnx"
+    assert run("export", out, "--qonnx", place).exit_code == 0
+    program, again = qcompiler.load(out).graph, capture(str(place))
+    weights = sorted(v.data.size for v in program.constants() if v.quant is not None)
+    assert weights and weights == sorted(v.data.size for v in again.constants() if v.quant is not None)
+    refused = run("export", out, "--qonnx", place)
+    assert refused.exit_code == 2 and "exists" in refused.stderr
+    assert run("export", out, "--qonnx", place, "--force").exit_code == 0
 
 
 def test_inspect_report_verify_bench_evaluate(saved, here):

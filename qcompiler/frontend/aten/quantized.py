@@ -13,6 +13,7 @@ import numpy as np
 
 from ...ir import DType, QuantParams, Value
 from ..context import Context, Refusal
+from ..limits import limited_codes
 
 Converter = Callable[..., Any]
 
@@ -48,12 +49,7 @@ def codes_of(c: Context, x: Value, quant: QuantParams, low: int, high: int) -> V
     if x.data is not None:
         codes = np.clip(quant.quantize(x.data).astype(np.int64), low, high)
         return c.builder.const(codes.astype(quant.dtype.numpy), quant.dtype, quant, x.name)
-    if (low, high) != (quant.dtype.min, quant.dtype.max):
-        if not quant.per_tensor:
-            raise Refusal(f"activations per channel with codes limited to [{low}, {high}]")
-        ends = [float((code - int(quant.zero_point)) * quant.scale) for code in (low, high)]
-        x = c.op("clip", x, min=min(ends), max=max(ends))
-    return c.op("quantize", x, quant=quant)
+    return limited_codes(c, x, quant, low, high)
 
 
 def quantize(c: Context, x: Value, scale: Any, zero: Any, low: int, high: int, *_: Any, **__: Any) -> Value:

@@ -20,6 +20,7 @@ from . import (
     microsoft,
     norm,
     pool,
+    qonnx,
     quantized,
     recurrent,
     reduce,
@@ -29,7 +30,7 @@ from . import (
 
 _FAMILIES = (
     elementwise, shape_ops, create, index, reduce, linear, norm, pool, resize, attention, recurrent, microsoft,
-    quantized, dynamic,
+    quantized, dynamic, qonnx,
 )  # fmt: skip
 
 CONVERTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
