@@ -19,7 +19,7 @@ from qcompiler.coverage import check_kernels, check_left_in_float, refuse_unmatc
 from qcompiler.debug import after_pass, debug_level
 from qcompiler.errors import UsageError
 from qcompiler.evaluation import Evaluation, Metric, check_metric, evaluate
-from qcompiler.imported import after_lowering, as_imported, bring_in, is_imported
+from qcompiler.imported import after_lowering, as_imported, bring_in, integer_program, is_imported
 from qcompiler.lock import Lock, check_lock, current_versions, hash_arrays, plain, read_lock
 from qcompiler.named_metrics import Pair
 from qcompiler.progress import Stages, StageTime
@@ -129,10 +129,11 @@ def _stages(
     passes = build_passes(recipe, target)
     check_order(passes)
     with stages.stage("capture"):
-        captured, examples = capture_model(request)
+        own, kept = integer_program(request.model)
+        captured, examples = capture_model(request) if own is None else (own, _tensors(request.example_inputs))
         imported = is_imported(captured)
         recipe = as_imported(recipe) if imported else recipe
-        data = Data.load(request, recipe, captured, examples, lock)
+        data = Data.load(request, recipe, kept or captured, examples, lock)
         hashes = {"model": hash_graph(captured), **data.hashes()}
         threads = request.threads
         if lock is not None:
@@ -151,8 +152,8 @@ def _stages(
     head, tail = split_passes(passes)
     with stages.stage("canonicalize"):
         if imported:
-            start, float_graph, first = bring_in(captured, context, after, each)
-            tail = after_lowering(passes)
+            start, float_graph, first = bring_in(captured, context, after, each, kept)
+            tail = after_lowering(passes, start.level)
         else:
             start, first = run_passes(captured, head, context, after, each)
             float_graph = start

@@ -3,6 +3,7 @@
 A float op whose operands are dequantized codes and whose result is quantized computes on the codes themselves:
 
     product     conv, linear, matmul on codes -> requantize; a linear or matmul that is read as it is -> dequantize
+    weight      a linear or matmul of real numbers with a matrix of codes -> weight_only_linear
     sum         requantize_sum
     mean        integer sum over all spatial axes -> requantize
     movement    the op on codes, requantized where the result has other parameters
@@ -21,6 +22,7 @@ import numpy as np
 from qcompiler.errors import GraphError
 from qcompiler.ir import DType, Graph, Level, Node, QuantParams, Rewriter, Value, constant, drop_dead_nodes
 from qcompiler.passes.base import Context, Kind, Note, Pass, Result
+from qcompiler.passes.quantize.constant_codes import constant_codes, transposed
 from qcompiler.passes.quantize.op_roles import (
     LIMITS,
     MOVEMENT,
@@ -76,7 +78,9 @@ class _Fusing:
         if node.op == "quantize":
             return self._quantize(node)
         if node.op in ("linear", "matmul"):
-            return self._real_product(node)
+            return self._real_product(node) or self._weight_only(node, node, node.inputs[2] if node.op == "linear" else None)
+        if node.op == "add":
+            return self._weight_only_with_bias(node)
         if node.op == "gather" and not self._to_codes(node.output):
             return self._gather(node)
         return False
@@ -218,6 +222,47 @@ class _Fusing:
             return False
         acc = self._accumulate(node)
         return acc is not None and self._take(node, value, self.out.op("dequantize", acc), "product of codes")
+
+    def _weight_only(self, node: Node, product: Node, bias: Value | None) -> bool:
+        """A product of real numbers with a constant matrix of codes, which stay."""
+        x, second = product.operands[:2]
+        quant = None if (have := self.have(x)) is None else have.quant
+        if quant is not None and quant.per_tensor and self._weight(second, 0 if product.op == "linear" else 1) is not None:
+            return False  # codes on both sides: the quantize that reads the result decides
+        weight = self._rows(second, product.op == "matmul")
+        if weight is None or (bias is not None and bias.dtype is not x.dtype):
+            return False
+        y = self.out.op("weight_only_linear", self.out[x], weight, self.out.get(bias), name=node.output.name)
+        return self._take(node, node.output, y, "weight stays codes")
+
+    def _weight_only_with_bias(self, node: Node) -> bool:
+        """matmul(x, W) + b."""
+        for product, bias in (node.operands, node.operands[::-1]):
+            source = self.graph.producer(product)
+            fits = bias.data is not None and bias.quant is None and bias.shape == product.shape[-1:]
+            if source is not None and source.op == "matmul" and fits and self.graph.sole_user(product) is node:
+                return self._weight_only(node, source, bias)
+        return False
+
+    def _rows(self, value: Value, turn: bool) -> Value | None:
+        """Constant codes [N, K] with scales per tensor, row, or group along K."""
+        found = constant_codes(self.graph, value)
+        if found is None or found[0].ndim != 2:
+            return None
+        codes, quant = transposed(*found, (1, 0)) if turn else found
+        if quant.axis not in (None, 0 if quant.group_size is None else 1) or quant.dtype.bits > 8:
+            return None
+        key = (self._origin_of(value), "rows")
+        if key not in self.weights:
+            self.weights[key] = constant(codes, quant=quant, name=value.name)
+        return self.weights[key]
+
+    def _origin_of(self, value: Value) -> Value:
+        node = self.graph.producer(value)
+        while node is not None:
+            value = node.operands[0]
+            node = self.graph.producer(value)
+        return value
 
     def _weight(self, value: Value, axis: int) -> Value | None:
         """Codes of a second operand whose channels, if any, lie along `axis`."""

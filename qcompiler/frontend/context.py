@@ -26,6 +26,7 @@ TORCH_DTYPES: dict[torch.dtype, DType] = {
     torch.int32: DType.int32,
     torch.int64: DType.int64,
     torch.uint8: DType.uint8,
+    torch.uint16: DType.uint16,
     torch.uint32: DType.uint32,
     torch.bool: DType.bool,
 }

@@ -36,6 +36,7 @@ class DType(Enum):
     uint6 = ("uint6", 6, "u")
     uint7 = ("uint7", 7, "u")
     uint8 = ("uint8", 8, "u")
+    uint16 = ("uint16", 16, "u")
     uint32 = ("uint32", 32, "u")
     bool = ("bool", 1, "b")
 

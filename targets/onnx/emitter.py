@@ -30,6 +30,7 @@ ELEM_TYPES: dict[DType, int] = {
     DType.int16: TensorProto.INT16,
     DType.int32: TensorProto.INT32,
     DType.int64: TensorProto.INT64,
+    DType.uint16: TensorProto.UINT16,
     DType.uint32: TensorProto.UINT32,
     DType.bool: TensorProto.BOOL,
     # Integers of 2 to 8 bits are stored one per byte, as in the graph.

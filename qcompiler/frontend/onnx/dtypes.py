@@ -21,6 +21,7 @@ DTYPES: dict[int, DType] = {
     TensorProto.INT32: DType.int32,
     TensorProto.INT64: DType.int64,
     TensorProto.UINT8: DType.uint8,
+    TensorProto.UINT16: DType.uint16,
     TensorProto.UINT32: DType.uint32,
     TensorProto.BOOL: DType.bool,
     TensorProto.INT4: DType.int4,

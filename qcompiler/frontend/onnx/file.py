@@ -21,6 +21,8 @@ from .wire import Span, split_weights
 
 OLDEST, NEWEST = 6, 28
 """Operator sets that are read; 6 to 8 as the first exporters used them."""
+OWN = "qcompiler."
+"""Prefix of the keys of metadata that this compiler writes."""
 
 
 @dataclass
@@ -126,6 +128,16 @@ def open_onnx(path: Path) -> OnnxFile:
         raise UsageError(f"{path} is truncated, or no ONNX model: {error}") from error
     check_header(proto, str(path))
     return OnnxFile(proto, path, spans)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """What this compiler noted in a file it wrote; empty for files of others.
+
+    Raises:
+        UsageError: as `open_onnx`.
+    """
+    entries = open_onnx(path).proto.metadata_props
+    return {e.key.removeprefix(OWN): e.value for e in entries if e.key.startswith(OWN)}
 
 
 def check_header(proto: onnx.ModelProto, where: str) -> None:

@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 import qcompiler as qc
 from benchmarks.onnx_local import without_saturation
-from qcompiler.errors import UnsupportedError
+from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.executors.reference import run_reference
 from qcompiler.frontend.onnx import import_onnx
 from qcompiler.imported import bring_in
@@ -140,6 +140,60 @@ def test_a_compiled_network_comes_back_with_the_same_integers(tmp_path: Path) ->
             # The last layer's bias is added to real numbers in the file, to accumulators in the program.
             wanted = compiled.reference(sample)[0]
             np.testing.assert_allclose(run_reference(again, [sample])[0], wanted, rtol=0, atol=2e-7 * np.abs(wanted).max())
+
+
+class _Mlp(torch.nn.Module):
+    """Linear layers with a real function between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(64, 128), torch.nn.Linear(128, 8, bias=False)
+        self.norm = torch.nn.LayerNorm(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.second(torch.nn.functional.gelu(self.first(x))))
+
+
+@pytest.mark.parametrize("target", ["onnx", "onnxruntime-cpu"])
+@pytest.mark.parametrize(("recipe", "op"), [("w4a16", "weight_only_linear"), ("w8a8-dynamic", "dynamic_linear")])
+def test_weights_of_few_bits_come_back(tmp_path: Path, recipe: str, op: str, target: str) -> None:
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    data = [(rng.normal(size=(2, 3, 64)).astype(np.float32),) for _ in range(6)]
+    compiled = qc.compile(_Mlp().eval(), (torch.zeros(2, 3, 64),), target=target, recipe=recipe, calibration=data, allow_slow=True)
+    compiled.save(tmp_path / "out")
+    again = _program(tmp_path / "out" / "model.onnx")
+    assert [n.op for n in again.nodes if n.op.endswith("_linear")] == [op, op]
+    if recipe == "w4a16":
+        weights = [[v for v in g.constants() if v.quant is not None] for g in (compiled.graph, again)]
+        assert {v.dtype for v in weights[1]} == {DType.int4} and _all_codes(compiled.graph) == _all_codes(again)
+    for (sample,) in data:
+        assert np.array_equal(run_reference(again, [sample])[0], compiled.reference(sample)[0])
+
+
+def _all_codes(graph: Graph) -> set[tuple[bytes, bytes]]:
+    return {(v.data.tobytes(), v.quant.scale.tobytes()) for v in graph.constants() if v.data is not None and v.quant is not None}
+
+
+def test_integer_programs_come_back_from_their_folder(tmp_path: Path) -> None:
+    """Integers alone say nothing about scales: the program is taken from beside the file, if it is the file's."""
+    torch.manual_seed(0)
+    data = [(s,) for s in _samples(6, 0)]
+    out = tmp_path / "out"
+    compiled = qc.compile(_Net().eval(), (torch.zeros(1, 3, 12, 12),), target="onnx", recipe="w8a8-int", calibration=data, allow_slow=True)
+    compiled.save(out)
+    again = qc.compile(out / "model.onnx", target="host-c", evaluation=data)
+    assert again.report.recipe == "as imported" and again.report.accuracy.sqnr_db > 20
+    for (sample,) in data:
+        assert np.array_equal(again.run(sample, raw=True)[0], compiled.run(sample, raw=True)[0])
+    (tmp_path / "model.onnx").write_bytes((out / "model.onnx").read_bytes())
+    with pytest.raises(UsageError, match="integers only, and no scales"):
+        qc.compile(tmp_path / "model.onnx", target="onnx", evaluation=data)
+    changed = onnx.load(out / "model.onnx")
+    changed.graph.node[0].name = "other"
+    onnx.save(changed, out / "model.onnx")
+    with pytest.raises(UsageError, match="was changed"):
+        qc.compile(out / "model.onnx", target="onnx", evaluation=data)
 
 
 def _codes(graph: Graph) -> set[tuple[bytes, bytes]]:

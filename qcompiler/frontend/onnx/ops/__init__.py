@@ -12,6 +12,7 @@ from typing import Any
 
 from . import (
     attention,
+    blocks,
     create,
     dynamic,
     elementwise,
@@ -30,7 +31,7 @@ from . import (
 
 _FAMILIES = (
     elementwise, shape_ops, create, index, reduce, linear, norm, pool, resize, attention, recurrent, microsoft,
-    quantized, dynamic, qonnx,
+    quantized, dynamic, blocks, qonnx,
 )  # fmt: skip
 
 CONVERTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(

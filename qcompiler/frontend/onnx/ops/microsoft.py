@@ -64,13 +64,13 @@ def quick_gelu(c: OnnxContext, x: Value) -> Value:
 def skip_layer_norm(rms: bool) -> Converter:
     """Norm of x + skip + bias; the sum is the fourth result."""
 
-    def convert(c: OnnxContext, x: Value, skip: Value, gamma: Value, *rest: Value | None) -> list[Value]:
+    def convert(c: OnnxContext, x: Value, skip: Value, gamma: Value, *rest: Value | None) -> list[Value | None]:
         beta, bias = (None, rest[0] if rest else None) if rms else [*rest, None, None][:2]
         total = c.op("add", x, skip)
         total = total if bias is None else c.op("add", total, bias)
         eps = c.number("epsilon", 1e-5 if rms else 1e-12)
         y = c.op("rms_norm", total, gamma, eps=eps) if rms else c.op("layer_norm", total, gamma, beta, eps=eps)
-        return [y, total, total, total] if c.outputs > 3 else [y]
+        return [y, None, None, total]  # mean and deviation are for training
 
     return convert
 
@@ -107,8 +107,12 @@ def attention(
         raise Refusal("Attention with a cache or rotary embedding")
     total = c.op("matmul", x, w)
     total = total if bias is None else c.op("add", total, bias)
+    return packed_attention(c, total, c.integers("qkv_hidden_sizes", (w.shape[1] // 3,) * 3), mask, extra)
+
+
+def packed_attention(c: OnnxContext, total: Value, widths: tuple[int, ...], mask: Value | None, extra: Value | None) -> Value:
+    """Attention of queries, keys and values that lie side by side in [N, T, sum of widths]."""
     heads = c.number("num_heads")
-    widths = c.integers("qkv_hidden_sizes", (w.shape[1] // 3,) * 3)
     parts, start = [], 0
     for width in widths:
         part = c.slice(total, -1, start, start + width)
@@ -123,14 +127,14 @@ def attention(
 
 
 def _mask(c: OnnxContext, q: Value, mask: Value | None, extra: Value | None) -> Value | None:
-    """A padding mask [N, S] of 0 and 1 becomes bool; an additive one stays."""
+    """A padding mask [N, S], or [N, T, S], of 0 and 1 becomes bool; an additive one stays."""
     if mask is None:
         return extra
-    if len(mask.shape) != 2 or extra is not None:
+    if len(mask.shape) not in (2, 3) or extra is not None:
         raise Refusal(f"an attention mask of shape {list(mask.shape)}")
-    batch, keys = mask.shape
+    batch, keys = mask.shape[0], mask.shape[-1]
     seen = c.op("not_equal", mask, c.scalar(0, mask.dtype))
-    return c.reshape(seen, (batch, 1, 1, keys))
+    return c.reshape(seen, (batch, 1, 1 if len(mask.shape) == 2 else mask.shape[1], keys))
 
 
 def multi_head_attention(

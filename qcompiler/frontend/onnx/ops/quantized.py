@@ -14,7 +14,9 @@ import numpy as np
 from ....ir import DType, QuantParams, Value
 from ..context import OnnxContext, Refusal
 from ..quant_params import read_params, with_params
+from . import pool
 from .linear import kernel_of, window
+from .microsoft import packed_attention
 
 Converter = Callable[..., Any]
 ROUNDING = "float32_half_even"
@@ -163,7 +165,31 @@ def _softmax(c: OnnxContext, x: Value) -> Value:
     return c.op("softmax", x, axis=c.axis(x, c.number("axis", -1)))
 
 
+def q_attention(
+    c: OnnxContext, x: Value, w: Value, bias: Value | None, xs: Value, ws: Value, mask: Value | None = None,
+    xz: Value | None = None, wz: Value | None = None, past: Value | None = None,
+) -> Value:  # fmt: skip
+    """Self-attention whose packed projection [C, 3 H D] is a product of codes; the attention itself is real."""
+    if past is not None or c.number("do_rotary", 0) or c.outputs > 1:
+        raise Refusal("QAttention with a cache or rotary embedding")
+    total = c.op("dequantize", product_of_codes(c, _codes(c, x, xs, xz), _codes(c, w, ws, wz, axis=1)))
+    total = total if bias is None else c.op("add", total, bias)
+    return packed_attention(c, total, (w.shape[1] // 3,) * 3, mask, None)
+
+
+def qlinear_average(c: OnnxContext, x: Value) -> Value:
+    """Average pooling of the real numbers."""
+    if c.number("channels_last", 0):
+        raise Refusal("channels_last")
+    return pool.avg_pool(c, x)
+
+
+def _reduced(c: OnnxContext, x: Value) -> Value:
+    return c.op("reduce_mean", x, axes=[c.axis(x, a) for a in c.integers("axes")], keepdims=bool(c.number("keepdims", 1)))
+
+
 _MICROSOFT: dict[str, Converter] = {
+    "QAttention": q_attention, "QLinearAveragePool": on_reals(qlinear_average), "QLinearReduceMean": on_reals(_reduced),
     "QGemm": qgemm, "QLinearAdd": qlinear_add, "QLinearMul": qlinear_mul, "QLinearConv": qlinear_conv,
     "QLinearGlobalAveragePool": qlinear_mean, "QLinearConcat": qlinear_concat,
     "QuantizeLinear": quantize_linear, "DequantizeLinear": dequantize_linear,
