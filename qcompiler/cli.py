@@ -158,11 +158,15 @@ def tune(
     max_drop: cli_tune.MaxDrop = None,
     max_latency: cli_tune.MaxLatency = None,
     max_size: cli_tune.MaxSize = None,
+    max_ram: cli_tune.MaxRam = None,
+    max_instructions: cli_tune.MaxInstructions = None,
+    objective: cli_tune.Objective = None,
     budget: cli_tune.Budget = None,
     trials: cli_tune.Trials = 64,
     generation: cli_tune.Generation = 8,
     verify_top: cli_tune.Verified = 5,
     sensitivity: cli_tune.Sensitivity = "layer_sqnr",
+    solver: cli_tune.Solver = "guided",
     store: cli_tune.StoreFile = None,
     workers: cli_tune.WorkersForm = None,
     timeout: cli_tune.Timeout = 600.0,
@@ -179,8 +183,6 @@ def tune(
 ) -> None:
     """Search for the best precisions of MODEL within a limit, and compile them. Interrupted, it goes on."""
     from qcompiler.compilation import Request
-    from qcompiler.search.result import Settings as SearchSettings
-    from qcompiler.search.tune import Limits
 
     request = Request(
         model,
@@ -195,11 +197,9 @@ def tune(
         allow_random_calibration=allow_random_calibration,
         shapes=support.parse_shapes(shape),
     )
-    seconds = cli_tune.parse_budget(budget)
-    wanted = SearchSettings(trials, seconds, generation, verify_top, sensitivity, seed)
-    options = {"workers": workers, "timeout": timeout}
-    limits = Limits(max_drop, max_latency, max_size)
-    cli_tune.run(request, limits, wanted, out, store, options, force=force, as_json=json)
+    limits = cli_tune.limits(max_drop, max_latency, max_size, max_ram, max_instructions, objective)
+    wanted = cli_tune.settings(trials, budget, generation, verify_top, sensitivity, seed, solver)
+    cli_tune.run(request, limits, wanted, out, store, force, json, workers=workers, timeout=timeout)
 
 
 @app.command()

@@ -22,6 +22,16 @@ MaxDrop = Annotated[
 ]
 MaxLatency = Annotated[str | None, typer.Option("--max-latency", help="like 5ms, or 0.4x of float")]
 MaxSize = Annotated[str | None, typer.Option("--max-size", help="like 4MB, or 0.3x of float")]
+MaxRam = Annotated[str | None, typer.Option("--max-ram", help="like 64kB; microcontrollers")]
+MaxInstructions = Annotated[
+    str | None, typer.Option("--max-instructions", help="like 3.5M per inference, counted by a simulator")
+]
+Objective = Annotated[
+    str | None, typer.Option("--objective", help="with --max-drop: latency, size, ram or instructions, minimised")
+]
+Solver = Annotated[
+    str, typer.Option("--solver", help="guided (boosted trees), ilp, pareto, greedy, evolution or bisection")
+]
 Budget = Annotated[str | None, typer.Option("--budget", help="time for trials, like 90s, 20m or 2h")]
 Trials = Annotated[int, typer.Option("--trials", min=0, help="accuracy trials")]
 Generation = Annotated[int, typer.Option("--generation", min=1, help="trials proposed together")]
@@ -44,6 +54,20 @@ def parse_budget(text: str | None) -> float | None:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def limits(*given: Any) -> Any:
+    """The user's limits, checked: see `Limits`."""
+    from qcompiler.search.limits import Limits
+
+    return Limits(*given)
+
+
+def settings(trials: int, budget: str | None, *rest: Any) -> Any:
+    """How long and how: see `Settings`."""
+    from qcompiler.search.result import Settings
+
+    return Settings(trials, parse_budget(budget), *rest)
+
+
 def check_place(out: Path, force: bool) -> bool:
     """Whether an existing OUT may be replaced: it was asked for, or OUT is an earlier end of a search.
 
@@ -57,7 +81,9 @@ def check_place(out: Path, force: bool) -> bool:
     return replace
 
 
-def run(request: Any, limits: Any, settings: Any, out: Path, store: Path | None, options: dict[str, Any], *, force: bool, as_json: bool) -> None:  # fmt: skip
+def run(
+    request: Any, limits: Any, settings: Any, out: Path, store: Path | None, force: bool, as_json: bool, **options: Any
+) -> None:
     """Search, save, show."""
     from qcompiler.search.tune import tune
 
@@ -93,9 +119,12 @@ def show(tuned: Tuned, out: Path, *, as_json: bool) -> None:
     correlation = tuned.result.correlation
     if correlation is not None:
         typer.echo(
-            f"sensitivity {correlation.provider} ranks the {correlation.configurations} trials with correlation "
-            f"{correlation.spearman:.2f}"
+            f"sensitivity {correlation.provider} ranks {correlation.configurations} random configurations with "
+            f"correlation {correlation.spearman:.2f}"
         )
+    for proof in tuned.result.certificates[-2:]:
+        bound = "no bound" if proof.bound == float("-inf") else f"bound {proof.bound:.6g}, gap {proof.gap:.2%}"
+        typer.echo(f"{proof.solver}: {proof.objective:.6g}, {bound} ({proof.note})")
     typer.echo(f"written to {out}: recipe.yaml, tune.json, report.html (stopped by {tuned.result.stopped_by})")
 
 

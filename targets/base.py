@@ -26,6 +26,8 @@ CAPABILITIES: dict[str, str] = {
     "accumulator_to_float": "a linear whose accumulators are dequantized is one kernel",
     "int16_pair_products": "u8 x s8 products are added in pairs in int16; weights must be pair-safe to be fast",
     "measurable": "latency can be measured on this machine",
+    "simulated": "instructions are counted on a simulator",
+    "memory_plan": "flash and RAM of a program are known before it runs",
 }
 
 

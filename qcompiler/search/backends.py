@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import platform
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcompiler.boundary import quantize_inputs
+from qcompiler.errors import VerificationError
 from qcompiler.search.store import Figure
 
 if TYPE_CHECKING:
@@ -15,18 +17,13 @@ if TYPE_CHECKING:
     from qcompiler.search.workload import Workload
     from qcompiler.targets import Target
 
+SIMULATOR = "qemu"
 SECONDS = 1.5
 """Length of one latency measurement; artefact and float baseline take turns."""
 
 
 class Backend(ABC):
-    """One way to measure an artefact.
-
-    Attributes:
-        exclusive: nothing else may run on the device meanwhile.
-    """
-
-    exclusive = False
+    """One way to measure an artefact."""
 
     @abstractmethod
     def measure(self, work: Workload, graph: Graph, folder: Path, emission: Any) -> dict[str, Figure]:
@@ -50,8 +47,6 @@ class Latency(Backend):
     both sides of each.
     """
 
-    exclusive = True
-
     def measure(self, work: Workload, graph: Graph, folder: Path, emission: Any) -> dict[str, Figure]:
         codes = quantize_inputs(graph, work.judged[0])
         found = work.target.measure(folder, work.graph, work.judged[0], work.threads, SECONDS, codes)
@@ -63,12 +58,34 @@ class Latency(Backend):
         }
 
 
-def backends_for(target: Target, measured: bool) -> list[Backend]:
-    """What a target offers; with `measured` off, only what needs no exclusive device."""
+class Instructions(Backend):
+    """Instructions of one inference on the target's simulator, with flash and RAM of the linked program.
+
+    The same program gives the same count on every machine. Instructions are no cycles.
+    """
+
+    def measure(self, work: Workload, graph: Graph, folder: Path, emission: Any) -> dict[str, Figure]:
+        found = work.target.simulate(graph, folder, [quantize_inputs(graph, work.judged[0])], SIMULATOR)
+        if found.differing:
+            raise VerificationError(
+                f"{found.differing} raw outputs on {found.on} differ from the reference interpreter: the artefact of "
+                f"{work.target.name} does not compute what the compiler says"
+            )
+        values = {
+            "instructions": found.instructions, "flash_bytes": found.flash_bytes, "ram_bytes": found.ram_bytes,
+            "size_bytes": found.flash_bytes,
+        }  # fmt: skip
+        return {name: Figure(float(v), found.kind, f"{work.target.name} on {found.on}") for name, v in values.items()}
+
+
+def backends_for(target: Target, figures: Collection[str]) -> list[Backend]:
+    """What a target offers. A simulator is run only where instructions are among the figures that matter."""
     found: list[Backend] = [Size()]
     if target.can("measurable"):
         found.append(Latency())
-    return [b for b in found if measured or not b.exclusive]
+    if target.can("simulated") and "instructions" in figures:
+        found.append(Instructions())
+    return found
 
 
 def environment(target: Target, threads: int) -> str:

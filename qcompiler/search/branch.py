@@ -74,7 +74,7 @@ class Branch:
         """Statistics over the first `count` calibration samples."""
         count = min(count, len(self.workload.calibration))
         if count not in self._sweeps:
-            self._sweeps[count] = _Sweep(self.graph, self.workload.calibration.select(range(count)))
+            self._sweeps[count] = _Sweep(self.graph, self.workload.calibration, count)
         return self._sweeps[count]
 
     def _set_ranges(self, plan: QuantPlan, sweep: _Sweep, method: str) -> None:
@@ -151,13 +151,19 @@ def _calibrated(plan: QuantPlan, roots: Sequence[Value], method: str, sweep: _Sw
 class _Sweep:
     """Statistics over a fixed number of samples, collected when first asked for; ranges are computed once."""
 
-    def __init__(self, graph: Graph, samples: Samples) -> None:
-        from qcompiler.executors.torch_executor import TorchExecutor
-
-        self.graph, self.samples, self.count = graph, samples, len(samples)
-        self._executor = TorchExecutor(graph)
+    def __init__(self, graph: Graph, calibration: Samples, count: int) -> None:
+        self.graph, self.calibration, self.count = graph, calibration, count
+        self._executor: Any = None
         self._observers: dict[Value, list[Observer]] = {}
         self._ranges: dict[Any, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_executor": None}  # made of closures; another process makes its own if it has to
+
+    @property
+    def samples(self) -> Samples:
+        """The first `count` calibration samples."""
+        return self.calibration.select(range(self.count))
 
     def need_ranges(self, values: Sequence[Value], plan: QuantPlan) -> None:
         """Observe values for every clipping method."""
@@ -200,10 +206,13 @@ class _Sweep:
 
     def _collect(self, requests: dict[Value, list[Observer]]) -> None:
         from qcompiler.calibration import collect
+        from qcompiler.executors.torch_executor import TorchExecutor
 
         new = {v: [o for o in found if o not in self._observers.get(v, ())] for v, found in requests.items()}
         new = {v: found for v, found in new.items() if found}
         if new:
+            if self._executor is None:
+                self._executor = TorchExecutor(self.graph)
             collect(self.graph, self.samples, new, self._executor)
             for value, found in new.items():
                 self._observers.setdefault(value, []).extend(found)

@@ -1,4 +1,4 @@
-"""Cost models: log loss of a configuration, and latency as a factor on a formula; with transfer from other searches.
+"""Cost models: log loss of a configuration, and latency or the like as a factor on a formula; both with transfer.
 
 Both rank configurations of one model. What is learned from other models is their regret, log loss minus the least
 log loss of that model, since absolute losses differ by orders of magnitude between models. Own trials correct that
@@ -110,8 +110,12 @@ def _held_out(corpora: Sequence[Corpus], seed: int) -> dict[str, float]:
     return found
 
 
+OWN_WEIGHT = 3.0
+"""How much a measurement of this model counts beside one of another model."""
+
+
 class LatencyModel:
-    """Predicts latency as analytic estimate x exp(correction), the correction learned from measurements.
+    """Predicts a cost as analytic estimate x exp(correction), the correction learned from measurements.
 
     With fewer than `FEWEST` measurements the correction is their mean in logarithms.
     """
@@ -121,22 +125,30 @@ class LatencyModel:
         self._offset = 0.0
         self._model: PackSum | None = None
 
-    def fit(self, rows: Sequence[Row], analytic: Sequence[float], measured: Sequence[float]) -> None:
+    def fit(
+        self, rows: Sequence[Row], analytic: Sequence[float], measured: Sequence[float], own: int | None = None
+    ) -> None:
         """Learn from measured configurations.
 
+        Args:
+            rows, analytic, measured: of each.
+            own: so many of them, the first, are of this model and not of others; by default all.
+
         Raises:
-            ValueError: a time that is not above 0.
+            ValueError: a cost that is not above 0.
         """
         if min([*analytic, *measured], default=1.0) <= 0:
-            raise ValueError("latencies must be above 0")
+            raise ValueError("costs must be above 0")
         ratio = np.log(np.asarray(measured, float) / np.asarray(analytic, float))
-        self._offset = float(ratio.mean()) if ratio.size else 0.0
+        weights = np.ones(ratio.size)
+        weights[: ratio.size if own is None else own] = OWN_WEIGHT
+        self._offset = float(np.average(ratio, weights=weights)) if ratio.size else 0.0
         self._model = None
         if ratio.size >= FEWEST:
             self._model = PackSum(OWN, self.seed, monotone={})
-            self._model.fit([[r] for r in rows], ratio - self._offset)
+            self._model.fit([[r] for r in rows], ratio - self._offset, weights / weights.mean())
 
     def predict(self, rows: Sequence[Row], analytic: Sequence[float]) -> np.ndarray:
-        """Latencies in the unit of what was measured."""
+        """Costs in the unit of what was measured."""
         correction = np.zeros(len(rows)) if self._model is None else self._model.predict([[r] for r in rows])
         return np.asarray(analytic, float) * np.exp(self._offset + correction)

@@ -1,4 +1,4 @@
-"""Analytic costs by group and choice: bytes of weights, bit operations, and a time to start from."""
+"""Analytic costs by group and choice: bytes of weights, and times and RAM to start from."""
 
 from __future__ import annotations
 
@@ -27,18 +27,26 @@ def weight_bytes(group: Group, choice: Choice) -> float:
     return group.weights * choice.weight_bits / 8 + 4.0 * scales
 
 
-def bit_operations(group: Group, choice: Choice) -> float:
-    """Products times the bits of both operands (HAWQ-V3's BOPS)."""
-    return float(group.macs) * choice.weight_bits * choice.activation_bits
-
-
 def time_units(group: Group, choice: Choice) -> float:
     """Float32 products that take as long; only ratios mean something."""
     narrow = 1.0 if choice.weight_bits >= 8 else 1.1  # unpacking
     return group.macs / _SPEED[choice.scheme] * narrow + _PER_BYTE * weight_bytes(group, choice)
 
 
-COSTS = {"size_bytes": weight_bytes, "bops": bit_operations, "latency_ms": time_units}
+def activation_units(group: Group, choice: Choice) -> float:
+    """Width of what a group reads: which buffers live together is not known here, so that every group counts one."""
+    return choice.activation_bits / 8
+
+
+COSTS = {
+    "size_bytes": weight_bytes,
+    "latency_ms": time_units,
+    "latency_ratio": time_units,
+    "instructions": time_units,
+    "ram_bytes": activation_units,
+}
+FIGURES = frozenset(COSTS)
+"""Figures of a trial that are costs."""
 
 
 def tables(space: Space, name: str) -> list[np.ndarray]:

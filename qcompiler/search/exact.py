@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,12 @@ class ExactEvaluator:
     Args:
         workload: what is searched.
         space: gives configurations their meaning.
-        measured: take what needs the device to itself (latency); otherwise accuracy and size only.
+        figures: that matter beside accuracy and size; what costs long to measure is measured only where it is asked for.
     """
 
-    def __init__(self, workload: Workload, space: Space, *, measured: bool = True) -> None:
+    def __init__(self, workload: Workload, space: Space, figures: Collection[str] = ()) -> None:
         self.workload, self.space = workload, space
-        self.backends = backends_for(workload.target, measured)
+        self.backends = backends_for(workload.target, figures)
         self._judge: Judge | None = None
 
     def trial(self, config: Config) -> dict[str, Figure]:

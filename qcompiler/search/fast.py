@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from qcompiler.search.workload import Workload
 
 
+PROBED = 8
+"""Samples of the split `probe`: enough to rank configurations, which are compared on the same ones."""
+
+
 class FastEvaluator:
     """Accuracy of configurations by fake quantization; float outputs, statistics and codes are shared by all.
 
@@ -37,8 +41,11 @@ class FastEvaluator:
         self._executors: dict[int, Any] = {}
         self._judges: dict[str, Judge] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_executors": {}}  # by identity of the graphs, and made of closures
+
     def accuracy(self, config: Config, split: str = "judged") -> Accuracy:
-        """Figures of a configuration on `judged` or `report` samples."""
+        """Figures of a configuration on `judged`, `report` or `probe` samples."""
         return self.of_recipe(to_recipe(self.space, config, self.workload.recipe), split)
 
     def of_recipe(self, recipe: Recipe, split: str = "judged") -> Accuracy:
@@ -67,9 +74,11 @@ class FastEvaluator:
         return self._executors[id(graph)]
 
     def judge(self, split: str) -> Judge:
-        """Samples of a split with their float outputs."""
+        """Samples of a split with their float outputs; `probe` are the first few judged ones."""
         if split not in self._judges:
-            self._judges[split] = Judge(self.workload.graph, getattr(self.workload, split))
+            judged = self.workload.judged
+            few = judged.select(range(min(PROBED, len(judged)))) if split == "probe" else None
+            self._judges[split] = Judge(self.workload.graph, few or getattr(self.workload, split))
         return self._judges[split]
 
     def trial(self, config: Config) -> dict[str, float]:

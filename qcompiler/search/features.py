@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qcompiler.search.branch import Branch
     from qcompiler.search.fast import FastEvaluator
     from qcompiler.search.groups import Group
-    from qcompiler.search.space import Config
+    from qcompiler.search.space import Config, Space
 
 Row = dict[str, float]
 SAMPLES = 2
@@ -152,6 +152,18 @@ class Features:
             "group_kernel": float(np.prod(first[2:])) if len(first) > 2 else 1.0,
             "group_channels": float(np.log2(1 + int(first[0]))),
         }
+
+
+def cost_row(space: Space, config: Config) -> Row:
+    """What a latency depends on beside the formula: which share of layers and products each choice has, and changes."""
+    chosen = space.choices(config)
+    row: Row = {}
+    work = sum(g.macs for g in space.groups) or 1
+    for group, choice in zip(space.groups, chosen, strict=True):
+        row[f"layers {choice.name}"] = row.get(f"layers {choice.name}", 0.0) + 1 / len(chosen)
+        row[f"macs {choice.name}"] = row.get(f"macs {choice.name}", 0.0) + group.macs / work
+    changes = sum(a.scheme != b.scheme for a, b in zip(chosen, chosen[1:], strict=False))
+    return {**row, "changes of scheme": changes / max(1, len(chosen) - 1)}
 
 
 def matrix(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> np.ndarray:

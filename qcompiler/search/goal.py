@@ -10,7 +10,13 @@ from typing import Any
 from qcompiler.errors import UsageError
 from qcompiler.search.store import Trial
 
-UNITS = {"size_bytes": {"": 1.0, "B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}, "latency_ms": {"ms": 1.0, "us": 1e-3, "s": 1e3}}
+_BYTES = {"": 1.0, "B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
+UNITS = {
+    "size_bytes": _BYTES,
+    "ram_bytes": _BYTES,
+    "latency_ms": {"ms": 1.0, "us": 1e-3, "s": 1e3},
+    "instructions": {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9},
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class Goal:
     def best(self, trials: Iterable[Trial]) -> Trial | None:
         """The best trial that went well, None without any."""
         done = [t for t in trials if t.ok]
-        return min(done, key=lambda t: (*self.rank(t), t.number)) if done else None
+        return min(done, key=lambda t: (*self.rank(t), t.key)) if done else None
 
     def to_dict(self) -> dict[str, Any]:
         """For `tune.json`."""
@@ -87,9 +93,9 @@ class Goal:
 
 
 def pareto_front(trials: Sequence[Trial], figures: tuple[str, str]) -> list[Trial]:
-    """Trials that no other beats in both figures, by the first one ascending; of equals the earliest."""
+    """Trials that no other beats in both figures, by the first one ascending; of equals that with the least key."""
     front: list[Trial] = []
-    for trial in sorted((t for t in trials if t.ok), key=lambda t: (t.value(figures[0]), t.value(figures[1]), t.number)):
+    for trial in sorted((t for t in trials if t.ok), key=lambda t: (t.value(figures[0]), t.value(figures[1]), t.key)):
         if not front or trial.value(figures[1]) < front[-1].value(figures[1]):
             front.append(trial)
     return front

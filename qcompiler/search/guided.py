@@ -6,7 +6,7 @@ not depend on how many workers there are or which of them is first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import numpy as np
 from qcompiler.errors import ConstraintError
 from qcompiler.search import costs
 from qcompiler.search.cost_models import AccuracyModel
-from qcompiler.search.solvers import Problem, Row, pareto_front, solve_ilp
+from qcompiler.search.solvers import Certificate, Problem, Row, pareto_front, solve_ilp
 
 if TYPE_CHECKING:
     from qcompiler.search.features import Features
@@ -33,13 +33,17 @@ class Aim:
     """How candidates compare before they are run.
 
     Attributes:
-        cost: name of the analytic cost that counts.
-        bound: what the cost may be, for a search that minimises loss; None for one that minimises the cost.
+        cost: name of the cost that counts; its formula is what additive problems use.
+        estimate: that cost of a configuration, as well as it is known by now.
+        limit: what the estimate may be, for a search that minimises loss; None for one that minimises the cost.
+        bound: the same limit on the formula.
         loss: largest log loss that is taken to keep the limit, for a search that minimises the cost.
     """
 
     cost: str
-    bound: float | None = None
+    estimate: Callable[[Config], float]
+    limit: float | None = None
+    bound: float = np.inf
     loss: float = np.inf
 
 
@@ -52,6 +56,10 @@ class Guide:
         model: learns from `observe`.
         sensitivity: of the additive problem that candidates start from.
         seed: of every random choice.
+
+    Attributes:
+        seen: loss of every configuration that was run, None for one that failed.
+        certificate: of the additive problem's solution within the limit, where there is a limit on a cost.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class Guide:
     ) -> None:
         self.space, self.features, self.model, self.sensitivity = space, features, model, sensitivity
         self.seed = seed
+        self.certificate: Certificate | None = None
         self.seen: dict[Config, float | None] = {}
 
     def observe(self, config: Config, loss: float | None) -> None:
@@ -76,18 +85,22 @@ class Guide:
         table = costs.tables(self.space, aim.cost)
         front = pareto_front(self.sensitivity.table, table, width=2000)
         head = (0,) * len(self.space.knobs)
-        if aim.bound is not None:
+        if aim.limit is not None:
             try:
-                best = solve_ilp(Problem(self.sensitivity.table, (Row(aim.cost, table, aim.bound),))).choices
+                solution = solve_ilp(Problem(self.sensitivity.table, (Row(aim.cost, table, aim.bound),)))
+                best = solution.choices
+                self.certificate = solution.certificate
             except ConstraintError:
                 best = tuple(int(np.argmin(t)) for t in table)
             distance = np.abs(front.cost - sum(t[c] for t, c in zip(table, best, strict=True)))
             order = [best, *(tuple(int(c) for c in front.choices[i]) for i in np.argsort(distance, kind="stable"))]
         else:
-            spaced = np.unique(np.linspace(0, len(front.cost) - 1, 4 * count).round().astype(int))
-            order = [tuple(int(c) for c in front.choices[i]) for i in spaced]
-        configs = dict.fromkeys(self.space.canonical((*head, *c)) for c in order)
-        return [c for c in configs if self.space.is_legal(c)][:count]
+            order = [tuple(int(c) for c in row) for row in front.choices]
+        configs = [c for c in dict.fromkeys(self.space.canonical((*head, *c)) for c in order) if self.space.is_legal(c)]
+        if aim.limit is None:  # nobody knows yet where along the front the limit is
+            spaced = np.unique(np.linspace(0, len(configs) - 1, min(count, len(configs))).round().astype(int))
+            configs = [configs[i] for i in spaced]
+        return configs[:count]
 
     def propose(self, aim: Aim, size: int, generation: int) -> list[Config]:
         """`size` new configurations, fewer where the space has no more."""
@@ -125,23 +138,22 @@ class Guide:
         for config in self.space.sample(rng, POOL // 4):
             found.setdefault(config)
         fresh = [c for c in found if c not in self.seen]
-        within = [c for c in fresh if aim.bound is None or costs.total(self.space, c, aim.cost) <= aim.bound]
+        within = [c for c in fresh if aim.limit is None or aim.estimate(c) <= aim.limit]
         return (within or fresh)[:POOL]
 
     def _value(self, config: Config, aim: Aim) -> tuple[float, float]:
         loss = float(np.log(max(self.seen[config] or 0.0, 1e-12)))
-        return self._key(loss, costs.total(self.space, config, aim.cost), aim)
+        return self._key(loss, aim.estimate(config), aim)
 
     def _key(self, loss: float, cost: float, aim: Aim) -> tuple[float, float]:
-        if aim.bound is not None:
-            return (0.0 if cost <= aim.bound else cost / aim.bound), loss
+        if aim.limit is not None:
+            return (0.0 if cost <= aim.limit else cost / aim.limit), loss
         return max(0.0, loss - aim.loss), cost
 
     def _scores(self, pool: Sequence[Config], aim: Aim) -> np.ndarray:
         """One number per candidate, the smaller the better."""
         losses = self.model.predict([self.features.rows(c) for c in pool])
-        table = [costs.total(self.space, c, aim.cost) for c in pool]
-        keys = [self._key(float(v), t, aim) for v, t in zip(losses, table, strict=True)]
+        keys = [self._key(float(v), aim.estimate(c), aim) for v, c in zip(losses, pool, strict=True)]
         order = sorted(range(len(pool)), key=lambda i: keys[i])
         scores = np.empty(len(pool))
         scores[order] = np.arange(len(pool))

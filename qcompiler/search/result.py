@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qcompiler.search.sensitivity import Correlation, Sensitivity
+from qcompiler.search.solvers import Certificate
 from qcompiler.search.store import Trial
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Settings:
         generation: trials proposed together.
         verified: configurations that are compiled and measured at the end.
         sensitivity: name of the provider.
+        solver: name of the strategy, see `strategies`.
         seed: of proposals.
     """
 
@@ -31,6 +33,7 @@ class Settings:
     verified: int = 5
     sensitivity: str = "layer_sqnr"
     seed: int = 0
+    solver: str = "guided"
 
 
 @dataclass
@@ -56,10 +59,12 @@ class Result:
         trials: all.
         resumed: trials that were taken from the store.
         stopped_by: `trials`, `budget`, `exhausted` or `interrupted`.
-        correlation: of the sensitivities with the measured losses, None with too few trials.
+        correlation: of the sensitivities with the losses of random configurations, None with too few of them.
         held_out: rank correlation of the transferred model on left-out studies.
         sensitivity: estimates that proposals started from.
-        seconds: spent in trials, and all of it.
+        certificates: what solvers proved about what they proposed.
+        estimates: how well costs were known before they were measured.
+        seconds: wall time by phase (see `clock`).
     """
 
     best: Trial
@@ -72,4 +77,6 @@ class Result:
     sensitivity: Sensitivity
     correlation: Correlation | None
     held_out: dict[str, float]
+    certificates: list[Certificate] = field(default_factory=list)
+    estimates: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)

@@ -178,6 +178,16 @@ class Space:
             raise UsageError(f"no group of layers has the choice {choice!r}")
         return self.canonical((*(0 for _ in self.knobs), *(i or 0 for i in tail)))
 
+    def sample_groups(self, rng: np.random.Generator, count: int) -> list[Config]:
+        """Distinct configurations with random choices of the groups and the first option of every knob.
+
+        All there are, in order, where they are no more than `count`.
+        """
+        bare = Space((), self.groups)
+        head = (0,) * len(self.knobs)
+        found = (self.canonical((*head, *c)) for c in bare.sample(rng, count))
+        return list(dict.fromkeys(found))
+
     def sample(self, rng: np.random.Generator, count: int) -> list[Config]:
         """Distinct configurations, uniform over the space; all of it where it holds no more than `count`."""
         if self.size <= count:

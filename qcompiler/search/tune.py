@@ -7,12 +7,14 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcompiler.errors import UsageError
-from qcompiler.search.goal import Goal, Limit
+from qcompiler.search.clock import Clock, overhead
+from qcompiler.search.goal import Goal
+from qcompiler.search.limits import Limits
 from qcompiler.search.recipes import to_recipe, usual_knobs
 from qcompiler.search.result import Progress, Result, Settings
 
@@ -30,43 +32,6 @@ TUNE_NAME = "tune.json"
 RECIPE_NAME = "recipe.yaml"
 FEWEST_TO_SPLIT = 4
 """Samples held back below which the same ones decide and are reported."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the user allows: exactly one of the three.
-
-    Attributes:
-        drop: absolute drop of the metric (of SQNR: the least dB, negated).
-        latency: `5ms`, or `0.4x` of float.
-        size: `4MB`, or `0.3x` of float.
-    """
-
-    drop: float | None = None
-    latency: str | None = None
-    size: str | None = None
-
-    def __post_init__(self) -> None:
-        given = [v for v in (self.drop, self.latency, self.size) if v is not None]
-        if len(given) != 1:
-            raise UsageError("give exactly one of --max-drop, --max-latency and --max-size: the rest is what is optimised")
-
-    def goal(self, workload: Workload, float_bytes: float) -> Goal:
-        """Objective and bound for a target.
-
-        Raises:
-            UsageError: a limit on latency for a target that cannot be timed here.
-        """
-        measurable = workload.target.can("measurable")
-        if self.drop is not None:
-            return Goal("latency_ratio" if measurable else "size_bytes", "drop", self.drop)
-        if self.size is not None:
-            return Goal("drop", "size_bytes", Limit.parse("size_bytes", self.size).resolved(float_bytes))
-        limit = Limit.parse("latency_ms", self.latency or "")
-        if not measurable:
-            raise UsageError(f"target {workload.target.name} cannot be timed on this machine: limit the size or the drop")
-        # Relative latencies are compared as they are measured: each beside float in the same run.
-        return Goal("drop", "latency_ratio" if limit.relative else "latency_ms", limit.bound)
 
 
 @dataclass
@@ -121,18 +86,28 @@ def tune(
         UsageError: inputs, limits, or a store that belongs to another problem. ConstraintError: nothing that was
         measured keeps the limit. UnsupportedError: nothing to search.
     """
+    from qcompiler.search.fast import FastEvaluator
     from qcompiler.search.groups import find_groups
+    from qcompiler.search.sensitivity import get_provider
     from qcompiler.search.space import Space
     from qcompiler.search.store import Store
+    from qcompiler.search.strategies import check_strategy
     from qcompiler.search.tuner import Tuner
-    from qcompiler.search.workers import Evaluation, fast, make_workers
+    from qcompiler.search.workers import check_workers, make_workers
+    from qcompiler.targets import get_target
 
-    start = time.perf_counter()
-    workload, hashes = prepare(request)
-    groups = find_groups(workload.graph, workload.recipe, workload.target, _sizes(workload.graph, workload.judged))
-    space = Space(usual_knobs(len(workload.calibration), workload.recipe), groups)
-    goal = limits.goal(workload, _float_bytes(workload.graph))
+    start, clock = time.perf_counter(), Clock()
+    check_workers(workers)
+    limits.goal(get_target(request.target), 1.0)
+    check_strategy(settings.solver, "drop" if limits.drop is not None else "cost")
+    get_provider(settings.sensitivity)
     opened = Store(store)
+    with clock.phase("capture"):
+        workload, hashes = prepare(request)
+        sizes = _sizes(workload.graph, workload.judged)
+        groups = find_groups(workload.graph, workload.recipe, workload.target, sizes)
+        space = Space(usual_knobs(len(workload.calibration), workload.recipe), groups)
+    goal = limits.goal(workload.target, _float_bytes(workload.graph))
     beside = Path(store).with_suffix(".recipe.yaml")
 
     def save(recipe: str) -> None:
@@ -142,17 +117,19 @@ def tune(
 
     try:
         kept = opened.study(study, fingerprint(workload, space, hashes))
-        run = make_workers(workers, Evaluation(workload, space, fast), timeout)
+        fast = FastEvaluator(workload, space)
+        run = make_workers(workers, fast, timeout)
         try:
-            tuner = Tuner(workload, space, goal, kept, run, settings, show, save)
+            tuner = Tuner(fast, goal, kept, run, settings, show, save, clock)
             result = tuner.run(as_it_is(space, workload.recipe))
         finally:
             run.close()
     finally:
         opened.close()
-    result.seconds["total"] = time.perf_counter() - start
     recipe = to_recipe(space, result.config, workload.recipe)
-    compiled = _compile(request, workload, recipe, space, result, goal)
+    with clock.phase("answer"):
+        compiled = _compile(request, workload, recipe, space, result, goal)
+    result.seconds["total"] = time.perf_counter() - start
     return Tuned(compiled, recipe, result, goal, summary(space, result, goal, workload))
 
 
@@ -275,7 +252,6 @@ def _compile(
 def summary(space: Space, result: Result, goal: Goal, workload: Workload) -> dict[str, Any]:
     """The contents of `tune.json`; its keys are a contract."""
     best = result.best
-    spent, whole = result.seconds.get("trials", 0.0), result.seconds.get("total", 0.0)
     correlation = result.correlation
     return {
         "schema_version": 1,
@@ -294,8 +270,15 @@ def summary(space: Space, result: Result, goal: Goal, workload: Workload) -> dic
         "sensitivity": {
             "provider": result.sensitivity.provider,
             "rank_correlation": None if correlation is None else correlation.spearman,
-            "trials": None if correlation is None else correlation.configurations,
+            "configurations": None if correlation is None else correlation.configurations,
         },
         "transfer": result.held_out,
-        "seconds": {"trials": spent, "total": whole},
+        "certificates": [{**asdict(c), "bound": _finite(c.bound), "gap": _finite(c.gap)} for c in result.certificates],
+        "cost_model": result.estimates,
+        "seconds": {**result.seconds, "overhead": overhead(result.seconds)},
     }  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if abs(value) < float("inf") else None

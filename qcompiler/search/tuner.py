@@ -2,10 +2,12 @@
 
     1. the recipe as it is, compiled and measured: what everything else has to beat
     2. sensitivities by group and choice: the additive problem that proposals start from
-    3. generations of accuracy trials (fake quantization), proposed by solver and cost model
-    4. the best `verified` configurations compiled whole and measured, one at a time; if none keeps the limit, the
+    3. generations of accuracy trials (fake quantization), proposed by a strategy; where a formula stands for a cost
+       that can be measured, now and then the best one so far is measured in between, and the formula corrected
+    4. losses of random configurations, to say what the sensitivities are worth
+    5. the best `verified` configurations compiled whole and measured, one at a time; if none keeps the limit, the
        next best, up to twice as many
-    5. the best measured one, or the recipe as it is where nothing beats it
+    6. the best measured one, or the recipe as it is where nothing beats it
 
 A trial that the store holds is not run again, so a run that was killed goes on where it stopped by doing the same
 again. With equal seeds and deterministic objectives the result depends on nothing else.
@@ -15,20 +17,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qcompiler.errors import ConstraintError, QCError, UnsupportedError
+from qcompiler.errors import ConstraintError, MissingToolError, QCError, UnsupportedError
 from qcompiler.search import costs
+from qcompiler.search.clock import Clock
 from qcompiler.search.cost_models import AccuracyModel, Corpus
+from qcompiler.search.estimates import Estimates, Points
 from qcompiler.search.exact import ExactEvaluator
 from qcompiler.search.fast import FastEvaluator
 from qcompiler.search.features import Features
-from qcompiler.search.goal import Goal, pareto_front
+from qcompiler.search.goal import Goal
 from qcompiler.search.guided import Aim, Guide
-from qcompiler.search.recipes import to_recipe
+from qcompiler.search.ledger import EXACT, FAST, Ledger
 from qcompiler.search.result import Progress, Result, Settings
 from qcompiler.search.sensitivity import (
     LEAST_CONFIGURATIONS,
@@ -37,53 +41,57 @@ from qcompiler.search.sensitivity import (
     correlate,
     get_provider,
 )
+from qcompiler.search.solvers import Certificate
 from qcompiler.search.store import DONE, FAILED, Figure, Study, Trial
+from qcompiler.search.strategies import STRATEGIES, Board, Stop
 from qcompiler.search.workers import Outcome, Workers
 
 if TYPE_CHECKING:
-    from qcompiler.search.space import Config, Space
-    from qcompiler.search.workload import Workload
+    from qcompiler.search.space import Config
 
 logger = logging.getLogger(__name__)
-FAST, EXACT = "fast", "exact"
 KEPT_ROWS = 256
 """Trials whose features are kept for later searches on other models."""
 MARGIN, NOISY_MARGIN = 0.02, 0.1
 """Share by which a measured latency has to be better than the recipe's as it is; the second where one is noisy."""
+MEASURE_EVERY = 2
+"""Generations between two measurements of a cost that the search has only a formula for."""
+PROBES = LEAST_CONFIGURATIONS
+"""Random configurations that the sensitivities are compared with."""
 
 
 class Tuner:
     """One search.
 
     Args:
-        workload, space, goal: the problem.
+        fast: evaluates accuracy trials; has the problem.
+        goal: what is searched for.
         study: where trials are kept.
         workers: run accuracy trials.
         settings: how long.
         show: called after every trial.
-        save: called with (recipe as YAML, state) after every trial.
+        save: called with the best recipe as YAML when there is a new one.
+        clock: of the run.
     """
 
     def __init__(
         self,
-        workload: Workload,
-        space: Space,
+        fast: FastEvaluator,
         goal: Goal,
         study: Study,
         workers: Workers,
         settings: Settings,
         show: Callable[[Progress], None] = lambda progress: None,
         save: Callable[[str], None] = lambda recipe: None,
+        clock: Clock | None = None,
     ) -> None:
-        self.workload, self.space, self.goal, self.study = workload, space, goal, study
-        self.workers, self.settings, self.show, self.save = workers, settings, show, save
-        self.fast = FastEvaluator(workload, space)
-        self.exact = ExactEvaluator(workload, space)
-        self.baseline_config: Config = space.canonical((0,) * len(space.radix))
-        self.trials: dict[tuple[str, str], Trial] = {}
-        self.configs: dict[str, Config] = {}
-        self.resumed = 0
-        self.spent = 0.0
+        self.fast, self.goal, self.study, self.workers, self.settings = fast, goal, study, workers, settings
+        self.workload, self.space = fast.workload, fast.space
+        self.exact = ExactEvaluator(self.workload, self.space, figures={goal.objective, goal.limit})
+        self.clock = clock or Clock()
+        self.ledger = Ledger(study, self.space, goal, self.workload.recipe, settings, show, save, self.clock)
+        self._asked: dict[Config, None] = {}
+        self._generations = 0
 
     def run(self, baseline: Config) -> Result:
         """Search.
@@ -92,229 +100,224 @@ class Tuner:
             baseline: the configuration that stands for the recipe as it is.
 
         Raises:
-            ConstraintError: no measured configuration keeps the limit.
+            ConstraintError: no measured configuration keeps the limit. UnsupportedError: the recipe as it is does not
+            compile. MissingToolError: something that measures the figure asked for is not installed.
         """
-        self.baseline_config = baseline
         first = self._exact_trial(baseline)
         if not first.ok:
             raise UnsupportedError(f"the recipe that the search starts from does not compile: {first.error}")
-        self._baseline = first
-        sensitivity = self._sensitivity()
+        others = self._others()
+        self.estimates = Estimates(
+            self.space, first, baseline, self.ledger.cost_name, self._points(others), self.settings.seed
+        )
+        with self.clock.phase("sensitivity"):
+            self.sensitivity = self._estimate_sensitivity()
         features = Features(self.fast)
-        model = AccuracyModel(self._corpora(), self.settings.seed)
-        guide = Guide(self.space, features, model, sensitivity, self.settings.seed)
-        stopped_by = self._generations(guide)
-        self._save_features(features)
+        model = AccuracyModel(self._corpora(others), self.settings.seed)
+        guide = Guide(self.space, features, model, self.sensitivity, self.settings.seed)
+        with self.clock.phase("proposals"):
+            stopped_by, certificates = self._search(guide, baseline)
+            self._save_features(features)
+        with self.clock.phase("probes"):
+            correlation = self._correlation() if self._asked else None
         best = self._verify(first)
         return Result(
-            best, first, self.configs[best.key], self.front(), self.study.trials(), self.resumed, stopped_by,
-            sensitivity, self._correlation(sensitivity), model.held_out, {"trials": self.spent},
+            best, first, self.ledger.configs[best.key], self.ledger.front(), self.study.trials(), self.ledger.resumed,
+            stopped_by, self.sensitivity, correlation, model.held_out, certificates, self.estimates.to_dict(),
+            self.clock.seconds,
         )  # fmt: skip
 
     # trials
 
     def _exact_trial(self, config: Config) -> Trial:
-        key = self.space.key(config)
-        self.configs[key] = config
-        known = self.study.find(EXACT, key)
+        known = self.ledger.known(EXACT, config)
         if known is not None:
-            return self._adopt(known)
-        try:
-            figures = self.exact.trial(config)
-            trial = Trial(EXACT, key, 0, self.space.describe(config), DONE, figures, figures["seconds"].value)
-        except QCError as error:
-            trial = Trial(EXACT, key, 0, self.space.describe(config), FAILED, {}, 0.0, f"{type(error).__name__}: {error}")
-        return self._record(trial)
+            return known
+        key, names = self.space.key(config), self.space.describe(config)
+        with self.clock.phase("measured"):
+            try:
+                figures = self.exact.trial(config)
+                trial = Trial(EXACT, key, 0, names, DONE, figures, figures["seconds"].value)
+            except MissingToolError:
+                raise
+            except QCError as error:
+                trial = Trial(EXACT, key, 0, names, FAILED, {}, 0.0, f"{type(error).__name__}: {error}")
+        return self.ledger.record(trial)
 
     def _fast_trials(self, configs: Sequence[Config]) -> list[Trial]:
-        """Results in the order of the configurations, whatever order they ended in."""
-        keys = [self.space.key(c) for c in configs]
-        self.configs.update(zip(keys, configs, strict=True))
-        found = {key: self.study.find(FAST, key) for key in keys}
-        found = {key: self._adopt(t) for key, t in found.items() if t is not None}
-        missing = [c for c, key in zip(configs, keys, strict=True) if key not in found]
+        """Results in the order of the configurations, whatever order they ended in. Raises Stop without a budget."""
+        fresh = [c for c in dict.fromkeys(configs) if c not in self._asked]
+        left = self.settings.trials - len(self._asked)
+        if fresh and left <= 0:
+            raise Stop("trials")
+        if fresh and self.settings.seconds is not None and self.ledger.spent >= self.settings.seconds:
+            raise Stop("budget")
+        self._asked |= dict.fromkeys(fresh[:left])
+        configs = [c for c in configs if c in self._asked]
+        found = {c: self.ledger.known(FAST, c) for c in configs}
+        missing = [c for c, trial in found.items() if trial is None]
 
         def done(i: int, outcome: Outcome) -> None:
-            config = missing[i]
-            key = self.space.key(config)
-            found[key] = self._record(self._fast_trial(config, key, outcome))
+            found[missing[i]] = self.ledger.record(self._fast_trial(missing[i], outcome))
 
         if missing:
-            self.workers.run(missing, done)
-        return [found[key] for key in keys]
+            with self.clock.phase("trials"):
+                self.workers.run(missing, done)
+        return [t for t in (found[c] for c in configs) if t is not None]
 
-    def _fast_trial(self, config: Config, key: str, outcome: Outcome) -> Trial:
-        names = self.space.describe(config)
+    def _fast_trial(self, config: Config, outcome: Outcome) -> Trial:
+        key, names = self.space.key(config), self.space.describe(config)
         if outcome.values is None:
             return Trial(FAST, key, 0, names, FAILED, {}, outcome.seconds, outcome.error)
         figures = {n: Figure(v, "simulated") for n, v in outcome.values.items() if n != "seconds"}
-        for name in ("size_bytes", "latency_ms", "latency_ratio"):
-            figures[name] = Figure(self.cost(config, name), "analytic")
+        for name in costs.FIGURES & self.estimates.anchor.figures.keys():
+            figures[name] = Figure(self.estimates.of(config, name), "analytic")
         return Trial(FAST, key, 0, names, DONE, figures, outcome.seconds)
 
-    def _adopt(self, trial: Trial) -> Trial:
-        if (trial.stage, trial.key) not in self.trials:
-            self.resumed += 1
-            self.spent += trial.seconds
-            self.trials[trial.stage, trial.key] = trial
-        self._tell(trial)
-        return trial
+    # the search
 
-    def _record(self, trial: Trial) -> Trial:
-        self.trials[trial.stage, trial.key] = trial
-        recorded = self.study.record(trial, self._state())
-        self.trials[trial.stage, trial.key] = recorded
-        self.spent += trial.seconds
-        if trial.ok:
-            self.save(self._best_recipe())
-        else:
-            logger.warning("trial %d failed: %s", recorded.number, trial.error)
-        self._tell(recorded)
-        return recorded
+    def _search(self, guide: Guide, baseline: Config) -> tuple[str, list[Certificate]]:
+        """Run the strategy; why it stopped, and what it proved."""
 
-    def _tell(self, trial: Trial) -> None:
-        done = sum(stage == trial.stage for stage, _ in self.trials)
-        total = self.settings.trials if trial.stage == FAST else self.settings.verified + 1
-        best = self.best_so_far()
-        words = "none yet" if best is None else f"{self.goal.objective} {best.value(self.goal.objective):.4g}"
-        if best is not None and not self.goal.meets(best):
-            words = f"limit not met yet, {self.goal.limit} {best.value(self.goal.limit):.4g}"
-        self.show(Progress(trial.stage, done, max(total, done), words, trial.seconds))
-
-    def best_so_far(self) -> Trial | None:
-        """The best trial of all; measured ones win over simulated ones that are as good."""
-        stage = EXACT if not any(s == FAST for s, _ in self.trials) else FAST
-        return self.goal.best(t for (s, _), t in self.trials.items() if s == stage)
-
-    def front(self) -> list[Trial]:
-        """Pareto front of loss and cost: of measured trials, then of simulated ones."""
-        found: list[Trial] = []
-        for stage in (EXACT, FAST):
-            found += pareto_front([t for (s, _), t in self.trials.items() if s == stage], (self.cost_name, "loss"))
-        return found
-
-    @property
-    def cost_name(self) -> str:
-        """The cost beside the loss: what is limited or minimised, and size where that is the drop."""
-        names = [n for n in (self.goal.objective, self.goal.limit) if n in costs.COSTS or n == "latency_ratio"]
-        return names[0] if names else "size_bytes"
-
-    def _state(self) -> dict[str, Any]:
-        best = self.best_so_far()
-        return {
-            "goal": self.goal.to_dict(),
-            "best": None if best is None else best.to_dict(),
-            "front": [t.to_dict() for t in self.front()],
-            "recipe": None if best is None else self._best_recipe(),
-        }
-
-    def _best_recipe(self) -> str:
-        best = self.best_so_far()
-        config = self.baseline_config if best is None else self.configs[best.key]
-        return to_recipe(self.space, config, self.workload.recipe).to_yaml()
-
-    # costs
-
-    def cost(self, config: Config, name: str) -> float:
-        """Analytic cost in the unit of the measured one: the baseline's figure, and the difference or ratio to it."""
-        table = "latency_ms" if name == "latency_ratio" else name
-        here, there = (costs.total(self.space, c, table) for c in (config, self.baseline_config))
-        measured = self._baseline.value(name)
-        if name == "size_bytes":
-            return measured + here - there
-        return measured * here / there if there else measured
-
-    def _analytic(self, name: str, figure: float) -> float:
-        """The inverse of `cost`: a bound on a figure as one on the analytic cost."""
-        table = "latency_ms" if name == "latency_ratio" else name
-        there = costs.total(self.space, self.baseline_config, table)
-        measured = self._baseline.value(name)
-        return there + figure - measured if name == "size_bytes" else there * figure / measured
-
-    # generations
-
-    def _generations(self, guide: Guide) -> str:
-        done = generation = 0
-        while done < self.settings.trials:
-            if self.settings.seconds is not None and self.spent >= self.settings.seconds:
-                return "budget"
-            size = min(self.settings.generation, self.settings.trials - done)
-            aim = self._aim()
-            if generation == 0:
-                wanted = [self.baseline_config, *guide.solutions(aim, size)]
-                batch = list(dict.fromkeys(wanted))[:size]
-            else:
-                guide.learn()
-                batch = guide.propose(aim, size, generation)
-            if not batch:
-                return "exhausted"
-            for config, trial in zip(batch, self._fast_trials(batch), strict=True):
+        def measure(configs: Sequence[Config]) -> list[Trial]:
+            trials = self._fast_trials(configs)
+            for config, trial in zip(configs, trials, strict=False):
                 guide.observe(config, trial.value("loss") if trial.ok else None)
-            done += len(batch)
-            generation += 1
-        return "trials"
+            return trials
+
+        board = Board(
+            self.space, self.goal, self.sensitivity, guide, baseline, self.settings.generation, self.settings.trials,
+            self.settings.seed, self._aim, measure, self._measure_between,
+        )  # fmt: skip
+        try:
+            STRATEGIES[self.settings.solver](board)
+            stopped_by = "solver"
+        except Stop as stop:
+            stopped_by = str(stop)
+        best = self.ledger.best()
+        if guide.certificate is not None:
+            board.certificates.append(guide.certificate)
+        if best is not None and self._asked:
+            note = "loss of the best accuracy trial, measured; no bound"
+            board.certificates.append(Certificate(self.settings.solver, best.value("loss"), -np.inf, len(self._asked), note))
+        return stopped_by, board.certificates
+
+    def _measure_between(self) -> None:
+        """Measure the best one so far, where that corrects the formula that it was chosen by."""
+        self._generations += 1
+        if self.estimates.name == "size_bytes" or self._generations % MEASURE_EVERY:
+            return
+        for trial in self._ranked():
+            if (EXACT, trial.key) not in self.ledger.trials:
+                config = self.ledger.configs[trial.key]
+                self.estimates.learn(config, self._exact_trial(config))
+                return
 
     def _aim(self) -> Aim:
         """What is proposed for, from the goal and what is known by now."""
-        name = "latency_ms" if self.cost_name == "latency_ratio" else self.cost_name
+        name = self.ledger.cost_name
+
+        def estimate(config: Config) -> float:
+            return self.estimates.of(config, name)
+
         if self.goal.limit != "drop":
-            return Aim(name, self._analytic(self.goal.limit, self.goal.bound))
-        done = [t for (s, _), t in self.trials.items() if s == FAST and t.ok]
+            return Aim(name, estimate, self.goal.bound, self.estimates.bound(name, self.goal.bound))
+        done = self.ledger.done(FAST)
         kept = [t.value("loss") for t in done if self.goal.meets(t)]
         lost = [t.value("loss") for t in done if not self.goal.meets(t)]
         limit = max(kept) if kept else min(lost) / 2 if lost else np.inf
-        return Aim(name, None, float(np.log(max(limit, 1e-12))))
+        return Aim(name, estimate, loss=float(np.log(max(limit, 1e-12))))
 
-    def _sensitivity(self) -> Sensitivity:
+    # sensitivities
+
+    def _estimate_sensitivity(self) -> Sensitivity:
         """From the store where it was estimated before, else now."""
         kept = (self.study.features or {}).get("sensitivity")
         if kept is not None and kept["provider"] == self.settings.sensitivity:
             rows = {k: tuple(np.array(r) for r in kept[k]) for k in ("table", "error")}
             return Sensitivity(kept["provider"], rows["table"], rows["error"], kept["forwards"], kept["seconds"])
-        found = get_provider(self.settings.sensitivity).estimate(self.fast, self._reference())
-        plain = {**asdict(found), **{k: [r.tolist() for r in getattr(found, k)] for k in ("table", "error")}}
-        self.study.features = {**(self.study.features or {}), "sensitivity": plain}
+        widest = self.space.canonical((0,) * len(self.space.radix))
+        found = get_provider(self.settings.sensitivity).estimate(self.fast, widest)
+        self._keep("sensitivity", {**asdict(found), **{k: [r.tolist() for r in getattr(found, k)] for k in ("table", "error")}})
         return found
 
-    def _reference(self) -> Config:
-        """Every group at its first choice, which is the widest."""
-        return self.space.canonical((0,) * len(self.space.radix))
+    def _correlation(self) -> Correlation | None:
+        """Of the sums with the losses of random choices, at the first option of every knob, on a few samples.
 
-    def _correlation(self, sensitivity: Sensitivity) -> Correlation | None:
-        done = [t for (s, _), t in self.trials.items() if s == FAST and t.ok]
-        if len(done) < LEAST_CONFIGURATIONS:
+        Proposed trials would not do: they were chosen by those very sums.
+        """
+        kept = (self.study.features or {}).get("probes")
+        if kept is None:
+            kept = []
+            for config in self.space.sample_groups(np.random.default_rng([self.settings.seed, 31]), PROBES):
+                try:
+                    kept.append([config, self.fast.accuracy(config, "probe").loss])
+                except Exception as error:  # as in a trial: one configuration's failure is not the search's
+                    logger.warning("a random configuration failed: %s: %s", type(error).__name__, error)
+            self._keep("probes", kept)
+        if len(kept) < LEAST_CONFIGURATIONS:
             return None
-        return correlate(sensitivity, self.space, [self.configs[t.key] for t in done], [t.value("loss") for t in done])
+        return correlate(self.sensitivity, self.space, [tuple(c) for c, _ in kept], [v for _, v in kept])
 
     # transfer
 
-    def _corpora(self) -> list[Corpus]:
+    def _others(self) -> list[tuple[str, dict, list[Trial]]]:  # type: ignore[type-arg]
+        return self.study.store.others(self.study.name)
+
+    def _corpora(self, others: Sequence[tuple[str, dict, list[Trial]]]) -> list[Corpus]:  # type: ignore[type-arg]
         found = []
-        for name, features, trials in self.study.store.others(self.study.name):
+        for name, features, trials in others:
             rows = features.get("rows", {})
             known = [t for t in trials if t.stage == FAST and t.key in rows and t.value("loss") > 0]
+            known.sort(key=lambda t: t.key)
             if len(known) >= self.settings.generation:
                 found.append(Corpus(name, [rows[t.key] for t in known], [t.value("loss") for t in known]))
         return found
 
+    def _points(self, others: Sequence[tuple[str, dict, list[Trial]]]) -> Points:  # type: ignore[type-arg]
+        """Measured costs of other models on this target."""
+        rows, analytic, measured = [], [], []
+        for _, features, _ in others:
+            kept = features.get("costs", {})
+            if (kept.get("target"), kept.get("figure")) == (self.workload.target.name, self.ledger.cost_name):
+                rows += kept["rows"]
+                analytic += kept["analytic"]
+                measured += kept["measured"]
+        return Points(rows, analytic, measured)
+
     def _save_features(self, features: Features) -> None:
-        """Rows of every trial, for later searches on other models."""
-        keys = [key for stage, key in self.trials if stage == FAST][:KEPT_ROWS]
-        rows = {key: features.rows(self.configs[key]) for key in keys}
-        self.study.features = {**(self.study.features or {}), "rows": rows}
+        """Rows of every trial and measured costs, for later searches on other models."""
+        keys = sorted(key for stage, key in self.ledger.trials if stage == FAST)[:KEPT_ROWS]
+        self._keep("rows", {key: features.rows(self.ledger.configs[key]) for key in keys})
+        place = {"target": self.workload.target.name, "figure": self.ledger.cost_name}
+        self._keep("costs", {**place, **asdict(self.estimates.points)})
+
+    def _keep(self, name: str, value: object) -> None:
+        self.study.features = {**(self.study.features or {}), name: value}
 
     # the end
 
+    def _ranked(self) -> list[Trial]:
+        """Accuracy trials, the best first, by what is known of their costs now."""
+        name = self.estimates.name
+
+        def now(trial: Trial) -> Trial:
+            cost = Figure(self.estimates.of(self.ledger.configs[trial.key], name), "analytic")
+            return replace(trial, figures={**trial.figures, name: cost})
+
+        return sorted(map(now, self.ledger.done(FAST)), key=lambda t: (*self.goal.rank(t), t.key))
+
     def _verify(self, baseline: Trial) -> Trial:
         """Measure the best ones; the answer."""
-        done = [t for (s, _), t in self.trials.items() if s == FAST and t.ok]
-        ranked = sorted(done, key=lambda t: (*self.goal.rank(t), t.number))
-        measured = {baseline.key: baseline}
-        for trial in ranked[: 2 * self.settings.verified]:
-            enough = len(measured) > self.settings.verified
-            if enough and any(self.goal.meets(t) for t in measured.values()):
+        measured = {t.key: t for t in (baseline, *self.ledger.done(EXACT))}
+        tried = 0
+        for trial in self._ranked()[: 2 * self.settings.verified]:
+            if tried >= self.settings.verified and any(self.goal.meets(t) for t in measured.values()):
                 break
-            measured.setdefault(trial.key, self._exact_trial(self.configs[trial.key]))
+            config = self.ledger.configs[trial.key]
+            tried += trial.key != baseline.key
+            measured[trial.key] = self._exact_trial(config)
+            self.estimates.learn(config, measured[trial.key])
         best = self.goal.best(measured.values())
         if best is None or not self.goal.meets(best):
             raise ConstraintError(self._unreachable(best))
@@ -337,16 +340,15 @@ class Tuner:
         other = self.goal.objective
         return (
             f"no configuration keeps {self.goal.limit} at most {self.goal.bound:.6g}: the best that was measured has "
-            f"{best.value(self.goal.limit):.6g} ({other} {best.value(other):.6g}), after {len(self.trials)} trials. "
+            f"{best.value(self.goal.limit):.6g} ({other} {best.value(other):.6g}), after {len(self.ledger.trials)} trials. "
             f"What limits it: {self._limiting(best)}. Relax the limit, or give more trials."
         )
 
     def _limiting(self, best: Trial) -> str:
         """The groups that the additive model says cost most at the best configuration."""
-        config = self.configs[best.key]
-        rows = costs.tables(self.space, "size_bytes" if self.goal.limit == "size_bytes" else "latency_ms")
-        if self.goal.limit == "drop":
-            rows = list(self._sensitivity().table)
+        config = self.ledger.configs[best.key]
+        drop = self.goal.limit == "drop"
+        rows = list(self.sensitivity.table) if drop else costs.tables(self.space, self.goal.limit)
         places = config[len(self.space.knobs) :]
         share = np.array([float(r[i]) for r, i in zip(rows, places, strict=True)])
         worst = np.argsort(-share, kind="stable")[:3]

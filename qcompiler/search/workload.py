@@ -1,15 +1,12 @@
-"""What a search works on: a float graph, a target, a recipe to start from, and disjoint data. Picklable for workers."""
+"""What a search works on: a float graph, a target, a recipe to start from, and disjoint data."""
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from qcompiler.evaluation import Metric
-from qcompiler.recipe import Recipe, load_recipe
+from qcompiler.recipe import Recipe
 
 if TYPE_CHECKING:
     from qcompiler.calibration import Samples
@@ -42,36 +39,3 @@ class Workload:
     metric: str | Metric | None = None
     seed: int = 0
     threads: int = 1
-
-    def pack(self) -> bytes:
-        """For another process; `unpack` gives an equal workload. A metric that is a function must be picklable."""
-        from qcompiler.ir import print_graph
-        from qcompiler.targets import known_targets
-
-        registered = self.target.name.partition(":")[0] in known_targets()
-        text, arrays = print_graph(self.graph)
-        return pickle.dumps(
-            {
-                "graph": (text, arrays),
-                "target": self.target.name if registered else self.target,
-                "recipe": self.recipe.to_dict(),
-                "data": [[tuple(np.asarray(a) for a in s) for s in part] for part in self._parts()],
-                "rest": (self.metric, self.seed, self.threads),
-            }
-        )
-
-    @staticmethod
-    def unpack(packed: bytes) -> Workload:
-        """The inverse of `pack`. Only for bytes that this program made: pickles execute code."""
-        from qcompiler.calibration import load_samples
-        from qcompiler.ir import parse_graph
-        from qcompiler.targets import get_target
-
-        state: dict[str, Any] = pickle.loads(packed)
-        graph = parse_graph(*state["graph"])
-        target = get_target(state["target"]) if isinstance(state["target"], str) else state["target"]
-        parts = [load_samples(part, graph) for part in state["data"]]
-        return Workload(graph, target, load_recipe(state["recipe"]), *parts, *state["rest"])
-
-    def _parts(self) -> tuple[Samples, Samples, Samples]:
-        return self.calibration, self.judged, self.report

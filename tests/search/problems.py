@@ -21,7 +21,7 @@ from qcompiler.search.result import Settings
 from qcompiler.search.space import Space
 from qcompiler.search.store import Figure
 from qcompiler.search.tuner import Tuner
-from qcompiler.search.workers import Evaluation, Serial, fast
+from qcompiler.search.workers import Serial
 from qcompiler.search.workload import Workload
 from support.toy_networks import ToyKernel, ToyTarget, mobile_network, random_samples
 
@@ -76,9 +76,8 @@ class Exact:
 
 def tuner(study, evaluator: FastEvaluator, goal: Goal, workers=None, show=lambda p: None, **settings) -> Tuner:
     """A search on a toy problem whose final trials are simulated."""
-    work, space = evaluator.workload, evaluator.space
-    run = workers or Serial(Evaluation(work, space, fast))
-    found = Tuner(work, space, goal, study, run, Settings(**{"trials": 16, "generation": 4, **settings}), show)
+    run = workers or Serial(evaluator)
+    found = Tuner(evaluator, goal, study, run, Settings(**{"trials": 16, "generation": 4, **settings}), show)
     found.exact = Exact(evaluator)
     return found
 

@@ -28,11 +28,6 @@ def test_onnxruntime_gives_latency_beside_float_and_size_all_measured(monkeypatc
     assert figures["latency_ratio"].value > 0 and figures["size_bytes"].value > 1000
 
 
-def test_accuracy_trials_leave_the_device_alone():
-    exact = evaluator("onnxruntime-cpu")
-    assert [b.exclusive for b in backends.backends_for(exact.workload.target, measured=False)] == [False]
-
-
 def test_microcontrollers_give_flash_and_ram_from_the_memory_plan():
     requires_tool("gcc", "cc")
     exact = evaluator("host-c")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from search.problems import bits_target, problem, space_for, workload
 
+from qcompiler.errors import UsageError
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.passes.base import Context, run_passes
 from qcompiler.passes.quantize.assign_precision import PLAN
@@ -9,7 +10,7 @@ from qcompiler.passes.quantize.plan import QuantPlan
 from qcompiler.search.fast import FastEvaluator
 from qcompiler.search.losses import paired_error
 from qcompiler.search.recipes import to_recipe
-from qcompiler.search.workload import Workload
+from qcompiler.search.shipping import pack, unpack
 from support.toy_networks import encoder_network, mobile_network
 
 
@@ -71,10 +72,21 @@ def test_bias_correction_removes_the_mean_error_of_a_layer():
     assert shifts["on"] < 1e-4 * shifts["off"]  # float32 sums
 
 
-def test_a_workload_travels_to_another_process():
+def test_an_evaluator_travels_to_another_process_with_what_it_has_computed(monkeypatch):
     work = workload(mobile_network(seed=3))
-    copy = Workload.unpack(work.pack())
     space = space_for(work)
-    assert space_for(copy).hash == space.hash
-    config = space.sample(np.random.default_rng(0), 1)[0]
-    assert FastEvaluator(copy, space).accuracy(config).loss == FastEvaluator(work, space).accuracy(config).loss
+    first, second = space.sample(np.random.default_rng(0), 2)
+    evaluator = FastEvaluator(work, space)
+    evaluator.accuracy(first)
+    copy = unpack(pack(evaluator))
+    assert space_for(copy.workload).hash == space.hash
+    with monkeypatch.context() as patched:
+        patched.setattr("qcompiler.calibration.collect", None)  # nothing is calibrated again
+        assert copy.accuracy(first).loss == evaluator.accuracy(first).loss
+    assert copy.accuracy(second).loss == evaluator.accuracy(second).loss
+
+
+def test_what_cannot_travel_is_named():
+    evaluator = problem(metric=lambda outputs, expected: 0.0)
+    with pytest.raises(UsageError, match="A metric must be a function of a module"):
+        pack(evaluator)

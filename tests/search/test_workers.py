@@ -3,7 +3,8 @@ import pytest
 from search.problems import Dying, Hanging, Sick, problem
 
 from qcompiler.errors import UsageError
-from qcompiler.search.workers import Evaluation, LocalProcesses, Serial, fast, make_workers
+from qcompiler.search.local_workers import LocalProcesses
+from qcompiler.search.workers import Serial, make_workers
 
 
 @pytest.fixture(scope="module")
@@ -27,38 +28,38 @@ def outcomes(workers, batch):
     return [found[i] for i in range(len(batch))]
 
 
-def evaluation(evaluator, make):
-    return Evaluation(evaluator.workload, evaluator.space, make)
+def sick_one(evaluator, make):
+    return make(evaluator.workload, evaluator.space)
 
 
 def test_processes_give_what_this_process_gives(evaluator):
     batch = configs(evaluator, 0)
-    here = outcomes(Serial(evaluation(evaluator, fast)), batch)
-    there = outcomes(LocalProcesses(evaluation(evaluator, fast), 2), batch)
+    here = outcomes(Serial(evaluator), batch)
+    there = outcomes(LocalProcesses(evaluator, 2), batch)
     for a, b in zip(here, there, strict=True):
         assert {**a.values, "seconds": 0} == {**b.values, "seconds": 0}
 
 
 def test_a_trial_that_raises_is_a_result_and_the_others_go_on(evaluator):
-    found = outcomes(Serial(evaluation(evaluator, Sick)), configs(evaluator, 1))
+    found = outcomes(Serial(sick_one(evaluator, Sick)), configs(evaluator, 1))
     assert [o.values is None for o in found] == [False, True, False, False]
     assert found[1].error == "ValueError: sick"
 
 
 def test_a_trial_that_hangs_is_interrupted(evaluator):
-    found = outcomes(Serial(evaluation(evaluator, Hanging), timeout=2.0), configs(evaluator, 1))
+    found = outcomes(Serial(sick_one(evaluator, Hanging), timeout=2.0), configs(evaluator, 1))
     assert [o.values is None for o in found] == [False, True, False, False]
     assert "longer than 2 s" in found[1].error
 
 
 def test_a_process_that_hangs_is_ended_and_the_others_go_on(evaluator):
-    found = outcomes(LocalProcesses(evaluation(evaluator, Hanging), 1, timeout=4.0), configs(evaluator, 1))
+    found = outcomes(LocalProcesses(sick_one(evaluator, Hanging), 1, timeout=4.0), configs(evaluator, 1))
     assert [o.values is None for o in found] == [False, True, False, False]
     assert "longer than 4 s" in found[1].error
 
 
 def test_a_process_that_dies_costs_its_own_trial_only(evaluator):
-    found = outcomes(LocalProcesses(evaluation(evaluator, Dying), 1), configs(evaluator, 1))
+    found = outcomes(LocalProcesses(sick_one(evaluator, Dying), 1), configs(evaluator, 1))
     assert [o.values is None for o in found] == [False, True, False, False]
     assert "died" in found[1].error
 
@@ -68,13 +69,13 @@ def test_a_cluster_gives_what_this_process_gives_and_survives_the_loss_of_a_work
     import dask
 
     batch = configs(evaluator, 0)
-    here = outcomes(Serial(evaluation(evaluator, fast)), batch)
+    here = outcomes(Serial(evaluator), batch)
     options = {"n_workers": 1, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}), distributed.LocalCluster(**options) as cluster:
         address = cluster.scheduler_address.replace("tcp://", "dask://")
-        there = outcomes(make_workers(address, evaluation(evaluator, fast), None), batch)
+        there = outcomes(make_workers(address, evaluator, None), batch)
         assert [o.values["loss"] for o in there] == [o.values["loss"] for o in here]
-        found = outcomes(make_workers(address, evaluation(evaluator, Dying), None), configs(evaluator, 1))
+        found = outcomes(make_workers(address, sick_one(evaluator, Dying), None), configs(evaluator, 1))
         assert [o.values is None for o in found] == [False, True, False, False]
         assert "died" in found[1].error
 
@@ -82,10 +83,10 @@ def test_a_cluster_gives_what_this_process_gives_and_survives_the_loss_of_a_work
 @pytest.mark.parametrize("text", ["local", "local:0", "remote:2", "2"])
 def test_unknown_forms_are_refused(evaluator, text):
     with pytest.raises(UsageError, match="give local:N"):
-        make_workers(text, evaluation(evaluator, fast), None)
+        make_workers(text, evaluator, None)
 
 
 def test_a_scheduler_that_is_not_there_is_named(evaluator):
     pytest.importorskip("distributed", reason="needs the package distributed")
     with pytest.raises(UsageError, match="no Dask scheduler answers at tcp://127.0.0.1:1"):
-        make_workers("dask://127.0.0.1:1", evaluation(evaluator, fast), None)
+        make_workers("dask://127.0.0.1:1", evaluator, None)

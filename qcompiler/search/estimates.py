@@ -1,0 +1,108 @@
+"""What a configuration will cost, before it is measured: a formula, and what measurements say it misses.
+
+Costs are anchored at the measured recipe as it is. Bytes of weights add up, so the formula's difference is added; a
+latency, instructions or RAM is the anchor times the formula's ratio times a learned factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qcompiler.metrics import spearman
+from qcompiler.search import costs
+from qcompiler.search.cost_models import FEWEST, LatencyModel
+from qcompiler.search.features import cost_row
+
+if TYPE_CHECKING:
+    from qcompiler.search.features import Row
+    from qcompiler.search.space import Config, Space
+    from qcompiler.search.store import Trial
+
+
+@dataclass(frozen=True)
+class Points:
+    """Measured costs of some configurations, each relative to one configuration of the same model.
+
+    Attributes:
+        rows: what the model knows of each.
+        analytic, measured: the formula's ratio, and the measured one.
+    """
+
+    rows: Sequence[Row] = ()
+    analytic: Sequence[float] = ()
+    measured: Sequence[float] = ()
+
+
+class Estimates:
+    """Costs of configurations.
+
+    Args:
+        space: of the search.
+        anchor: measured trial of `config`.
+        config: what the anchor measured.
+        name: the cost that measurements correct.
+        others: of earlier searches on the same target.
+        seed: of the model.
+
+    Attributes:
+        checked: (estimate before measuring, measured) of every configuration given to `learn`.
+    """
+
+    def __init__(
+        self, space: Space, anchor: Trial, config: Config, name: str, others: Points = Points(), seed: int = 0
+    ) -> None:
+        self.space, self.anchor, self.config, self.name, self.others = space, anchor, config, name, others
+        self.model = LatencyModel(seed)
+        self.checked: list[tuple[float, float]] = []
+        self._own: dict[Config, float] = {}
+        self._fit()
+
+    def of(self, config: Config, name: str) -> float:
+        """A cost in the unit of the measured figure."""
+        here, there = (costs.total(self.space, c, name) for c in (config, self.config))
+        measured = self.anchor.value(name)
+        if name == "size_bytes":
+            return measured + here - there
+        ratio = here / there if there else 1.0
+        if name != self.name:
+            return measured * ratio
+        return measured * float(self.model.predict([cost_row(self.space, config)], [ratio])[0])
+
+    def bound(self, name: str, figure: float) -> float:
+        """A bound on a figure as one on the formula, without what was learned."""
+        there, measured = costs.total(self.space, self.config, name), self.anchor.value(name)
+        return there + figure - measured if name == "size_bytes" else there * figure / measured
+
+    def learn(self, config: Config, trial: Trial) -> None:
+        """Take a measurement into account."""
+        measured = trial.value(self.name)
+        if self.name == "size_bytes" or config == self.config or not 0 < measured < float("inf"):
+            return
+        if config not in self._own:
+            self.checked.append((self.of(config, self.name), measured))
+        self._own[config] = measured / self.anchor.value(self.name)
+        self._fit()
+
+    @property
+    def points(self) -> Points:
+        """What was measured here, for later searches."""
+        configs = sorted(self._own)
+        return Points(
+            [cost_row(self.space, c) for c in configs],
+            [costs.total(self.space, c, self.name) / costs.total(self.space, self.config, self.name) for c in configs],
+            [self._own[c] for c in configs],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `tune.json`: how many measurements taught, and how well the estimates before each ranked them."""
+        rank = spearman(*map(list, zip(*self.checked, strict=True))) if len(self.checked) >= FEWEST else None
+        return {"figure": self.name, "points": len(self._own), "transferred": len(self.others.rows), "rank_correlation": rank}
+
+    def _fit(self) -> None:
+        own = self.points if self._own else Points()
+        self.model.fit(
+            [*own.rows, *self.others.rows], [*own.analytic, *self.others.analytic],
+            [*own.measured, *self.others.measured], own=len(own.rows),
+        )  # fmt: skip
