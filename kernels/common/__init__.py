@@ -1,0 +1,1 @@
+"""What kernels for several kinds of machine share."""

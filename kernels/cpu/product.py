@@ -1,0 +1,339 @@
+"""Matrix products and convolutions: one micro-kernel, packed operands, everything elementwise in the epilogue.
+
+The left operand is packed by rows into the type that the instruction takes (convolutions gather their image patches
+here), the right one into panels [columns / (vectors * lanes), depth / pair, vectors, lanes, pair], constants when the
+program is compiled. The micro-kernel keeps rows * vectors accumulators in registers over the whole depth:
+
+    for column panels: for row tiles: for tiles of the panel:
+        for depth / pair:  for rows, vectors:  acc[row, vector, lanes] += broadcast(a[row, pair]) . w[vector, lanes, pair]
+        out = finish(acc + bias)
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+
+from qcompiler.errors import UnsupportedError
+from qcompiler.kernels.common.product import Product
+from qcompiler.kernels.cpu.codegen import intrinsic
+from qcompiler.kernels.cpu.isa import Form, Isa
+
+CONSTANT = Callable[[np.ndarray], Any]
+PARALLEL_MACS = 1 << 18
+"""Work below this is not worth waking a thread."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a tuner may choose.
+
+    Attributes:
+        rows: of the register tile.
+        vectors: columns of the register tile, in vectors of lanes.
+        panel: register tiles of columns per pass over the rows, so that their weights stay in a cache; 0 for all.
+        whole: pack the left operand once, in front; otherwise each row tile where it is used.
+    """
+
+    rows: int
+    vectors: int
+    panel: int = 0
+    whole: bool = False
+
+
+def choose_form(product: Product, isa: Isa) -> Form:
+    """The form that is exact for the operands, narrow if possible.
+
+    Raises:
+        UnsupportedError: operands wider than 16 bits.
+    """
+    if product.real:
+        return isa.real
+    a_low, a_high = _range(product.a_type, product.a_zero)
+    if product.constant_weight:
+        centred = product.w.astype(np.int64) - product.w_zero
+        w_low, w_high = int(centred.min(initial=0)), int(centred.max(initial=0))
+        symmetric = True
+    else:
+        w_low, w_high = _range(product.w_type, product.w_zero)
+        symmetric = product.w_zero == 0
+    if product.a_type in ("int8", "uint8") and symmetric and -128 <= w_low and w_high <= 127 and isa.narrow.weight == "int8":
+        return isa.narrow
+    if min(a_low, w_low) < -32768 or max(a_high, w_high) > 32767 or (isa.wide.pair > 1 and a_low == w_low == -32768):
+        raise UnsupportedError(f"products of {product.a_type} and {product.w_type} centred do not fit 16 bits")
+    return isa.wide
+
+
+def _range(kind: str, zero: int) -> tuple[int, int]:
+    info = np.iinfo(kind)
+    return int(info.min) - zero, int(info.max) - zero
+
+
+def tile_space(product: Product, form: Form, isa: Isa) -> Iterator[Tile]:
+    """Every legal tile: accumulators, one activation and the weights of a step fit the registers."""
+    columns = product.columns if isinstance(product.columns, int) else 64
+    needed = max(1, -(-columns // form.lanes))
+    for rows, vectors in itertools.product((1, 2, 3, 4, 5, 6, 7, 8, 12), (1, 2, 3, 4, 6)):
+        if vectors > needed or rows * vectors + vectors + 1 > isa.registers:
+            continue
+        blocks = -(-needed // vectors)
+        panels = {0, *(p for p in (2, 4, 8, 16) if p < blocks)} if product.constant_weight else {0}
+        for panel, whole in itertools.product(sorted(panels), (False, True)):
+            yield Tile(rows, vectors, panel, whole)
+
+
+def padded(count: Any, step: int) -> Any:
+    """The next multiple of step."""
+    return tiles(count, step) * step
+
+
+def tiles(count: Any, step: int) -> Any:
+    """How many steps cover a count."""
+    return count if step == 1 else (count + (step - 1)) // step
+
+
+def describe(product: Product, form: Form, tile: Tile, constant: CONSTANT) -> te.Tensor:
+    """The stages `pack_a`, `pack_w` (no constants), `sums` (where needed), `acc`, `out`."""
+    rows, lanes, pair = tile.rows, form.lanes, form.pair
+    width = tile.vectors * lanes
+    depth = padded(product.channels, pair)  # per tap
+    steps = product.taps * depth // pair
+    row_tiles, column_tiles = tiles(product.rows, rows), tiles(product.columns, width)
+    offset, zero = _storage(product, form)
+    real = product.real
+    kind = "float32" if real else "int32"
+
+    def pack_a(b: Any, mo: Any, mi: Any, k: Any) -> Any:
+        # rows beyond the last repeat it; nobody reads their results
+        m = mo * rows + mi
+        if not (isinstance(product.rows, int) and product.rows % rows == 0):
+            m = tirx.min(m, product.rows - 1)
+        tap, c = (0, k) if product.taps == 1 else (k // depth, k % depth)
+        value = product.a(b, m, tap, c)
+        if not real:
+            value = (value.astype("int32") + offset).astype(form.activation)
+        return _inside(c, product.channels, depth, value, form.activation)
+
+    packed_a = te.compute((product.batch, row_tiles, rows, product.taps * depth), pack_a, name="pack_a")
+    packed_w = _packed_w(product, form, tile, depth, steps, column_tiles, constant)
+    ko, ki = te.reduce_axis((0, steps), "ko"), te.reduce_axis((0, pair), "ki")
+    shape = (product.batch, row_tiles, column_tiles, rows, tile.vectors, lanes)
+
+    def in_pairs(b: Any, mo: Any, no: Any, mi: Any, v: Any, lane: Any) -> Any:
+        left = packed_a[b, mo, mi, ko * pair + ki].astype(kind)
+        return te.sum(left * packed_w[b, no, ko, v, lane, ki].astype(kind), axis=[ko, ki])
+
+    def single(b: Any, mo: Any, no: Any, mi: Any, v: Any, lane: Any) -> Any:
+        return te.sum(packed_a[b, mo, mi, ko].astype(kind) * packed_w[b, no, ko, v, lane].astype(kind), axis=ko)
+
+    acc = te.compute(shape, single if pair == 1 else in_pairs, name="acc")
+    bias = _bias(product, form, zero, depth, packed_w, constant)
+
+    def out(b: Any, m: Any, n: Any) -> Any:
+        total = acc[b, m // rows, n // width, m % rows, n % width // lanes, n % lanes]
+        if bias is not None:
+            total = total + bias(b, n)
+        return product.finish(total, b, m, n)
+
+    if product.channels_last_groups:
+        return te.compute((product.rows, product.batch, product.columns), lambda m, b, n: out(b, m, n), name="out")
+    return te.compute((product.batch, product.rows, product.columns), out, name="out")
+
+
+def _storage(product: Product, form: Form) -> tuple[int, int]:
+    """(what is added to an element of `a` for its packed form, the zero point that then remains)."""
+    if product.real:
+        return 0, 0
+    low = int(np.iinfo(product.a_type).min)
+    if form.activation == "uint8":
+        return -low, product.a_zero - low
+    if form.activation == "int8":
+        shift = -128 - low
+        return shift, product.a_zero + shift
+    return -product.a_zero, 0
+
+
+def _inside(index: Any, count: Any, size: Any, value: Any, kind: str) -> Any:
+    """The value, or 0 in the padding of an axis of `count` elements to `size`."""
+    if isinstance(count, int) and count == size:
+        return value
+    return tirx.if_then_else(index < count, value, tirx.const(0, kind))
+
+
+def _packed_w(
+    product: Product, form: Form, tile: Tile, depth: Any, steps: Any, column_tiles: Any, constant: CONSTANT
+) -> Any:
+    lanes, pair, width = form.lanes, form.pair, tile.vectors * form.lanes
+    if product.constant_weight:
+        return constant(pack_weight(product, form, tile))
+
+    def element(b: Any, no: Any, ko: Any, v: Any, lane: Any, ki: Any) -> Any:
+        n, k = no * width + v * lanes + lane, ko * pair + ki
+        value = product.w(b, tirx.min(n, product.columns - 1), tirx.min(k, product.channels - 1))
+        if not product.real:
+            value = (value.astype("int32") - product.w_zero).astype(form.weight)
+        aligned = isinstance(product.channels, int) and product.channels == depth
+        return value if aligned else tirx.if_then_else(k < product.channels, value, tirx.const(0, form.weight))
+
+    shape = (product.batch, column_tiles, steps, tile.vectors, lanes)
+    if pair == 1:
+        return te.compute(shape, lambda b, no, ko, v, lane: element(b, no, ko, v, lane, 0), name="pack_w")
+    return te.compute((*shape, pair), element, name="pack_w")
+
+
+def pack_weight(product: Product, form: Form, tile: Tile) -> np.ndarray:
+    """Constant weights [batch, N, taps, channels] as [batch, panels, steps, vectors, lanes, pair], no pair where it is 1."""
+    w = product.w
+    if not product.real:
+        w = (w.astype(np.int64) - product.w_zero).astype(form.weight)
+    batch, columns, taps, channels = w.shape
+    width = tile.vectors * form.lanes
+    grown = np.pad(w, ((0, 0), (0, -columns % width), (0, 0), (0, -channels % form.pair)))
+    panels = grown.reshape(batch, -1, tile.vectors, form.lanes, taps * grown.shape[3] // form.pair, form.pair)
+    packed = np.ascontiguousarray(panels.transpose(0, 1, 4, 2, 3, 5))
+    return packed[..., 0] if form.pair == 1 else packed
+
+
+def _bias(
+    product: Product, form: Form, zero: int, depth: Any, packed_w: Any, constant: CONSTANT
+) -> Callable[[Any, Any], Any] | None:
+    """(b, n) -> bias less the zero point times the sum of the column's weights; None where that is 0."""
+    if product.constant_weight:
+        total = np.zeros(product.w.shape[:2], np.float32 if product.real else np.int64)
+        if product.bias is not None:
+            total = total + product.bias.reshape(total.shape)
+        if zero:
+            total = total - zero * (product.w.astype(np.int64) - product.w_zero).sum((2, 3))
+        if not total.any():
+            return None
+        held = constant(total.astype(np.float32) if product.real else total.astype(np.int32))
+        return lambda b, n: held[b, n]
+    if not zero:
+        return None
+    lanes, vectors = form.lanes, int(packed_w.shape[3])
+    kr, pr = te.reduce_axis((0, packed_w.shape[2]), "kr"), te.reduce_axis((0, form.pair), "pr")
+    sums = te.compute(  # a zero point remains in forms that multiply several neighbours only
+        (packed_w.shape[0], packed_w.shape[1], packed_w.shape[3], lanes),
+        lambda b, no, v, lane: te.sum(packed_w[b, no, kr, v, lane, pr].astype("int32"), axis=[kr, pr]),
+        name="sums",
+    )
+    width = vectors * lanes
+    return lambda b, n: sums[b, n // width, n % width // lanes, n % lanes] * (-zero)
+
+
+def schedule(s: Any, product: Product, form: Form, tile: Tile) -> None:
+    """Place the stages, keep the accumulators in registers, use the form's instruction."""
+    names = {s.get(block).name_hint for block in s.get_child_blocks(s.get_sblock("root"))}
+    out, acc, pack_a = s.get_sblock("out"), s.get_sblock("acc"), s.get_sblock("pack_a")
+    loops = s.get_loops(out)
+    b, m, n = (loops[1], loops[0], loops[2]) if product.channels_last_groups else loops
+    mo, mi = s.split(m, [None, tile.rows])
+    no, v, lane = s.split(n, [None, tile.vectors, form.lanes])
+    if tile.panel:
+        panel, no = s.split(no, [None, tile.panel])
+        s.reorder(b, panel, mo, no, mi, v, lane)
+        outer = [b, panel, mo]
+    else:
+        s.reorder(b, mo, no, mi, v, lane)
+        outer = [b, mo]
+    s.compute_at(acc, no, preserve_unit_loops=True)
+    if not tile.whole:
+        s.compute_at(pack_a, mo, preserve_unit_loops=True)
+    for name in ("sums", "pack_w"):
+        if name in names:
+            s.compute_at(s.get_sblock(name), b, preserve_unit_loops=True)
+    if _worth_threads(product):
+        s.parallel(next((loop for loop in outer if _extent(s, loop) != 1), outer[0]))
+    _register_tile(s, acc, form)
+    _vectors_of(s, pack_a, product, form)
+    if "pack_w" in names:
+        # lane by lane in memory order; LLVM vectorizes what is contiguous
+        if form.pair > 1:
+            s.unroll(s.get_loops(s.get_sblock("pack_w"))[-1])
+    exact = isinstance(product.columns, int) and product.columns % (tile.vectors * form.lanes) == 0
+    if exact:
+        s.vectorize(lane)
+        s.unroll(v)
+
+
+def _extent(s: Any, loop: Any) -> Any:
+    extent = s.get(loop).extent
+    return int(extent) if isinstance(extent, tirx.IntImm) else None
+
+
+def _worth_threads(product: Product) -> bool:
+    return not isinstance(product.macs, int) or product.macs >= PARALLEL_MACS
+
+
+def _register_tile(s: Any, acc: Any, form: Form) -> None:
+    if form.pair == 1:
+        mi, v, lane, ko = s.get_loops(acc)[-4:]
+        s.reorder(ko, mi, v, lane)
+    else:
+        mi, v, lane, ko, ki = s.get_loops(acc)[-5:]
+        s.reorder(ko, mi, v, lane, ki)
+    zeros = s.get_loops(s.decompose_reduction(acc, ko))
+    s.vectorize(zeros[-1])
+    s.unroll(zeros[-2])
+    s.unroll(zeros[-3])
+    if form.intrinsic:
+        s.tensorize(lane, intrinsic(form))
+    else:
+        s.vectorize(lane)
+    s.unroll(mi)
+    s.unroll(v)
+
+
+def _vectors_of(s: Any, pack_a: Any, product: Product, form: Form) -> None:
+    """Innermost loop of the packing over whole vectors where the depth divides."""
+    k = s.get_loops(pack_a)[-1]
+    if not isinstance(product.channels, int):
+        return
+    depth = padded(product.channels, form.pair)
+    if product.taps > 1:
+        _, k = s.split(k, [product.taps, depth])
+    if product.channels != depth:
+        return
+    step = math.gcd(depth, 32 if form.pair == 4 else 16)
+    if step >= 4:
+        _, inner = s.split(k, [None, step])
+        s.vectorize(inner)
+
+
+def default_tile(product: Product, form: Form, isa: Isa) -> Tile:
+    """The tile that an analytic model of the micro-kernel likes best.
+
+    Cycles of a register tile per step: the multiplications and additions, against loads of weights and broadcasts of
+    activations; rows and columns beyond the edge cost like others. Weights that leave the second cache level cost per
+    row tile, which panels avoid.
+    """
+    return min(tile_space(product, form, isa), key=lambda tile: predicted_cycles(product, form, isa, tile))
+
+
+def predicted_cycles(product: Product, form: Form, isa: Isa, tile: Tile) -> float:
+    """Cost of a tile in cycles, up to a factor."""
+    rows = product.rows if isinstance(product.rows, int) else 128
+    columns = product.columns if isinstance(product.columns, int) else 128
+    channels = product.channels if isinstance(product.channels, int) else 128
+    batch = product.batch if isinstance(product.batch, int) else 8
+    depth = product.taps * padded(channels, form.pair) / form.pair
+    row_tiles, column_tiles = -(-rows // tile.rows), -(-columns // (tile.vectors * form.lanes))
+    multiplies = tile.rows * tile.vectors * (1.0 if form.name in ("vpdpbusd", "fma", "fmla", "sdot") else 2.0)
+    loads = tile.rows + tile.vectors * (1.5 if form.activation == "int16" else 1.0)
+    latency = 4.0 * (2.0 if form.name in ("vpdpbusd", "fma", "fmla", "sdot") else 1.0)  # chains of dependent adds
+    step = max(multiplies / 2, loads / 2, latency / 2 if tile.rows * tile.vectors < 8 else 0.0)
+    cycles = row_tiles * column_tiles * (depth * step + 12)
+    epilogue = row_tiles * column_tiles * tile.rows * tile.vectors * 10.0
+    weight_bytes = columns * depth * form.pair * np.dtype(form.weight).itemsize
+    passes = 1 if tile.panel == 0 else -(-column_tiles // tile.panel)
+    held = weight_bytes if tile.panel == 0 else weight_bytes * tile.panel / max(column_tiles, 1)
+    traffic = weight_bytes * row_tiles / 32 if held > (1 << 17) else weight_bytes / 16
+    a_cost = rows * depth * form.pair / 12 * (1 if tile.whole else passes)
+    whole_cost = rows * depth * form.pair / 24 if tile.whole else 0.0
+    return float(batch * (cycles + epilogue + traffic + a_cost + whole_cost))

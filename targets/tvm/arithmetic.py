@@ -1,0 +1,159 @@
+"""Integer arithmetic of the graph in TVM expressions, to the bit what `qcompiler.ir.fixed_point` defines.
+
+Rescaling is defined in 64 bits. Vector units of 32 bits per lane are twice as fast and often have no arithmetic shift
+of 64 bits, so a shift of 32 and more takes the high word first: `p >> s == (p >> 32) >> (s - 32)`. Multipliers of
+fewer bits are moved up until the shift is that large, which changes no result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tvm import tirx
+
+from qcompiler.ir.fixed_point import INT32_MAX, INT32_MIN
+
+Read = Callable[[np.ndarray], Any]
+"""Turns a constant (scalar, or one number per channel) into its element at the current channel."""
+
+
+def kind_of(x: Any) -> str:
+    """Element type of an expression."""
+    return str(x.dtype) if hasattr(x, "dtype") else str(x.ty)
+
+
+def i32(x: Any) -> Any:
+    """As int32."""
+    return x.astype("int32") if hasattr(x, "astype") else tirx.const(int(x), "int32")
+
+
+def i64(x: Any) -> Any:
+    """As int64."""
+    return x.astype("int64") if hasattr(x, "astype") else tirx.const(int(x), "int64")
+
+
+def const64(value: int) -> Any:
+    """An int64 number."""
+    return tirx.const(int(value), "int64")
+
+
+def clamp(x: Any, low: int, high: int) -> Any:
+    """x within [low, high], in its own type."""
+    kind = kind_of(x)
+    return tirx.max(tirx.min(x, tirx.const(high, kind)), tirx.const(low, kind))
+
+
+def high_word(m: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same factors with every shift >= 32, or None if a multiplier has no room to be moved up."""
+    m, s = np.asarray(m, np.int64), np.asarray(s, np.int64)
+    move = np.maximum(32 - s, 0)
+    if ((m << np.minimum(move, 31)) > INT32_MAX).any() or (move > 31).any():
+        return None
+    return m << move, s + move
+
+
+def rescale(acc: Any, rounding: str, m: np.ndarray, s: np.ndarray | None, read: Read) -> Any:
+    """Rescaled accumulators (int32 in, int32 or int64 out) in a profile; float32 results for `float32_half_even`."""
+    if rounding == "float32_half_even":
+        return tirx.nearbyint(acc.astype("float32") * read(np.asarray(m, np.float32)))
+    assert s is not None
+    if rounding == "dyadic":
+        moved = high_word(m, s)
+        if moved is not None:
+            m, s = moved
+            product = i64(acc) * i64(read(m.astype(np.int32))) + (const64(1) << i64(read((s - 1).astype(np.int32))))
+            high = (product >> const64(32)).astype("int32")
+            return high >> read((s - 32).astype(np.int32))
+        shift = i64(read(s.astype(np.int32)))
+        return (i64(acc) * i64(read(m.astype(np.int32))) + (const64(1) << (shift - const64(1)))) >> shift
+    if rounding == "shift_half_even":
+        return half_even(acc, s, read)
+    return _doubling(acc, m, s, read)
+
+
+def half_even(acc: Any, s: np.ndarray, read: Read) -> Any:
+    """acc / 2^s, ties to even; negative shifts go left. In 64 bits unless every shift lies in [0, 30]."""
+    s = np.asarray(s, np.int64)
+    if s.min(initial=0) >= 0 and s.max(initial=0) <= 30 and kind_of(acc) == "int32":
+        shift = read(s.astype(np.int32))
+        floor = acc >> shift
+        rest = acc - (floor << shift)
+        half = (tirx.const(1, "int32") << shift) >> tirx.const(1, "int32")
+        up = tirx.Select(tirx.any(rest > half, tirx.all(rest == half, (floor & 1) == 1, half > 0)), 1, 0)
+        return floor + i32(up)
+    wide = i64(acc)
+    right = i64(read(np.maximum(s, 0).astype(np.int32)))
+    floor = wide >> right
+    twice = (wide - (floor << right)) << const64(1)
+    unit = const64(1) << right
+    up = tirx.any(twice > unit, tirx.all(twice == unit, (floor & const64(1)) == const64(1)))
+    rounded = floor + tirx.Select(tirx.all(right > const64(0), up), const64(1), const64(0))
+    left = np.maximum(-s, 0)
+    return rounded << i64(read(left.astype(np.int32))) if left.any() else rounded
+
+
+def _doubling(acc: Any, m: np.ndarray, s: np.ndarray, read: Read) -> Any:
+    """gemmlowp's doubling high multiply and rounding division."""
+    exponent = 31 - np.asarray(s, np.int64)
+    left, right = np.maximum(exponent, 0), np.minimum(np.maximum(-exponent, 0), 31)
+    wide = i64(acc)
+    if left.any():
+        wide = clamp(wide << i64(read(left.astype(np.int32))), INT32_MIN, INT32_MAX)
+    product = wide * i64(read(np.asarray(m).astype(np.int32)))
+    nudge = tirx.Select(product >= const64(0), const64(1 << 30), const64(1 - (1 << 30)))
+    total = product + nudge
+    high = tirx.Select(total >= const64(0), total >> const64(31), const64(0) - ((const64(0) - total) >> const64(31)))
+    shift = i64(read(right.astype(np.int32)))
+    mask = (const64(1) << shift) - const64(1)
+    threshold = (mask >> const64(1)) + tirx.Select(high < const64(0), const64(1), const64(0))
+    return (high >> shift) + tirx.Select((high & mask) > threshold, const64(1), const64(0))
+
+
+def saturate(value: Any, zero: int, low: int, high: int, kind: str) -> Any:
+    """Zero point added, clipped to [low, high], as the storage type `kind`.
+
+    The limits are moved instead of the value, so that nothing overflows and real values are clipped before they become
+    integers.
+    """
+    return clamp_sum(clamp(value, low - zero, high - zero), zero, kind)
+
+
+def clamp_sum(value: Any, zero: int, kind: str) -> Any:
+    """value (clipped) + zero as `kind`."""
+    whole = value.astype("int32")
+    return (whole + tirx.const(zero, "int32") if zero else whole).astype(kind)
+
+
+def shift_exp(p: Any, unit: int, bits: int) -> Any:
+    """Shift-exp of p <= 0 (`ir.ops.integer.shift_exp`) in the type of p.
+
+    The quotient is that of two numbers that are not negative.
+    """
+    kind = kind_of(p)
+
+    def c(value: int) -> Any:
+        return tirx.const(value, kind)
+
+    p = p + (p >> c(1)) - (p >> c(4))
+    p = tirx.max(p, c(-bits * unit))
+    q = tirx.truncdiv(c(0) - p, c(unit))
+    r = (c(0) - p) - q * c(unit)
+    return ((c(2 * unit) - r) << (c(bits) - q)) >> c(1)
+
+
+def floor_sqrt(v: Any) -> Any:
+    """Largest k with k k <= v for an int64 v in [0, 2^62): the float64 root, put right by one step either way."""
+    k = tirx.sqrt(v.astype("float64")).astype("int64")
+    k = k - tirx.Select(k * k > v, const64(1), const64(0))
+    return k + tirx.Select((k + const64(1)) * (k + const64(1)) <= v, const64(1), const64(0))
+
+
+def quotient(a: Any, b: Any) -> Any:
+    """a div b of int64 numbers with a >= 0, b > 0 and a + b < 2^53, by float64, exactly.
+
+    The exact quotient is at most floor + 1 - 1/b; the rounding error is below 2^-53 (floor + 1) <= 2^-53 (a + b) / b,
+    hence below 1/b: it never reaches the next integer.
+    """
+    return (a.astype("float64") / b.astype("float64")).astype("int64")

@@ -1,0 +1,204 @@
+"""Linear layers, activation products and convolutions as `Product`s: what kernel libraries schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import tirx
+
+from qcompiler.errors import UnsupportedError
+from qcompiler.ir import Node, Value
+from qcompiler.ir.dims import normalize, product, same
+from qcompiler.kernels.common.product import Product
+from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
+from qcompiler.targets.tvm.views import CHANNELS_LAST, ROWS, Layout, Point, unflatten
+
+Finish = Callable[[Any, Point], Any]
+
+
+@dataclass(frozen=True)
+class Anchored:
+    """A product and how its output lies in memory.
+
+    Attributes:
+        product: with a `finish` that evaluates the elementwise ops behind it.
+        layout: of the result.
+    """
+
+    product: Product
+    layout: Layout
+
+
+def linear(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> Anchored:
+    """x [..., K], w [N, K] constant or computed."""
+    x, w, bias = operand(node, 0), operand(node, 1), node.inputs[2]
+    layout = Layout(ROWS, node.output.shape)
+    rows, columns = layout.physical_shape(builder.symbols)
+    view = builder.view(x)
+    lead = builder.symbols.shape(x.shape[:-1])
+    source = Layout(ROWS, x.shape)
+
+    def a(b: Any, m: Any, tap: Any, c: Any) -> Any:
+        return view.at(Point(x.shape, (*unflatten(m, lead), c), source, (m, c)))
+
+    weight: Any
+    if w.data is not None:
+        weight = np.ascontiguousarray(w.data).reshape(1, w.shape[0], 1, w.shape[1])
+    else:
+        held = builder.view(w)
+        weight = lambda b, n, c: held(n, c)  # noqa: E731
+    return Anchored(
+        _product(
+            builder, node, layout, 1, rows, columns, 1, builder.symbols(x.shape[-1]), a, weight, x, w, bias, finish, out_type
+        ),
+        layout,
+    )
+
+
+def matmul(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> Anchored:
+    """a [..., M, K], b [..., K, N]; a constant b without batch is a weight."""
+    x, w = operand(node, 0), operand(node, 1)
+    symbols, shape = builder.symbols, node.output.shape
+    layout = Layout(ROWS, shape)
+    lead = symbols.shape(shape[:-2])
+    left, right = builder.view(x), builder.view(w)
+
+    def batch_index(value: Value, b: Any) -> tuple[Any, ...]:
+        index = unflatten(b, lead)
+        dims = value.shape[:-2]
+        tail = index[len(index) - len(dims) :]
+        full = shape[:-2][len(index) - len(dims) :]
+        return tuple(0 if isinstance(d, int) and d == 1 and not same(d, e) else i for i, d, e in zip(tail, dims, full, strict=True))
+
+    if w.data is not None and all(isinstance(d, int) and d == 1 for d in w.shape[:-2]):
+        rows, columns = layout.physical_shape(symbols)
+        dims = symbols.shape(shape[:-1])
+        source = Layout(ROWS, x.shape)
+        as_rows = len(x.shape) == len(shape)
+
+        def flat(b: Any, m: Any, tap: Any, c: Any) -> Any:
+            index = unflatten(m, dims)[len(shape) - len(x.shape) :]
+            if not as_rows or not all(same(p, q) for p, q in zip(x.shape[:-1], shape[:-1], strict=True)):
+                return left.read(Point((*shape[:-1], x.shape[-1]), (*unflatten(m, dims), c)))
+            return left.at(Point(x.shape, (*index, c), source, (m, c)))
+
+        weight = np.ascontiguousarray(w.data.reshape(w.shape[-2:]).T)
+        weight = weight.reshape(1, weight.shape[0], 1, weight.shape[1])
+        depth = symbols(x.shape[-1])
+        made = _product(builder, node, layout, 1, rows, columns, 1, depth, flat, weight, x, w, None, finish, out_type)
+        return Anchored(made, layout)
+
+    def a(b: Any, m: Any, tap: Any, c: Any) -> Any:
+        return left(*batch_index(x, b), m, c)
+
+    def element(b: Any, n: Any, c: Any) -> Any:
+        return right(*batch_index(w, b), c, n)
+
+    batch = symbols(normalize(product(shape[:-2])))
+    made = _product(
+        builder, node, layout, batch, symbols(shape[-2]), symbols(shape[-1]), 1, symbols(x.shape[-1]), a, element, x, w,
+        None, finish, out_type,
+    )  # fmt: skip
+    return Anchored(made, layout)
+
+
+def conv(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> Anchored:
+    """x [N, C, spatial...], w [O, C/groups, kernel...]: patches as rows, (kernel position, channel) as depth."""
+    x, w, bias, attrs = operand(node, 0), operand(node, 1), node.inputs[2], node.attrs
+    if w.data is None:
+        raise UnsupportedError(f"{node.where()}: weights of a convolution must be constant")
+    symbols, shape, groups = builder.symbols, node.output.shape, attrs["groups"]
+    layout = Layout(CHANNELS_LAST, shape)
+    rows, _ = layout.physical_shape(symbols)
+    kernel = w.shape[2:]
+    inner, outer = w.shape[1], w.shape[0] // groups
+    patch = patch_reader(builder, node)
+
+    def a(b: Any, m: Any, tap: Any, c: Any) -> Any:
+        channel = c if groups == 1 else b * inner + c
+        return patch(m, unflatten(tap, kernel), channel)
+
+    taps = int(np.prod(kernel))
+    weight = w.data.reshape(groups, outer, inner, taps).transpose(0, 1, 3, 2)
+    made = _product(
+        builder, node, layout, groups, rows, outer, taps, inner, a, np.ascontiguousarray(weight), x, w, bias, finish,
+        out_type, groups > 1,
+    )  # fmt: skip
+    return Anchored(made, layout)
+
+
+def patch_reader(builder: KernelBuilder, node: Node) -> Callable[[Any, tuple[Any, ...], Any], Any]:
+    """(row m, kernel position, channel) -> element of the image, the zero point outside it."""
+    x, attrs = operand(node, 0), node.attrs
+    symbols, shape = builder.symbols, node.output.shape
+    view, rank = builder.view(x), len(x.shape) - 2
+    sizes = symbols.shape(x.shape[2:])
+    outs = symbols.shape((shape[0], *shape[2:]))
+    kind, zero = storage(x), zero_of(x)
+    kernel = node.attrs["kernel"] if "kernel" in attrs else operand(node, 1).shape[2:]
+    dilations = attrs["dilations"] or (1,) * rank
+    source = Layout(CHANNELS_LAST, x.shape)
+    plain = all(k == 1 for k in kernel) and all(s == 1 for s in attrs["strides"]) and not any(attrs["pads"])
+
+    def read(m: Any, position: tuple[Any, ...], channel: Any) -> Any:
+        n, *at = unflatten(m, outs)
+        if plain:
+            return view.at(Point(x.shape, (n, channel, *at), source, (m, channel)))
+        places, inside = [], []
+        for i in range(rank):
+            place = at[i] * attrs["strides"][i] + position[i] * dilations[i] - attrs["pads"][i]
+            # windows that never leave the image need no test
+            reach = (kernel[i] - 1) * dilations[i]
+            if attrs["pads"][i] > 0:
+                inside.append(place >= 0)
+            known = isinstance(sizes[i], int) and isinstance(outs[1 + i], int)
+            if not known or (outs[1 + i] - 1) * attrs["strides"][i] + reach - attrs["pads"][i] >= sizes[i]:
+                inside.append(place < sizes[i])
+            places.append(place)
+        value = view(n, channel, *places)
+        return tirx.if_then_else(tirx.all(*inside), value, tirx.const(zero, kind)) if inside else value
+
+    return read
+
+
+def _product(
+    builder: KernelBuilder, node: Node, layout: Layout, batch: Any, rows: Any, columns: Any, taps: int, channels: Any,
+    a: Any, w: Any, x_value: Value, w_value: Value, bias: Value | None, finish: Finish, out_type: str,
+    channels_last_groups: bool = False,
+) -> Product:  # fmt: skip
+    if w_value.quant is not None and not w_value.quant.per_tensor and w_value.quant.zero_point.any():
+        raise UnsupportedError(f"{node.where()}: zero points per channel have no kernel")
+    offsets = None
+    if bias is not None:
+        if bias.data is None:
+            raise UnsupportedError(f"{node.where()}: a computed bias has no kernel")
+        offsets = bias.data.reshape(batch if isinstance(batch, int) else 1, -1)
+
+    batch, rows, columns, channels = (builder.size(d) for d in (batch, rows, columns, channels))
+
+    def done(acc: Any, b: Any, m: Any, n: Any) -> Any:
+        if channels_last_groups:
+            place = (m, b * columns + n)
+        elif isinstance(batch, int) and batch == 1:
+            place = (m, n)
+        else:
+            place = (b * rows + m, n)
+        index = layout.logical(place, builder.symbols)
+        return finish(acc, Point(layout.shape, index, layout, place))
+
+    return Product(
+        batch=batch, rows=rows, columns=columns, taps=taps, channels=channels, a=a, a_type=storage(x_value), w=w,
+        w_type=storage(w_value), finish=done, out_type=out_type, a_zero=zero_of(x_value), w_zero=zero_of(w_value),
+        bias=offsets, channels_last_groups=channels_last_groups,
+    )  # fmt: skip
+
+
+PRODUCTS = {"linear": linear, "matmul": matmul, "conv": conv}
+
+
+def is_depthwise(node: Node) -> bool:
+    """A convolution whose groups have one input channel each: a product would waste its vectors."""
+    return node.op == "conv" and operand(node, 1).shape[1] == 1 and node.attrs["groups"] > 1

@@ -1,0 +1,360 @@
+"""Ops that read more than one element per result: reductions, pools, depthwise convolutions, softmaxes, norms.
+
+Each gives a view that reads one or more intermediate stages of the kernel. Stages over the last axis have one row per
+row of the result, so that the schedule can compute them row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+
+from qcompiler.errors import UnsupportedError
+from qcompiler.ir import Node
+from qcompiler.ir.ops.integer_norm import NORMAL_BITS, RECIPROCAL_BITS
+from qcompiler.targets.tvm.arithmetic import const64, floor_sqrt, i32, i64, quotient, saturate, shift_exp
+from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
+from qcompiler.targets.tvm.pointwise import result_limits
+from qcompiler.targets.tvm.products import patch_reader
+from qcompiler.targets.tvm.views import CHANNELS_LAST, ROWS, Layout, Point, View, unflatten
+
+MakeStages = Callable[[KernelBuilder, Node], View]
+
+
+def _rows(builder: KernelBuilder, node: Node) -> tuple[Any, Any, Callable[[Any, Any], Point]]:
+    """(rows, length of the last axis, (row, column) -> point of the operand)."""
+    shape = operand(node, 0).shape
+    layout = Layout(ROWS, shape)
+    rows, length = layout.physical_shape(builder.symbols)
+    return rows, length, lambda r, c: Point(shape, layout.logical((r, c), builder.symbols), layout, (r, c))
+
+
+def _row_view(builder: KernelBuilder, node: Node, element: Callable[[Any, Any], Any]) -> View:
+    """A view of the result from (row, column)."""
+    layout = Layout(ROWS, node.output.shape)
+
+    def at(point: Point) -> Any:
+        same = point.layout is not None and point.layout.kind == ROWS
+        return element(*(point.place if same else layout.physical(point.index, builder.symbols)))
+
+    return View(node.output.shape, at)
+
+
+# -- softmaxes
+
+
+def _masked(builder: KernelBuilder, node: Node, index: int) -> Callable[[Point], Any] | None:
+    mask = node.inputs[index]
+    if mask is None:
+        return None
+    view = builder.view(mask)
+    return lambda point: view.read(point).astype("bool")
+
+
+def _exponentials(builder: KernelBuilder, node: Node, exponential: Callable[[Any], Any], mask: Any) -> tuple[Any, Any, Any, Any]:
+    """(e [rows, length], sum of e [rows], rows, length): e of max - x where the mask keeps it, 0 elsewhere; int64."""
+    rows, length, point = _rows(builder, node)
+    x = builder.view(operand(node, 0))
+    lowest = -(1 << 20)
+
+    def kept(r: Any, c: Any) -> Any:
+        value = i32(x.at(point(r, c)))
+        return value if mask is None else tirx.Select(mask(point(r, c)), value, tirx.const(lowest, "int32"))
+
+    codes = te.compute((rows, length), kept, name="codes")
+    k = te.reduce_axis((0, length), "k")
+    top = te.compute((rows,), lambda r: te.max(codes[r, k], axis=k), name="top")
+
+    def e(r: Any, c: Any) -> Any:
+        value = exponential(tirx.max(top[r], tirx.const(lowest, "int32")) - codes[r, c])
+        return value if mask is None else tirx.Select(codes[r, c] > lowest, value, tirx.const(0, "int32"))
+
+    exps = te.compute((rows, length), e, name="exps")
+    j = te.reduce_axis((0, length), "j")
+    total = te.compute((rows,), lambda r: te.sum(exps[r, j].astype("int64"), axis=j), name="total")
+    return exps, total, rows, length
+
+
+def _table(builder: KernelBuilder, node: Node) -> Callable[[Any], Any]:
+    table = operand(node, 1).data
+    assert table is not None
+    held, count = builder.constant(table), len(table)
+
+    def exponential(d: Any) -> Any:
+        value = i32(held(tirx.max(tirx.min(d, count - 1), 0)))
+        return tirx.Select(d < count, value, tirx.const(0, "int32"))
+
+    return exponential
+
+
+def _rounded(e: Any, total: Any, bits: int) -> Any:
+    """(e 2^(bits+1) + total) div (2 total), 0 where the total is 0; int32."""
+    whole = tirx.max(total * const64(2), const64(1))
+    return quotient((i64(e) << const64(bits + 1)) + total, whole).astype("int32")
+
+
+def _softmax_lookup(builder: KernelBuilder, node: Node) -> View:
+    e, total, _, _ = _exponentials(builder, node, _table(builder, node), _masked(builder, node, 2))
+
+    def probability(r: Any, c: Any) -> Any:
+        return saturate(_rounded(e[r, c], total[r], 8), *result_limits(node), storage(node.output))
+
+    return _row_view(builder, node, probability)
+
+
+def _shiftmax(builder: KernelBuilder, node: Node) -> View:
+    attrs = node.attrs
+    unit, bits = attrs["unit"], attrs["bits"]
+    # e <= unit 2^bits: 32 bits where that fits
+    narrow = unit << (bits + 1) < 1 << 31 and (bits + 1) * unit < 1 << 24
+    if not narrow:
+        raise UnsupportedError(f"{node.where()}: exponentials of unit {unit} and {bits} bits do not fit 32 bits")
+
+    def exponential(d: Any) -> Any:
+        return shift_exp(tirx.const(0, "int32") - d, unit, bits)
+
+    e, total, _, _ = _exponentials(builder, node, exponential, _masked(builder, node, 1))
+    kind = storage(node.output)
+    if attrs["division"] == "round":
+        return _row_view(
+            builder, node, lambda r, c: saturate(_rounded(e[r, c], total[r], 8), *result_limits(node), kind)
+        )
+    top = const64((1 << 31) - 1)
+
+    def element(r: Any, c: Any) -> Any:
+        share = tirx.truncdiv(top, tirx.max(tirx.min(total[r], top), const64(1)))
+        return saturate((i64(e[r, c]) * share) >> const64(24), *result_limits(node), kind)
+
+    return _row_view(builder, node, element)
+
+
+def _log2_softmax(builder: KernelBuilder, node: Node) -> View:
+    e, total, rows, length = _exponentials(builder, node, _table(builder, node), _masked(builder, node, 2))
+    p = te.compute((rows, length), lambda r, c: _rounded(e[r, c], total[r], 15), name="p")
+
+    def power(r: Any, c: Any) -> Any:
+        one, value = tirx.const(1, "int32"), p[r, c]
+        k: Any = tirx.const(0, "int32")
+        for bit in range(1, 16):
+            k = k + i32(value >= (1 << bit))
+        return k + tirx.Select(i64(value) * i64(value) >= (const64(1) << i64(k + k + one)), one, tirx.const(0, "int32"))
+
+    k = te.compute((rows, length), power, name="k")
+
+    def element(r: Any, c: Any) -> Any:
+        one = tirx.const(1, "int32")
+        value = one << tirx.max(k[r, c] - one, tirx.const(0, "int32"))
+        return tirx.Select(p[r, c] < 2, tirx.const(0, "int32"), value).astype("int16")
+
+    return _row_view(builder, node, element)
+
+
+# -- norms
+
+
+def _integer_norm(builder: KernelBuilder, node: Node) -> View:
+    x, weight = operand(node, 0), operand(node, 1)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    attrs = node.attrs
+    rows, length, point = _rows(builder, node)
+    view, fraction, zero = builder.view(x), attrs["fraction"], zero_of(x)
+    assert weight.data is not None and isinstance(length, int)
+
+    def wide(r: Any, c: Any) -> Any:
+        return (i64(view.at(point(r, c))) - const64(zero)) << const64(fraction)
+
+    centred = te.compute((rows, length), wide, name="wide")
+    if node.op == "integer_layer_norm":
+        j = te.reduce_axis((0, length), "j")
+        total = te.compute((rows,), lambda r: te.sum(centred[r, j], axis=j), name="total")
+        plain = centred
+
+        def less_mean(r: Any, c: Any) -> Any:
+            count = const64(2 * length)
+            return plain[r, c] - tirx.floordiv(total[r] * const64(2) + const64(length), count)
+
+        centred = te.compute((rows, length), less_mean, name="centred")
+    k = te.reduce_axis((0, length), "k")
+    squares = te.compute((rows,), lambda r: te.sum(centred[r, k] * centred[r, k], axis=k), name="squares")
+    reciprocal = te.compute(
+        (rows,),
+        lambda r: tirx.truncdiv(const64(1 << RECIPROCAL_BITS), floor_sqrt(squares[r] + const64(attrs["eps"]))),
+        name="reciprocal",
+    )
+    gamma = builder.constant(weight.data)
+    beta = None if bias is None or bias.data is None else builder.constant(bias.data)
+    shift = attrs["shift"]
+
+    def element(r: Any, c: Any) -> Any:
+        t = (centred[r, c] * reciprocal[r]) >> const64(RECIPROCAL_BITS - NORMAL_BITS)
+        total = t * i64(gamma(c)) + const64(1 << (shift - 1))
+        if beta is not None:
+            total = total + beta(c)
+        return saturate(total >> const64(shift), *result_limits(node), storage(node.output))
+
+    return _row_view(builder, node, element)
+
+
+# -- pools, reductions, depthwise convolutions
+
+
+def _window(builder: KernelBuilder, node: Node, joined: Any, element: Callable[[Any, Any, Any], Any], name: str) -> View:
+    """A stage [N * spatial, C] that joins `element` over the kernel's positions; (row, position axes, channel)."""
+    shape = node.output.shape
+    layout = Layout(CHANNELS_LAST, shape)
+    kernel = node.attrs["kernel"] if "kernel" in node.attrs else operand(node, 1).shape[2:]
+    axes = [te.reduce_axis((0, k), f"k{i}") for i, k in enumerate(kernel)]
+    stage = te.compute(
+        layout.physical_shape(builder.symbols), lambda r, c: joined(element(r, tuple(axes), c), axis=axes), name=name
+    )
+
+    def at(point: Point) -> Any:
+        same = point.layout is not None and point.layout.kind == CHANNELS_LAST
+        return stage(*(point.place if same else layout.physical(point.index, builder.symbols)))
+
+    return View(shape, at)
+
+
+def depthwise(builder: KernelBuilder, node: Node) -> View:
+    """acc[row, channel] = sum over taps of (x - zero) w; channels are the vector."""
+    x, w, bias = operand(node, 0), operand(node, 1), node.inputs[2]
+    assert w.data is not None
+    real = storage(x) == "float32"
+    kind = "float32" if real else "int32"
+    multiple = w.shape[0] // node.attrs["groups"]
+    taps = np.ascontiguousarray(np.moveaxis(w.data[:, 0], 0, -1))  # [kernel..., channels]
+    taps = taps if real else taps.astype(np.int64) - zero_of(w)
+    held = builder.constant(taps if real else taps.astype(np.int16))
+    patch, zero = patch_reader(builder, node), zero_of(x)
+
+    def element(r: Any, position: tuple[Any, ...], c: Any) -> Any:
+        value = patch(r, position, c if multiple == 1 else c // multiple)
+        if real:
+            return value * held(*position, c)
+        return (i32(value) - zero if zero else i32(value)) * i32(held(*position, c))
+
+    acc = _window(builder, node, te.sum, element, "acc")
+    if bias is None:
+        return acc
+    assert bias.data is not None
+    offsets = builder.constant(bias.data)
+    return View(acc.shape, lambda point: acc.at(point) + offsets(point.index[1]).astype(kind))
+
+
+def _max_pool(builder: KernelBuilder, node: Node) -> View:
+    x = operand(node, 0)
+    kind = storage(x)
+    reader = _pool_reader(builder, node, float("-inf") if kind == "float32" else int(np.iinfo(kind).min))
+    return _window(builder, node, te.max, lambda r, position, c: reader(r, position, c)[0], "peak")
+
+
+def _pool_reader(builder: KernelBuilder, node: Node, fill: Any) -> Callable[[Any, tuple[Any, ...], Any], tuple[Any, Any]]:
+    """(row, position, channel) -> (element or `fill` outside the image, condition of being inside or None)."""
+    x, attrs = operand(node, 0), node.attrs
+    symbols, shape = builder.symbols, node.output.shape
+    view, rank = builder.view(x), len(x.shape) - 2
+    sizes, outs = symbols.shape(x.shape[2:]), symbols.shape((shape[0], *shape[2:]))
+    dilations = attrs.get("dilations") or (1,) * rank
+    kind = storage(x)
+
+    def read(r: Any, position: tuple[Any, ...], c: Any) -> tuple[Any, Any]:
+        n, *at = unflatten(r, outs)
+        places, inside = [], []
+        for i in range(rank):
+            place = at[i] * attrs["strides"][i] + position[i] * dilations[i] - attrs["pads"][i]
+            reach = (attrs["kernel"][i] - 1) * dilations[i]
+            if attrs["pads"][i] > 0:
+                inside.append(place >= 0)
+            known = isinstance(sizes[i], int) and isinstance(outs[1 + i], int)
+            if not known or (outs[1 + i] - 1) * attrs["strides"][i] + reach - attrs["pads"][i] >= sizes[i]:
+                inside.append(place < sizes[i])
+            places.append(place)
+        value = view(n, c, *places)
+        if not inside:
+            return value, None
+        condition = tirx.all(*inside)
+        return tirx.if_then_else(condition, value, tirx.const(fill, kind)), condition
+
+    return read
+
+
+def _avg_pool(builder: KernelBuilder, node: Node) -> View:
+    reader = _pool_reader(builder, node, 0.0)
+    total = _window(builder, node, te.sum, lambda r, position, c: reader(r, position, c)[0], "total")
+    attrs, x = node.attrs, operand(node, 0)
+    symbols = builder.symbols
+    sizes = symbols.shape(x.shape[2:])
+    rank = len(sizes)
+
+    def count(point: Point) -> Any:
+        whole: Any = tirx.const(1, "int32")
+        for i in range(rank):
+            start = point.index[2 + i] * attrs["strides"][i] - attrs["pads"][i]
+            low, high = (0, sizes[i]) if not attrs["count_include_pad"] else (-attrs["pads"][i], sizes[i] + attrs["pads"][rank + i])
+            whole = whole * i32(tirx.min(start + attrs["kernel"][i], high) - tirx.max(start, low))
+        return whole.astype("float32")
+
+    return View(node.output.shape, lambda point: total.at(point) / count(point))
+
+
+def _reduce(builder: KernelBuilder, node: Node) -> View:
+    """Sums, means and extrema over axes; quantized sums are centred int32."""
+    x, attrs, op = operand(node, 0), node.attrs, node.op
+    rank = len(x.shape)
+    axes = sorted(a % rank for a in attrs["axes"]) if attrs["axes"] else list(range(rank))
+    symbols, view, zero, kind = builder.symbols, builder.view(x), zero_of(x), storage(x)
+    reduced = [te.reduce_axis((0, symbols(x.shape[a])), f"k{a}") for a in axes]
+    kept = [a for a in range(rank) if a not in axes]
+    sizes = symbols.shape(x.shape)
+    integer = x.quant is not None and op in ("reduce_sum", "reduce_mean")
+
+    def element(*index: Any) -> Any:
+        full: list[Any] = [None] * rank
+        for a, i in zip(kept, index, strict=True):
+            full[a] = i
+        for a, k in zip(axes, reduced, strict=True):
+            full[a] = k
+        value = view(*full)
+        if integer:
+            return i32(value) - zero if zero else i32(value)
+        return i32(value) if kind == "bool" else value
+
+    joins = {
+        "reduce_sum": te.sum, "reduce_mean": te.sum, "reduce_max": te.max, "reduce_min": te.min,
+        "reduce_any": te.max, "reduce_all": te.min, "reduce_prod": _PRODUCT,
+    }  # fmt: skip
+    shape = tuple(sizes[a] for a in kept) or (1,)
+    stage = te.compute(
+        shape, lambda *index: joins[op](element(*(index if kept else ())), axis=reduced), name="reduced"
+    )
+    count = 1
+    for a in axes:
+        count = count * sizes[a]
+
+    def at(point: Point) -> Any:
+        index = [point.index[a] for a in kept] if attrs["keepdims"] else list(point.index)
+        value = stage(*(index or [0]))
+        if op == "reduce_mean" and not integer:
+            return value / (tirx.const(count, "float32") if isinstance(count, int) else count.astype("float32"))
+        return value.astype("bool") if kind == "bool" else value
+
+    return View(node.output.shape, at)
+
+
+_PRODUCT = te.comm_reducer(lambda a, b: a * b, lambda t: tirx.const(1, t), name="prod")
+
+STAGES: dict[str, MakeStages] = {
+    "softmax_lookup": _softmax_lookup,
+    "shiftmax": _shiftmax,
+    "log2_softmax": _log2_softmax,
+    "integer_layer_norm": _integer_norm,
+    "integer_rms_norm": _integer_norm,
+    "max_pool": _max_pool,
+    "avg_pool": _avg_pool,
+    **dict.fromkeys(
+        ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_any", "reduce_all", "reduce_prod"), _reduce
+    ),
+}
