@@ -27,6 +27,7 @@ COLUMNS = (
     ("cpu_seconds", "CPU, s", "{:.0f}"),
     ("tokens_per_second", "decode tokens/s", "{:.1f}"),
     ("ratio_to_float", "of float", "{:.2f}x"),
+    ("ratio_to_fused_float", "of float with fused attention", "{:.2f}x"),
 )
 
 Row = Callable[[Path], dict[str, Any]]

@@ -53,6 +53,7 @@ Not in it are the ops that carry a model's weights: conv, conv_transpose and lin
 Scheme = Literal["static", "dynamic", "weight_only", "float", "auto"]
 Rounding = Literal["nearest", "hessian", "adaround", "gptq", "autoround", "brecq", "auto"]
 Granularity = Literal["tensor", "token", "group"]
+ActivationBits = Literal[2, 3, 4, 5, 6, 7, 8, 16]
 RangeMethod = Literal["auto", "minmax", "percentile", "mse", "entropy", "moving_average"]
 Switch = Literal["auto"] | bool
 
@@ -76,7 +77,8 @@ class LayerSettings(_Model):
     """`static`: ranges fixed by calibration; `dynamic`: ranges found at run time; `weight_only`: weights are codes,
     activations stay real; `float`: left alone; `auto`: chosen among these by measured error."""
     weight_bits: Annotated[int, Field(ge=2, le=8)] = 8
-    activation_bits: Annotated[int, Field(ge=2, le=8)] = 8
+    activation_bits: ActivationBits = 8
+    """16: codes of 8 bits for an activation and 8 more for what they leave; of `dynamic` with granularity `group`."""
     per_channel: bool = True
     group_size: Annotated[int, Field(ge=0)] | None = None
     """Weights along the input channels that share one scale; read by `weight_only` and `dynamic`. None: all of an
@@ -97,7 +99,7 @@ class Rule(_Model):
     ops: tuple[str, ...] | None = None
     scheme: Scheme | None = None
     weight_bits: Annotated[int, Field(ge=2, le=8)] | None = None
-    activation_bits: Annotated[int, Field(ge=2, le=8)] | None = None
+    activation_bits: ActivationBits | None = None
     per_channel: bool | None = None
     group_size: Annotated[int, Field(ge=0)] | None = None
     weight_symmetric: bool | None = None

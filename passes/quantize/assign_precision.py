@@ -159,7 +159,7 @@ class _Assignment:
         return any(r.applies_to(node.origin.module, node.op) for r in rules)
 
     def _activation_dtype(self, settings: LayerSettings) -> DType:
-        sign = "int" if self.recipe.activations == "s8_symmetric" else "uint"
+        sign = "int" if self.recipe.activations == "s8_symmetric" or settings.activation_bits > 8 else "uint"
         return DType[f"{sign}{settings.activation_bits}"]
 
     def _gives_real(self, node: Node) -> bool:

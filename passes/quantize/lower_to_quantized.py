@@ -224,7 +224,7 @@ class _Lowering:
         bias = self._real_bias(node)
         value = None if bias is None else constant(bias.astype(np.float32), name="bias")
         plan = self.plan.nodes[node]
-        attrs = {"granularity": plan.granularity} if plan.scheme == DYNAMIC else {}
+        attrs = {"granularity": plan.granularity, "bits": plan.activation_dtype.bits} if plan.scheme == DYNAMIC else {}
         op = "dynamic_linear" if plan.scheme == DYNAMIC else "weight_only_linear"
         x = self.real(self._data(node))
         result = self.out.op(op, x, self._weight(node), value, name=node.output.name, **attrs)

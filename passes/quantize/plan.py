@@ -35,7 +35,7 @@ class NodePlan:
         reason: why the node stays FLOAT; shown in the coverage table.
         weight_dtype: integer type of the weight operand, None without one.
         weight_symmetric: zero point 0 for every channel.
-        activation_dtype: integer type of the other operands (uint8 or int8).
+        activation_dtype: integer type of the other operands (uint8 or int8; int16 for DYNAMIC in two terms).
         granularity: of DYNAMIC: "tensor", "token" or "group" (per token and weight group).
         rounding: rounding method asked for by the recipe for this node ("" = the recipe's default).
         fused: the activation node (relu, clip) that becomes the limits of this node's requantize.

@@ -49,8 +49,11 @@ def check_real_operand(node: Node, settings: LayerSettings, target: Any) -> None
         raise ConstraintError(
             f"{node.where()}: weights in groups take granularity token or group: one range for a whole tensor has no kernel"
         )
-    if dynamic and settings.activation_bits != 8:
-        raise ConstraintError(f"{node.where()}: activations quantized at run time have 8 bits, not {settings.activation_bits}")
+    if dynamic and settings.activation_bits not in ((8, 16) if settings.granularity == "group" else (8,)):
+        raise ConstraintError(
+            f"{node.where()}: activations quantized at run time have 8 bits, or 16 with granularity group, not"
+            f" {settings.activation_bits} with granularity {settings.granularity}"
+        )
     if size is None and dynamic:
         return
     kind = DType[f"{'int' if settings.weight_symmetric else 'uint'}{settings.weight_bits}"]

@@ -135,7 +135,7 @@ class _Rounding:
     def _reads(self, node: Node) -> tuple[Any, ...]:
         """What a layer reads, and how that is rounded: equal for layers that share their moments."""
         plan = self.plan.nodes[node]
-        return node.inputs[0], plan.scheme, plan.granularity, plan.group_size
+        return node.inputs[0], plan.scheme, plan.granularity, plan.activation_dtype, plan.group_size
 
     def _moments(self, node: Node, key: tuple[Any, ...]) -> _Moments:
         if key not in self.moments:

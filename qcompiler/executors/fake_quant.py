@@ -65,15 +65,18 @@ class _StraightThrough(torch.autograd.Function):
         return grads[0] * inside, None, None, None
 
 
-def fake_quant_dynamic(x: Tensor, granularity: str, group_size: int | None = None) -> Tensor:
+def fake_quant_dynamic(x: Tensor, granularity: str, group_size: int | None = None, bits: int = 8) -> Tensor:
     """X rounded by its own range, as `dynamic_codes` of the op table does; gradient 1 everywhere.
 
     `tensor`: uint8 with a zero point, range includes 0. `token`: symmetric per row of the last axis. `group`: per row
-    and `group_size` elements of it.
+    and `group_size` elements of it; with 16 bits, what rounding left is rounded so once more.
     """
     with torch.no_grad():
         single = x.detach().to(torch.float32)
-        rounded = (_by_group(single, group_size) if granularity == "group" else _dynamic(single, granularity)).to(x.dtype)
+        rounded = _by_group(single, group_size) if granularity == "group" else _dynamic(single, granularity)
+        if bits == 16:
+            rounded = rounded + _by_group(single - rounded, group_size)
+        rounded = rounded.to(x.dtype)
     return x + (rounded - x).detach() if torch.is_grad_enabled() and x.requires_grad else rounded
 
 

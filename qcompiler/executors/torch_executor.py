@@ -212,7 +212,9 @@ class TorchExecutor:
                     continue
                 if scheme.scheme == "dynamic":
                     if index == 0:
-                        operands[0] = fake_quant_dynamic(operands[0], scheme.granularity, scheme.group_size)
+                        operands[0] = fake_quant_dynamic(
+                            operands[0], scheme.granularity, scheme.group_size, scheme.activation_dtype.bits
+                        )
                     continue
                 if scheme.scheme == "weight_only":
                     continue

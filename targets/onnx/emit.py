@@ -23,7 +23,9 @@ from qcompiler.passes.quantize.float_form import rounded_form
 from ..base import KernelChoice
 from . import emit_elementwise, emit_kernels, emit_linear, emit_movement, emit_norm, emit_qdq, emit_qonnx
 from .emit_attention import emit_attention, plan_attention
+from .emit_cached_attention import CachePlan, emit_cached_attention, emit_rotary, plan_cached_attention
 from .emit_elementwise import Rule
+from .emit_groups import emit_stack, plan_stacks
 from .emitter import Emitter, Style, tensor_type
 from .power_of_two import real_rescaling
 from .quantized_common import plan_fusions
@@ -79,9 +81,19 @@ def emit_model(graph: Graph, style: Style, metadata: Mapping[str, str] | None = 
     if style.simulated:
         fused, quantized = {}, emit_qonnx.RULES
     plan = {} if style.simulated else plan_fusions(graph)
-    attentions = plan_attention(graph) if style.runtime_kernels and not style.plain else {}
+    fast = style.runtime_kernels and not style.plain
+    attentions = plan_attention(graph) if fast else {}
+    cached = plan_cached_attention(graph) if fast else CachePlan()
+    stacks = plan_stacks(graph) if fast else {}
     for node in graph.nodes:
         emitter.current = node
+        if node in cached.skipped:
+            continue
+        if node in stacks:
+            if node is stacks[node][0]:
+                parts = emit_stack(emitter, stacks[node])
+                emitter.names.update(zip((n.output for n in stacks[node]), parts, strict=True))
+            continue
         fusion, attention = plan.get(node), attentions.get(node)
         if attention is not None:
             if node is attention.nodes[-1]:
@@ -89,8 +101,12 @@ def emit_model(graph: Graph, style: Style, metadata: Mapping[str, str] | None = 
             continue
         if fusion is not None and node is fusion.head:
             continue  # emitted with its tail
-        if fusion is not None:
-            results: str | tuple[str, ...] = fused[fusion.head.op](emitter, fusion)
+        if node in cached.attentions:
+            results: str | tuple[str, ...] = emit_cached_attention(emitter, cached, cached.attentions[node])
+        elif node in cached.rotaries:
+            results = emit_rotary(emitter, cached, node)
+        elif fusion is not None:
+            results = fused[fusion.head.op](emitter, fusion)
         else:
             results = _emit_node(emitter, node, quantized)
         names = (results,) if isinstance(results, str) else tuple(results)

@@ -12,7 +12,7 @@ from qcompiler.ir import Node, QuantParams, Value, constant
 
 from .emit_elementwise import Rule
 from .emit_groups import RUNTIME as GROUPS
-from .emit_groups import dynamic_groups_runtime
+from .emit_groups import groups_runtime
 from .emit_integer import RULES as INTEGER
 from .emit_integer import dynamic_codes_of, token_codes
 from .emit_linear import conv_attrs
@@ -165,7 +165,7 @@ def _dynamic_linear(e: Emitter, node: Node) -> str:
     assert x is not None and w is not None
     quant = quant_of(w)
     if quant.group_size is not None:
-        return dynamic_groups_runtime(e, node)
+        return groups_runtime(e, node)
     weight = weight_format(e, w, dynamic_codes_of(x), transposed=True)
     if node.attrs["granularity"] == "tensor":
         e.row(node, "DynamicQuantizeMatMul", f"uint8 x {weight.kind}", weight.why)

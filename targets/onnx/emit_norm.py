@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from qcompiler.ir import DType, Node, Value
+from qcompiler.ir import DType, Graph, Node, Value
 from qcompiler.ir.dims import is_symbolic
 
 from .emit_elementwise import Rule
@@ -82,7 +82,7 @@ def _excluded(dtype: DType) -> float:
     return EXCLUDED.get(dtype, -1e30)
 
 
-def _masks(e: Emitter, node: Node) -> tuple[str | None, str | None]:
+def attention_mask(e: Emitter, node: Node) -> tuple[str | None, str | None]:
     """(what to add to the scores, row factor) of an attention node; each made once for all its readers.
 
     The row factor [..., T or 1, 1] is 0 where a query may see no key: its result is 0 then. None where no row
@@ -113,12 +113,29 @@ def _bool_mask(e: Emitter, mask: Value, causal: str | None, dtype: DType) -> tup
 
 
 def _real_mask(e: Emitter, mask: Value, causal: str | None) -> tuple[str, str | None]:
-    if mask.data is not None and causal is None and not np.isneginf(mask.data).all(-1).any():
+    if causal is None and (_is_finite(e.graph, mask) or (mask.data is not None and not np.isneginf(mask.data).all(-1).any())):
         return e.name(mask), None
     added = e.name(mask) if causal is None else e.op("Add", mask, _additive(e, causal, mask.dtype, -math.inf))
     best = e.op("ReduceMax", added, e.ints([-1]), keepdims=1)
     rows = e.cast(e.op("Greater", best, e.scalar(-math.inf, mask.dtype)), mask.dtype)
     return e.op("Max", added, e.scalar(_excluded(mask.dtype), mask.dtype)), rows
+
+
+def _is_finite(graph: Graph, mask: Value) -> bool:
+    """A choice between finite constants: no row of it can be blind."""
+    node = graph.producer(mask)
+    while node is not None and node.op in ("reshape", "expand", "transpose"):
+        node = graph.producer(node.operands[0])
+    if node is None or node.op != "where":
+        return False
+    return all(_is_finite_constant(graph, v) for v in node.operands[1:])
+
+
+def _is_finite_constant(graph: Graph, value: Value) -> bool:
+    node = graph.producer(value)
+    if node is not None and node.op == "full":
+        return bool(np.isfinite(node.attrs["value"]))
+    return value.data is not None and bool(np.isfinite(value.data).all())
 
 
 def _causal_allowed(e: Emitter, rows: object, columns: object) -> str:
@@ -155,7 +172,7 @@ def _attention(e: Emitter, node: Node) -> str:
     keys = e.op("Transpose", _repeat_heads(e, k, repeat), perm=swapped)
     scores = e.op("MatMul", q, keys)
     scores = e.op("Mul", scores, e.scalar(scale, q.dtype))
-    added, rows = _masks(e, node)
+    added, rows = attention_mask(e, node)
     if added is not None:
         scores = e.op("Add", scores, added)
     y = e.op("MatMul", e.op("Softmax", scores, axis=-1), _repeat_heads(e, v, repeat))

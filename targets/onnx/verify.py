@@ -19,7 +19,7 @@ from qcompiler.executors.reference import bind_inputs, run_reference
 from qcompiler.ir import Graph, Node, QuantParams, Value, make_node
 from qcompiler.ir.builder import drop_dead_nodes
 from qcompiler.ir.dims import substitute
-from qcompiler.ir.ops.quantized import dynamic_codes
+from qcompiler.ir.ops.quantized import dynamic_codes, dynamic_terms
 from qcompiler.ir.ops.spec import centred
 
 from .emit import emit_model
@@ -219,8 +219,11 @@ def operand_ties(node: Node, tapped: Mapping[Value, np.ndarray]) -> np.ndarray:
         return np.zeros(())
     x, w = node.operands[:2]
     assert w.quant is not None and w.data is not None
-    array = tapped[x].astype(np.float64)
-    _, scale, _ = dynamic_codes(tapped[x], node.attrs["granularity"], w.quant.group_size)
+    rounded = tapped[x]
+    if node.attrs["bits"] == 16:  # a tie of the first term is made up for by the second
+        rounded = dynamic_terms(rounded, w.quant.group_size or rounded.shape[-1])[1]
+    array = rounded.astype(np.float64)
+    _, scale, _ = dynamic_codes(rounded, node.attrs["granularity"], w.quant.group_size)
     if node.attrs["granularity"] == "group":
         scale = np.repeat(scale, w.quant.group_size or 1, axis=-1)[..., : x.shape[-1]]
     steps = array / scale

@@ -55,6 +55,19 @@ def test_tied_matrix_is_stored_once_in_float(compiled: qcompiler.Compiled) -> No
     assert (compiled.folder / "model.onnx").stat().st_size < VOCABULARY * 64 * 5.2 + 2 * (4 * 64 * 64 + 3 * 64 * 128)
 
 
+def test_operands_of_16_bits_agree_with_real_ones(decoder: CachedDecoder, compiled: qcompiler.Compiled) -> None:
+    """The same weights; operands off by at most 2^-16 of the largest in their group."""
+    inputs, shapes = decoder.example(256)
+    recipe = {"base": "w4a16", "group_size": 32, "rounding": "nearest", "scheme": "dynamic", "granularity": "group"}
+    wide = qcompiler.compile(decoder, inputs, recipe={**recipe, "activation_bits": 16}, dynamic_shapes=shapes)
+    kernels = {(row.op, row.kernel, row.dtype) for row in wide.report.coverage}
+    assert ("dynamic_linear", "MatMulNBits", "int16 x int4") in kernels
+    assert ("attention", "GroupQueryAttention", "float32") in kernels and ("rotary", "RotaryEmbedding", "float32") in kernels
+    past = np.zeros((0, *decoder.state_shape), np.float32)
+    for a, b in zip(wide.run(IDS, past)[1:], compiled.run(IDS, past)[1:], strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * np.abs(b).max())
+
+
 def test_generation_takes_the_likeliest_and_stops() -> None:
     def run(ids: np.ndarray, past: np.ndarray) -> list[np.ndarray]:
         logits = np.zeros((1, 1, 10), np.float32)

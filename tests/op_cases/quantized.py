@@ -45,6 +45,8 @@ def low_bit() -> list[OpCase]:
         case("dynamic_linear", f(2, 5, 64), _codes(3, 64, int4), w(3), granularity="group", name="int4-group"),
         case("dynamic_linear", f(2, 5, 64), _codes(3, 64, int4), None, granularity="token", name="int4-token"),
         case("dynamic_linear", f(5, 64), _codes(3, 64, uint4), None, granularity="group", name="uint4-group"),
+        case("dynamic_linear", f(2, 5, 64), _codes(3, 64, int4), w(3), granularity="group", bits=16, name="int4-two-terms"),
+        case("dynamic_linear", f(5, 64), _codes(3, 64, uint4), None, granularity="group", bits=16, name="uint4-two-terms"),
     ]
 
 

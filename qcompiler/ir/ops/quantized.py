@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,8 @@ def _dynamic_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[Tens
         raise GraphError("a weight in groups takes granularity token or group")
     if attrs["granularity"] == "group" and w.quant.group_size is None:
         raise GraphError("granularity group needs a weight in groups")
+    if attrs["bits"] != 8 and (attrs["bits"] != 16 or attrs["granularity"] != "group"):
+        raise GraphError(f"operands have 8 bits, or 16 with granularity group; got {attrs['bits']}, {attrs['granularity']}")
     if bias is not None and bias.dtype is not x.dtype:
         raise GraphError(f"bias is real ({x.dtype.name}), got {bias.dtype.name}")
     return [TensorType(x.dtype, (*x.shape[:-1], w.shape[0]))]
@@ -231,8 +234,24 @@ def dynamic_codes(
     return codes, scale, np.asarray(zero)
 
 
+def dynamic_terms(x: np.ndarray, group_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """X as its codes of granularity `group` stand for, and what is left of it, both float32.
+
+    Rounded in the same way, the rest is off by at most 2^-16 of the largest magnitude in its group.
+    """
+    x = x.astype(np.float32)
+    codes, scale, zero = dynamic_codes(x, "group", group_size)
+    steps = np.repeat(scale, group_size, axis=-1)[..., : x.shape[-1]]
+    first = (codes.astype(np.int64) - zero).astype(np.float32) * steps
+    return first, x - first
+
+
 def _dynamic_linear(ctx: RunContext, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
     wq = _quant_of(ctx, 1)
+    if ctx.attrs["bits"] == 16:
+        first, rest = dynamic_terms(x, wq.group_size or w.shape[1])
+        one = replace(ctx, attrs={**ctx.attrs, "bits": 8})
+        return _dynamic_linear(one, first, w, None) + _dynamic_linear(one, rest, w, bias)
     codes, scale, zero = dynamic_codes(x, ctx.attrs["granularity"], wq.group_size)
     centre = (codes.astype(np.int64) - zero).astype(np.float64)
     if wq.group_size is not None:
@@ -308,11 +327,11 @@ OPS: list[Op] = [
     Op(
         "dynamic_linear",
         ("x", "w", "bias?"),
-        (AttrSpec("granularity", "str", "tensor"),),
+        (AttrSpec("granularity", "str", "tensor"), AttrSpec("bits", "int", 8)),
         _dynamic_infer,
         _dynamic_linear,
         "x quantized to uint8 by its own range (per tensor, token, or token and weight group), integer product with"
-        " w [N, K], real result",
+        " w [N, K], real result; bits 16: the same once more on what rounding left, and the sum of both",
         "quantized",
     ),
     Op(

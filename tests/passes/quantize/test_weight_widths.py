@@ -65,7 +65,9 @@ def test_the_head_stays_real_only_where_the_recipe_says_so() -> None:
         ({"scheme": "dynamic"}, "granularity token or group"),
         ({"scheme": "dynamic", "granularity": "group", "group_size": 0}, "granularity: group needs a group_size"),
         ({"scheme": "dynamic", "weight_symmetric": False, "group_size": 0}, "weight_symmetric: false needs a group_size"),
-        ({"scheme": "dynamic", "granularity": "token", "activation_bits": 4}, "have 8 bits, not 4"),
+        ({"scheme": "dynamic", "granularity": "token", "activation_bits": 4}, "have 8 bits, or 16 with granularity group, not 4"),
+            ({"scheme": "dynamic", "granularity": "token", "activation_bits": 16}, "not 16 with granularity token"),
+            ({"scheme": "static", "group_size": 0, "activation_bits": 16}, "int16 activations"),
     ],
 )
 def test_settings_without_a_kernel_are_refused(changes: dict[str, object], message: str) -> None:
