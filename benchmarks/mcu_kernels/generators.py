@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import draw, elementwise, layers, nonlinear
+from . import draw, elementwise, indexing, layers, nonlinear
 from .case import Case
 
 Generator = Callable[[draw.Rng, str], Case]
@@ -37,6 +37,11 @@ GENERATORS: dict[Generator, int] = {
     nonlinear.lookup_interpolated: 1,
     nonlinear.normalize: 2,
     nonlinear.mean: 1,
+    nonlinear.log2_softmax: 1,
+    nonlinear.shift_sigmoid: 2,
+    indexing.gather: 1,
+    indexing.not_zero: 1,
+    indexing.logical_and: 1,
 }
 
 

@@ -167,8 +167,11 @@ static int32_t run_matmul(const qc_case *c, int8_t *y, void *scratch)
     p.zero_point = take(c);
     p.qmin = take(c);
     p.qmax = take(c);
-    p.b_transposed = take(c);
     p.y_bits = take(c);
+    p.a_stride = take32(c);
+    p.b_step = take32(c);
+    p.b_apart = take32(c);
+    p.y_stride = take32(c);
     if (check_scratch(c->scratch_bytes, qc_matmul_s8_scratch_bytes(&p)) != 0) {
         return 1;
     }
@@ -181,16 +184,63 @@ static int32_t run_softmax_lookup(const qc_case *c, int8_t *y)
     qc_softmax_lookup_params p;
     p.rows = take32(c);
     p.length = take32(c);
-    p.mask = (const uint8_t *)c->b[2];
     p.mask_rows = take32(c);
     p.table = (const int16_t *)c->b[1];
     p.table_length = take32(c);
     p.zero_point = take32(c);
     if (c->op == 16) {
-        qc_softmax_lookup_s8((const int8_t *)c->b[0], y, &p);
+        qc_softmax_lookup_s8((const int8_t *)c->b[0], y, (const uint8_t *)c->b[2], &p);
     } else {
-        qc_softmax_lookup_s16((const int16_t *)c->b[0], y, &p);
+        qc_softmax_lookup_s16((const int16_t *)c->b[0], y, (const uint8_t *)c->b[2], &p);
     }
+    return 0;
+}
+
+static int32_t run_log2_softmax(const qc_case *c, int8_t *y)
+{
+    qc_log2_softmax_params p;
+    p.rows = take32(c);
+    p.length = take32(c);
+    p.mask_rows = take32(c);
+    p.table = (const int16_t *)c->b[1];
+    p.table_length = take32(c);
+    p.x_bits = take32(c);
+    qc_log2_softmax(c->b[0], (int16_t *)(void *)y, (const uint8_t *)c->b[2], &p);
+    return 0;
+}
+
+static int32_t run_shift_sigmoid(const qc_case *c, int8_t *y)
+{
+    qc_shift_sigmoid_params p;
+    const int32_t count = take32(c);
+    p.unit = take32(c);
+    p.multiplier = take32(c);
+    p.shift = take(c);
+    p.bits = take(c);
+    p.gate_bits = take(c);
+    p.form = take(c);
+    p.input_zero_point = take(c);
+    p.zero_point = take(c);
+    p.qmin = take(c);
+    p.qmax = take(c);
+    p.x_bits = take(c);
+    p.y_bits = take(c);
+    qc_shift_sigmoid(c->b[0], y, count, &p);
+    return 0;
+}
+
+static int32_t run_logical_and(const qc_case *c, int8_t *y)
+{
+    const int32_t count = take32(c);
+    qc_logical_and((const uint8_t *)c->b[0], (const uint8_t *)c->b[1], (uint8_t *)y, count, take32(c));
+    return 0;
+}
+
+static int32_t run_gather(const qc_case *c, int8_t *y)
+{
+    const int32_t count = take32(c);
+    const int32_t rows = take32(c);
+    qc_gather_rows(c->b[0], (const int32_t *)c->b[1], y, count, rows, take32(c));
     return 0;
 }
 
@@ -199,7 +249,6 @@ static int32_t run_shiftmax(const qc_case *c, int8_t *y)
     qc_shiftmax_params p;
     p.rows = take32(c);
     p.length = take32(c);
-    p.mask = (const uint8_t *)c->b[1];
     p.mask_rows = take32(c);
     p.unit = take32(c);
     p.bits = take32(c);
@@ -208,7 +257,7 @@ static int32_t run_shiftmax(const qc_case *c, int8_t *y)
     p.zero_point = take32(c);
     p.qmin = take32(c);
     p.qmax = take32(c);
-    qc_shiftmax(c->b[0], y, &p);
+    qc_shiftmax(c->b[0], y, (const uint8_t *)c->b[1], &p);
     return 0;
 }
 
@@ -335,6 +384,17 @@ static int32_t run_op(const qc_case *c, int8_t *y, void *scratch)
         return run_normalize(c, y);
     case 25:
         return run_mean(c, y);
+    case 26:
+        return run_log2_softmax(c, y);
+    case 27:
+        return run_shift_sigmoid(c, y);
+    case 28:
+        return run_gather(c, y);
+    case 29:
+        qc_not_zero((const int32_t *)c->b[0], (uint8_t *)y, c->result_bytes);
+        return 0;
+    case 30:
+        return run_logical_and(c, y);
     default:
         return 3;
     }

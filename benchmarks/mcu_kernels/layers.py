@@ -14,6 +14,8 @@ from . import draw
 from .case import Call, Case, code_quant, int8_quant, reference, split_int64
 
 INT32_MAX = (1 << 31) - 1
+UNTOUCHED = 0x5A
+"""Byte that the harness fills memory with before a call."""
 
 
 def _size(rng: draw.Rng, in_size: int, pads: tuple[int, int], kernel: int, stride: int, dilation: int) -> int:
@@ -221,14 +223,15 @@ def fully_connected(rng: draw.Rng, profile: str) -> Case:
     x = draw.codes(rng, (rows, ins))
     y = _product("linear", x, zero, w, wq, layer, {"quant": quant, "rounding": profile, "qmin": low, "qmax": high})
     columns = int(rng.choice([1, 2, 3, 4, 6, 7]))
-    over = bool(rng.random() < 0.4) and y_bits == 8
+    over = bool(rng.random() < 0.4)
 
     def call(isa: str) -> Call:
         folded = pack.fold_zero_point(layer[0], w, zero)
         packed = pack.pack_rescale(folded, layer[1], layer[2], profile, low, high)
         numbers, arrays = _rescale(packed, int(quant.zero_point), low, high)
         scalars = (rows, ins, outs, *numbers, columns, bits, y_bits)
-        offset = overlap.fully_connected_distance(rows, ins, outs, columns) if over else -1
+        distance = overlap.fully_connected_distance(rows, ins, outs * y_bits // 8, columns if y_bits == 8 else 1)
+        offset = distance if over else -1
         need = scratch.fully_connected_s8(rows, ins, columns, isa)
         return Call(scalars, (x, layouts.pack_weights(w, isa, 1, bits), *arrays), need, offset)
 
@@ -246,7 +249,7 @@ def _result(rng: draw.Rng, bits: int) -> tuple[QuantParams, int, int]:
 
 
 def matmul(rng: draw.Rng, profile: str) -> Case:
-    """Products of two activations, the second stored either way."""
+    """Products of two activations: rows that lie apart, the second operand stored either way."""
     m, k, n = (int(v) for v in rng.integers(1, 40, 3))
     zeros = draw.zero_point(rng), draw.zero_point(rng)
     y_bits = int(rng.choice([8, 8, 16]))
@@ -263,9 +266,19 @@ def matmul(rng: draw.Rng, profile: str) -> Case:
     expected = reference(build, [(a, int8_quant(zeros[0])), (b, int8_quant(zeros[1]))])
     transposed = bool(rng.random() < 0.5)
     mult, packed = pack.pack_factor(int(factor), int(shift), profile)
-    scalars = (m, k, n, mult, packed, *zeros, int(quant.zero_point), low, high, int(transposed), y_bits)
-    second = np.ascontiguousarray(b.T) if transposed else b
-    about = {"m": m, "k": k, "n": n, "zeros": zeros, "transposed": transposed, "bits": y_bits}
+    first, second, result = _apart(rng, a), _apart(rng, b.T if transposed else b), _apart(rng, expected)
+    far = second.shape[1]
+    strides = (first.shape[1], *((1, far) if transposed else (far, 1)), result.shape[1])
+    scalars = (m, k, n, mult, packed, *zeros, int(quant.zero_point), low, high, y_bits, *strides)
+    about = {"m": m, "k": k, "n": n, "zeros": zeros, "strides": strides, "bits": y_bits}
     return Case(
-        "matmul_s8", profile, expected, lambda isa: Call(scalars, (a, second), scratch.matmul_s8(m, k, n, isa)), about
+        "matmul_s8", profile, result, lambda isa: Call(scalars, (first, second), scratch.matmul_s8(m, k, n, isa)), about
     )
+
+
+def _apart(rng: draw.Rng, x: np.ndarray) -> np.ndarray:
+    """Rows with a gap between them, of the bytes that the harness fills results with."""
+    gap = int(rng.choice([0, 0, 5, 12]))
+    wide = np.full((x.shape[0], x.shape[1] + gap), UNTOUCHED if x.itemsize == 1 else 257 * UNTOUCHED, x.dtype)
+    wide[:, : x.shape[1]] = x
+    return wide

@@ -74,6 +74,46 @@ def shiftmax(rng: draw.Rng, profile: str) -> Case:
     return Case("shiftmax", profile, y, lambda isa: Call(scalars, (x, blob)), {"scalars": scalars})
 
 
+def log2_softmax(rng: draw.Rng, profile: str) -> Case:
+    """Tables of any length, with and without masks."""
+    bits = int(rng.choice([8, 16]))
+    rows, length = int(rng.integers(1, 5)), int(rng.integers(1, 40))
+    x, mask = wide_codes(rng, (rows, length), bits), _mask(rng, rows, length)
+    size = int(rng.choice([1, 17, 256, 600]))
+    table = np.rint(32767 * np.exp(-np.arange(size) * rng.uniform(0.001, 0.2))).astype(np.int16)
+    quant = QuantParams(DType.int16, np.float32(2.0**-14))
+
+    def build(b: GraphBuilder, values: list[Value]) -> Value:
+        return b.op("log2_softmax", values[0], b.const(table), None if mask is None else b.const(mask), quant=quant)
+
+    y = reference(build, [(x, code_quant(bits))])
+    mask_rows, blob = _mask_blob(mask)
+    scalars = (rows, length, mask_rows, size, bits)
+    return Case("log2_softmax", profile, y, lambda isa: Call(scalars, (x, table, blob)), {"scalars": scalars})
+
+
+def shift_sigmoid(rng: draw.Rng, profile: str) -> Case:
+    """All forms, both widths, factors of either rounding."""
+    x_bits, y_bits = int(rng.choice([8, 16])), int(rng.choice([8, 16]))
+    x, zero_x = wide_codes(rng, (int(rng.integers(1, 40)),), x_bits), int(rng.integers(-100, 100)) * (x_bits == 8)
+    unit, bits = int(rng.choice([1, 3, 20, 600, 5000])), int(rng.choice([8, 12, 15]))
+    gate_bits, form = int(rng.choice([8, 15])), int(rng.integers(3))
+    name = ("sigmoid", "tanh", "gated")[form]
+    rounding = "dyadic" if rng.random() < 0.3 else profile
+    m, s = draw.factors(rng, rounding, float(rng.choice([1e-6, 1e-3, 0.1])), None)
+    zero, low, high = _wide_limits(rng, y_bits)
+
+    def build(b: GraphBuilder, values: list[Value]) -> Value:
+        acc = b.op("shift_sigmoid", values[0], unit=unit, bits=bits, gate_bits=gate_bits, form=name)
+        quant = code_quant(y_bits, zero)
+        return b.op("requantize", acc, b.const(m), b.const(s), quant=quant, rounding=rounding, qmin=low, qmax=high)
+
+    y = reference(build, [(x, code_quant(x_bits, zero_x))])
+    factor, shift = pack.pack_any_factor(int(m), int(s), rounding, profile)
+    scalars = (x.size, unit, factor, shift, bits, gate_bits, form, zero_x, zero, low, high, x_bits, y_bits)
+    return Case("shift_sigmoid", profile, y, lambda isa: Call(scalars, (x,)), {"scalars": scalars})
+
+
 def _widths(rng: draw.Rng) -> tuple[int, int, int]:
     a, b, y = (int(v) for v in rng.choice([8, 16], 3))
     return a, b, y

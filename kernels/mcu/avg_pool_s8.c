@@ -24,7 +24,7 @@ void qc_avg_pool_s8(const int8_t *x, int8_t *y, const qc_avg_pool_s8_params *p)
                         from += channels;
                     }
                 }
-                *y = (int8_t)qc_requantize(sum, p->multiplier, p->shift, p->zero_point, p->qmin, p->qmax);
+                *y = (int8_t)qc_requantize_any(sum, p->multiplier, p->shift, p->zero_point, p->qmin, p->qmax);
                 y++;
             }
         }

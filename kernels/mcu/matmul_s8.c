@@ -15,23 +15,22 @@ int32_t qc_matmul_s8_scratch_bytes(const qc_matmul_s8_params *p)
 
 void qc_matmul_s8(const int8_t *a, const int8_t *b, void *y, const qc_matmul_s8_params *p, void *scratch)
 {
-    const int32_t step = (p->b_transposed != 0) ? 1 : p->columns; /* from one k to the next */
-    const int32_t apart = (p->b_transposed != 0) ? p->inner : 1;  /* from one column to the next */
+    const int32_t y_bits = (p->y_bits == 16) ? 16 : 8;
     int32_t at = 0;
     (void)scratch;
     for (int32_t m = 0; m < p->rows; m++) {
         for (int32_t n = 0; n < p->columns; n++) {
-            const int8_t *column = b + (n * apart);
+            const int8_t *column = b + (n * p->b_apart);
             int32_t acc = 0;
             for (int32_t k = 0; k < p->inner; k++) {
                 acc += (a[k] - p->a_zero_point) * (*column - p->b_zero_point);
-                column += step;
+                column += p->b_step;
             }
-            const int32_t code = qc_requantize(acc, p->multiplier, p->shift, p->zero_point, p->qmin, p->qmax);
-            qc_store_code(y, at, (p->y_bits == 16) ? 16 : 8, code);
-            at++;
+            qc_store_code(y, at + n, y_bits,
+                          qc_requantize(acc, p->multiplier, p->shift, p->zero_point, p->qmin, p->qmax));
         }
-        a += p->inner;
+        a += p->a_stride;
+        at += p->y_stride;
     }
 }
 #else
@@ -60,11 +59,9 @@ int32_t qc_matmul_s8_scratch_bytes(const qc_matmul_s8_params *p)
 /* Packs b, and returns in `sums` what does not depend on the row: k za zb - za sum_k b[k, n]. */
 static void qc_pack(const int8_t *b, const qc_matmul_s8_params *p, int8_t *packed, int32_t *sums)
 {
-    const int32_t step = (p->b_transposed != 0) ? 1 : p->columns;
-    const int32_t apart = (p->b_transposed != 0) ? p->inner : 1;
     (void)memset(packed, 0, (size_t)qc_packed_bytes(p));
     for (int32_t n = 0; n < p->columns; n++) {
-        const int8_t *from = b + (n * apart);
+        const int8_t *from = b + (n * p->b_apart);
         int32_t sum = 0;
         for (int32_t k = 0; k < p->inner; k++) {
 #if defined(QC_DSP)
@@ -75,7 +72,7 @@ static void qc_pack(const int8_t *b, const qc_matmul_s8_params *p, int8_t *packe
             packed[(n * p->inner) + k] = *from;
 #endif
             sum += *from;
-            from += step;
+            from += p->b_step;
         }
         sums[n] = p->a_zero_point * ((p->inner * p->b_zero_point) - sum);
     }
@@ -119,12 +116,13 @@ void qc_matmul_s8(const int8_t *a, const int8_t *b, void *y, const qc_matmul_s8_
             int32_t pitch;
             void *out = qc_column_at(gathered, i, count, bytes, &pitch);
             qc_expand_s8(a, p->inner, out, pitch);
-            a += p->inner;
+            a += p->a_stride;
         }
         if (p->y_bits == 16) {
-            qc_product_s8_s16(gathered, p->inner, packed, &rescale, columns, (int16_t *)y + (m * columns));
+            qc_product_s8_s16(gathered, p->inner, packed, &rescale, columns, (int16_t *)y + (m * p->y_stride));
         } else {
-            qc_product_s8(gathered, count, p->inner, packed, &rescale, 0, columns, (int8_t *)y + (m * columns), columns);
+            qc_product_s8(gathered, count, p->inner, packed, &rescale, 0, columns, (int8_t *)y + (m * p->y_stride),
+                          p->y_stride);
         }
     }
 }

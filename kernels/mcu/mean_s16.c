@@ -10,7 +10,7 @@ void qc_mean_s16(const void *x, void *y, int32_t outer, int32_t count, int32_t i
             for (int32_t k = 0; k < count; k++) {
                 sum += qc_load_code(x, (((i * count) + k) * inner) + j, widths.a);
             }
-            const int32_t code = qc_requantize(sum, p->multiplier, p->shift, p->zero_point, p->qmin, p->qmax);
+            const int32_t code = qc_requantize_any(sum, p->multiplier, p->shift, p->zero_point, p->qmin, p->qmax);
             qc_store_code(y, (i * inner) + j, widths.y, code);
         }
     }

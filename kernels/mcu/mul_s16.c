@@ -8,7 +8,7 @@ void qc_mul_s16(const void *a, const void *b, void *y, int32_t count, int32_t pe
     for (int32_t i = 0; i < count; i++) {
         const int32_t first = qc_load_code(a, i, widths.a) - p->a_zero_point;
         const int32_t product = first * (qc_load_code(b, j, widths.b) - p->b_zero_point);
-        const int32_t code = qc_requantize(product, p->multiplier, p->shift, p->zero_point, p->qmin, p->qmax);
+        const int32_t code = qc_requantize_any(product, p->multiplier, p->shift, p->zero_point, p->qmin, p->qmax);
         qc_store_code(y, i, widths.y, code);
         j++;
         if (j == period) {

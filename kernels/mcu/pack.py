@@ -52,6 +52,17 @@ def pack_factor(multiplier: int, shift: int, profile: str) -> tuple[int, int]:
     return 1, shift
 
 
+def pack_any_factor(multiplier: int, shift: int, rounding: str, profile: str) -> tuple[int, int]:
+    """(multiplier, packed shift) of a factor that may be dyadic in a program of another profile: m > 1 says so.
+
+    Raises:
+        ValueError: as `pack_factor`.
+    """
+    m, s = pack_factor(multiplier, shift, rounding)
+    # Doubling ends at shift 62; a multiplier of 1 there gives 0 for every int32, and so does 2.
+    return (max(m, 2), s) if rounding != profile and rounding == "dyadic" else (m, s)
+
+
 def pack_rescale(
     bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, profile: str, qmin: int, qmax: int,
     weights: np.ndarray | None = None,

@@ -55,15 +55,20 @@ static inline int64_t qc_shift_half_even(int64_t v, int32_t s)
     return (v + (half - 1) + odd) >> s;
 }
 
-/* acc rescaled, before zero point and limits. */
-static inline int32_t qc_rescale(int32_t acc, int32_t m, int32_t shift)
+static inline int32_t qc_rescale_dyadic(int32_t acc, int32_t m, int32_t shift)
 {
-#if QC_PROFILE == QC_PROFILE_DYADIC
     if (shift >= 0) { /* the low word cannot reach the result: floor of a floor */
         return (qc_mul_high(acc, m) + ((int32_t)1 << shift)) >> (shift + 1);
     }
     const int32_t s = shift + 33;
     return qc_limit_int32((((int64_t)acc * m) + ((int64_t)1 << (s - 1))) >> s);
+}
+
+/* acc rescaled, before zero point and limits. */
+static inline int32_t qc_rescale(int32_t acc, int32_t m, int32_t shift)
+{
+#if QC_PROFILE == QC_PROFILE_DYADIC
+    return qc_rescale_dyadic(acc, m, shift);
 #else
     (void)m;
     return qc_limit_int32(qc_shift_half_even((int64_t)acc, shift));
@@ -74,6 +79,13 @@ static inline int32_t qc_rescale(int32_t acc, int32_t m, int32_t shift)
 static inline int32_t qc_requantize(int32_t acc, int32_t m, int32_t shift, int32_t zero_point, int32_t low, int32_t high)
 {
     const int32_t v = qc_rescale(acc, m, shift);
+    return qc_clip(v, low - zero_point, high - zero_point) + zero_point;
+}
+
+/* The same where a program of powers of two has factors that are none (means): those are dyadic, with m > 1. */
+static inline int32_t qc_requantize_any(int32_t acc, int32_t m, int32_t shift, int32_t zero_point, int32_t low, int32_t high)
+{
+    const int32_t v = (m == 1) ? qc_rescale(acc, m, shift) : qc_rescale_dyadic(acc, m, shift);
     return qc_clip(v, low - zero_point, high - zero_point) + zero_point;
 }
 

@@ -191,6 +191,17 @@ static inline int8_t qc_probability(uint32_t e, uint32_t sum, int32_t zero_point
     return (int8_t)((int32_t)((v > 255u) ? 255u : v) + zero_point);
 }
 
+/* About unit 2^bits exp(t / unit) for t <= 0, by shifts; shiftmax.c says how. */
+static inline int64_t qc_shift_exp(int32_t t, int32_t unit, int32_t bits)
+{
+    const int64_t floor = -((int64_t)bits * unit);
+    int64_t v = (int64_t)t + (t >> 1) - (t >> 4);
+    v = (v < floor) ? floor : v;
+    const int64_t q = -v / unit;
+    const int64_t r = -v - (q * unit);
+    return (((2 * (int64_t)unit) - r) * ((int64_t)1 << (bits - (int32_t)q))) >> 1;
+}
+
 #if defined(QC_DSP)
 typedef uint32_t __attribute__((may_alias)) qc_word;
 typedef uint32_t __attribute__((may_alias, aligned(1))) qc_unaligned_word;

@@ -104,7 +104,7 @@ typedef struct {
     int16_t y_bits;      /* 16, or 8 (as is 0); 16 with weights of 8 bits only */
 } qc_fully_connected_s8_params;
 
-/* Sharing memory: as qc_conv2d_s8 for results of 8 bits, not otherwise. */
+/* Sharing memory: as qc_conv2d_s8. */
 void qc_fully_connected_s8(const int8_t *x, void *y, const qc_fully_connected_s8_params *p, void *scratch);
 int32_t qc_fully_connected_s8_scratch_bytes(const qc_fully_connected_s8_params *p);
 
@@ -179,7 +179,9 @@ void qc_transpose(const void *x, void *y, const qc_transpose_params *p);
 void qc_lookup_s8(const int8_t *x, int8_t *y, int32_t count, const int8_t *table);
 
 /* ---- product of two activations ------------------------------------------------------------------------------- */
-/* y[m, n] = rescale(sum_k (a[m, k] - za) (b - zb)), b [k, n], or [n, k] if transposed. */
+/* y[m, n] = rescale(sum_k (a[m, k] - za) (b[k, n] - zb)). Rows of a and y lie `stride` elements apart, b's elements
+ * `step` from one k to the next and `apart` from one n to the next: heads that lie side by side, and transposes, need
+ * no copy. */
 typedef struct {
     int32_t rows;       /* m */
     int32_t inner;      /* k */
@@ -191,19 +193,22 @@ typedef struct {
     int16_t zero_point;
     int16_t qmin;
     int16_t qmax;
-    int16_t b_transposed;
     int16_t y_bits; /* 16, or 8 (as is 0) */
+    int32_t a_stride;
+    int32_t b_step;
+    int32_t b_apart;
+    int32_t y_stride;
 } qc_matmul_s8_params;
 
 void qc_matmul_s8(const int8_t *a, const int8_t *b, void *y, const qc_matmul_s8_params *p, void *scratch);
 int32_t qc_matmul_s8_scratch_bytes(const qc_matmul_s8_params *p);
 
 /* ---- softmax over rows of `length` codes, at most 2^15 -------------------------------------------------------- */
-/* mask: one byte per element, 0 for those that take no part; row r has mask + (r % mask_rows) * length. NULL: all do. */
+/* mask: one byte per element, 0 for those that take no part; row r has mask + (r % mask_rows) * length. NULL: all do.
+ * y may be x. */
 typedef struct {
     int32_t rows;
     int32_t length;
-    const uint8_t *mask;
     int32_t mask_rows;
     const int16_t *table; /* [table_length], >= 0: exponentials of -d; 0 beyond its end */
     int32_t table_length;
@@ -211,14 +216,26 @@ typedef struct {
 } qc_softmax_lookup_params;
 
 /* y = min((512 e + sum e) div (2 sum e), 255) + zero_point with e = table[max - x]: probabilities in steps of 1/256. */
-void qc_softmax_lookup_s8(const int8_t *x, int8_t *y, const qc_softmax_lookup_params *p);
-void qc_softmax_lookup_s16(const int16_t *x, int8_t *y, const qc_softmax_lookup_params *p);
+void qc_softmax_lookup_s8(const int8_t *x, int8_t *y, const uint8_t *mask, const qc_softmax_lookup_params *p);
+void qc_softmax_lookup_s16(const int16_t *x, int8_t *y, const uint8_t *mask, const qc_softmax_lookup_params *p);
+
+/* The same exponentials; y, in steps of 2^-14, is the power of two nearest to the probability in the logarithm. The
+ * table's sum of a row is below 2^31. x of 8 or 16 bits, and y may be x where that has 16. */
+typedef struct {
+    int32_t rows;
+    int32_t length;
+    int32_t mask_rows;
+    const int16_t *table;
+    int32_t table_length;
+    int32_t x_bits;
+} qc_log2_softmax_params;
+
+void qc_log2_softmax(const void *x, int16_t *y, const uint8_t *mask, const qc_log2_softmax_params *p);
 
 /* Exponentials by shifts instead of a table (I-ViT's Shiftmax); x of 8 or 16 bits. */
 typedef struct {
     int32_t rows;
     int32_t length;
-    const uint8_t *mask;
     int32_t mask_rows;
     int32_t unit; /* floor(1 / scale of x) */
     int32_t bits; /* in [1, 30], unit * 2^bits < 2^46 */
@@ -229,7 +246,7 @@ typedef struct {
     int32_t qmax;
 } qc_shiftmax_params;
 
-void qc_shiftmax(const void *x, int8_t *y, const qc_shiftmax_params *p);
+void qc_shiftmax(const void *x, int8_t *y, const uint8_t *mask, const qc_shiftmax_params *p);
 
 /* ---- functions of codes of 8 or 16 bits ----------------------------------------------------------------------- */
 /* Widths in bits, 8 or 16, of operands and result. */
@@ -261,10 +278,44 @@ typedef struct {
 
 void qc_lookup_interpolated_s16(const int16_t *x, void *y, int32_t count, const qc_lookup_interpolated_params *p);
 
+/* v = x - input_zero_point; g = sigmoid(v / unit) in steps of 2^-gate_bits, by shifts; y = rescale of g (sigmoid),
+ * 2 g - 2^gate_bits (tanh of v / (2 unit)) or v g (gated). y may be x if their widths are equal. */
+typedef struct {
+    int32_t unit;       /* >= 1 */
+    int32_t multiplier; /* of the rescale; shift as packed */
+    int16_t shift;
+    int16_t bits; /* of the exponentials, in [1, 30]; unit * 2^(bits + 1 + gate_bits) < 2^61 */
+    int16_t gate_bits;
+    int16_t form; /* QC_SIGMOID, QC_TANH, QC_GATED */
+    int16_t input_zero_point;
+    int16_t zero_point;
+    int16_t qmin;
+    int16_t qmax;
+    int16_t x_bits;
+    int16_t y_bits;
+} qc_shift_sigmoid_params;
+
+#define QC_SIGMOID 0
+#define QC_TANH 1
+#define QC_GATED 2
+
+void qc_shift_sigmoid(const void *x, void *y, int32_t count, const qc_shift_sigmoid_params *p);
+
 /* Means: x [outer, count, inner], y [outer, inner] = rescale(sum over count of (x - a_zero_point)); 1 / count is in the
  * multiplier. widths.b is not used. */
 void qc_mean_s16(const void *x, void *y, int32_t outer, int32_t count, int32_t inner, const qc_mul_params *p,
                  qc_widths widths);
+
+/* ---- rows by their numbers, truth values ---------------------------------------------------------------------- */
+/* y[i] = table[index[i]]: `count` of `rows` rows of `bytes` bytes. Negative indices count from the end; others outside
+ * the table give its first or last row. */
+void qc_gather_rows(const void *table, const int32_t *index, void *y, int32_t count, int32_t rows, int32_t bytes);
+
+/* y[i] = (x[i] != 0) */
+void qc_not_zero(const int32_t *x, uint8_t *y, int32_t count);
+
+/* y[i] = a[i] & b[i % period] of truth values. y may be a, or b if period == count. */
+void qc_logical_and(const uint8_t *a, const uint8_t *b, uint8_t *y, int32_t count, int32_t period);
 
 /* ---- normalization of rows ------------------------------------------------------------------------------------ */
 /* a = (x - input_zero_point) << fraction, less its rounded mean if `centre`; t = a / sqrt(sum a a + eps) in 30 bits;

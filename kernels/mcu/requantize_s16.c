@@ -5,7 +5,7 @@ void qc_requantize_s16(const void *x, void *y, int32_t count, const qc_mul_param
 {
     for (int32_t i = 0; i < count; i++) {
         const int32_t centred = qc_load_code(x, i, widths.a) - p->a_zero_point;
-        const int32_t code = qc_requantize(centred, p->multiplier, p->shift, p->zero_point, p->qmin, p->qmax);
+        const int32_t code = qc_requantize_any(centred, p->multiplier, p->shift, p->zero_point, p->qmin, p->qmax);
         qc_store_code(y, i, widths.y, code);
     }
 }

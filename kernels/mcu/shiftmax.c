@@ -10,16 +10,6 @@
 
 #define QC_TOP 0x7FFFFFFF
 
-static int64_t qc_shift_exp(int32_t t, int32_t unit, int32_t bits)
-{
-    const int64_t floor = -((int64_t)bits * unit);
-    int64_t v = (int64_t)t + (t >> 1) - (t >> 4);
-    v = (v < floor) ? floor : v;
-    const int64_t q = -v / unit;
-    const int64_t r = -v - (q * unit);
-    return (((2 * (int64_t)unit) - r) * ((int64_t)1 << (bits - (int32_t)q))) >> 1;
-}
-
 static int64_t qc_masked_exp(const void *x, int32_t i, const uint8_t *mask, int32_t top, const qc_shiftmax_params *p)
 {
     if ((mask != 0) && (mask[i] == 0u)) {
@@ -54,12 +44,12 @@ static void qc_row(const void *x, int8_t *y, const uint8_t *mask, const qc_shift
     }
 }
 
-void qc_shiftmax(const void *x, int8_t *y, const qc_shiftmax_params *p)
+void qc_shiftmax(const void *x, int8_t *y, const uint8_t *mask, const qc_shiftmax_params *p)
 {
     const int32_t bytes = p->length * (p->x_bits / 8);
     const int8_t *from = (const int8_t *)x;
     for (int32_t row = 0; row < p->rows; row++) {
-        qc_row(from, y, (p->mask == 0) ? 0 : (p->mask + ((row % p->mask_rows) * p->length)), p);
+        qc_row(from, y, (mask == 0) ? 0 : (mask + ((row % p->mask_rows) * p->length)), p);
         from += bytes;
         y += p->length;
     }

@@ -40,13 +40,13 @@ static void qc_row(const int16_t *x, int8_t *y, const qc_softmax_lookup_params *
     }
 }
 
-void qc_softmax_lookup_s16(const int16_t *x, int8_t *y, const qc_softmax_lookup_params *p)
+void qc_softmax_lookup_s16(const int16_t *x, int8_t *y, const uint8_t *mask, const qc_softmax_lookup_params *p)
 {
     for (int32_t row = 0; row < p->rows; row++) {
-        if (p->mask == 0) {
+        if (mask == 0) {
             qc_row(x, y, p);
         } else {
-            qc_masked_row(x, y, p->mask + ((row % p->mask_rows) * p->length), p);
+            qc_masked_row(x, y, mask + ((row % p->mask_rows) * p->length), p);
         }
         x += p->length;
         y += p->length;

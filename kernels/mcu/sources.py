@@ -36,6 +36,11 @@ USES: dict[str, tuple[str, ...]] = {
     "lookup_interpolated_s16": (),
     "normalize_s16": (),
     "mean_s16": (),
+    "log2_softmax": (),
+    "shift_sigmoid": (),
+    "gather_rows": (),
+    "not_zero": (),
+    "logical_and": (),
 }  # fmt: skip
 # Needed as well when a layer has 4-bit weights (-DQC_INT4=1).
 INT4 = ("product_s4",)

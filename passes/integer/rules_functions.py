@@ -153,10 +153,17 @@ def product(low: Lowering, node: Node) -> None:
 
 
 def _cast(low: Lowering, node: Node) -> None:
+    """Between real types nothing; rows of a table of plain integers are codes of scale 1."""
     (x,) = node.operands
-    if not (x.dtype.is_float and node.output.dtype.is_float):
+    source = low.source.producer(x)
+    if x.dtype.is_float and node.output.dtype.is_float:
+        low.set_form(node.output, low.form(x))
+        return
+    table = source.operands[0] if source is not None and source.op == "gather" else None
+    if source is None or table is None or table.data is None or x.dtype is not DType.int8 or not node.output.dtype.is_float:
         raise NoIntegerForm(f"it converts {x.dtype.name} to {node.output.dtype.name}")
-    low.set_form(node.output, low.form(x))
+    codes = low.constant(table, QuantParams(DType.int8, np.float32(1)))
+    low.set_form(node.output, low.op(x, "gather", codes, low.out[source.operands[1]], axis=source.attrs["axis"]))
 
 
 RULES: dict[str, Rule] = {"mul": product, "div": product, "cast": _cast}

@@ -11,7 +11,7 @@ import numpy as np
 from qcompiler.artifact import GRAPH_NAME, WEIGHTS_NAME
 from qcompiler.executors.reference import run_reference
 from qcompiler.graph_files import write_graph
-from qcompiler.ir import Graph, Level, Node
+from qcompiler.ir import Graph, Level, Node, Value
 from qcompiler.targets.base import Emission, KernelChoice
 from qcompiler.targets.mcu.arena import ALIGNMENT, Arena, plan_arena
 from qcompiler.targets.mcu.budget import check_budget
@@ -115,18 +115,30 @@ def project_texts(
 
 
 def self_check_vectors(graph: Graph, program: Program) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Random codes over the whole range of their types, and what the reference makes of them; flat."""
+    """Random codes over the whole range of their types, and what the reference makes of them; flat.
+
+    Plain integers are numbers of rows where a gather reads them, and otherwise truth values.
+    """
     rng = np.random.default_rng(0)
     size = sum(t.count for t in program.inputs)
     count = max(1, min(VECTORS, SELF_CHECK_BYTES // max(1, size)))
     vectors = []
     for _ in range(count):
         arrays = [
-            rng.integers(t.dtype.min, t.dtype.max + 1, t.shape, np.int64).astype(t.dtype.numpy) for t in program.inputs
+            rng.integers(*_ends(graph, value), t.shape, np.int64).astype(t.dtype.numpy)
+            for value, t in zip(graph.inputs, program.inputs, strict=True)
         ]
         outputs = run_reference(graph, arrays)
         vectors.append((flatten(program.inputs, arrays), flatten(program.outputs, outputs)))
     return vectors
+
+
+def _ends(graph: Graph, value: Value) -> tuple[int, int]:
+    """Smallest integer of an input, and the one above the largest, for a run of the self-check."""
+    if value.quant is not None:
+        return value.dtype.min, value.dtype.max + 1
+    rows = [n.operands[0].shape[n.attrs["axis"]] for n, at in graph.uses(value) if n.op == "gather" and at == 1]
+    return 0, min([int(r) for r in rows], default=2)
 
 
 def kernel_choices(program: Program) -> tuple[KernelChoice, ...]:

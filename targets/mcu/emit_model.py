@@ -12,7 +12,7 @@ from qcompiler.targets.mcu.budget import step_data
 from qcompiler.targets.mcu.c_text import array_declaration, array_text, comment, pointer_text, struct_text
 from qcompiler.targets.mcu.legalize import c_name
 from qcompiler.targets.mcu.parts import Part
-from qcompiler.targets.mcu.program import At, Data, Program, Scratch, Step, Struct, Tensor
+from qcompiler.targets.mcu.program import At, Data, Program, Scratch, Step, Struct, Tensor, Widths
 
 LAYOUT_NAMES = {"plain": "QC_LAYOUT_PLAIN", "pairs": "QC_LAYOUT_PAIRS"}
 
@@ -128,6 +128,8 @@ class ModelText:
             return f"&{argument.name}"
         if isinstance(argument, Data):
             return argument.name
+        if isinstance(argument, Widths):
+            return f"(qc_widths){{{argument.a}, {argument.b}, {argument.y}}}"
         assert isinstance(argument, int)
         return str(argument)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
+from qcompiler.errors import UsageError
 from qcompiler.kernels.mcu import pack, sources
 from qcompiler.targets.mcu.c_text import as_words
 from qcompiler.targets.mcu.parts import Part
@@ -98,7 +99,7 @@ def write_texts(folder: Path, texts: dict[str, str]) -> list[Path]:
 
 def padded_bytes(tensor: Tensor) -> int:
     """Bytes of a tensor in the flat form."""
-    return -(-(tensor.count * tensor.dtype.bits // 8) // 8) * 8
+    return -(-tensor.count * tensor.item // 8) * 8
 
 
 def flat_header(program: Program) -> str:
@@ -155,11 +156,23 @@ def _word(value: int) -> str:
     return f"INT64_C({number})" if number != -(1 << 63) else "INT64_MIN"
 
 
+def _element(tensor: Tensor) -> np.dtype:
+    """Of a tensor in C."""
+    return np.dtype(tensor.c_type.removesuffix("_t"))
+
+
 def flatten(tensors: Iterable[Tensor], arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The flat form of arrays in the model's own shapes: uint8."""
+    """The flat form of arrays in the model's own shapes: uint8.
+
+    Raises:
+        UsageError: integers that do not fit the elements in C.
+    """
     parts = []
     for tensor, array in zip(tensors, arrays, strict=True):
-        raw = np.ascontiguousarray(array.transpose(tensor.order)).reshape(-1).view(np.uint8)
+        elements = array.astype(_element(tensor))
+        if not np.array_equal(elements, array):
+            raise UsageError(f"{tensor.storage.name!r} holds integers beyond 32 bits, which numbers of rows have on this target")
+        raw = np.ascontiguousarray(elements.transpose(tensor.order)).reshape(-1).view(np.uint8)
         parts.append(np.pad(raw, (0, padded_bytes(tensor) - raw.size)))
     return np.concatenate(parts) if parts else np.zeros(0, np.uint8)
 
@@ -168,9 +181,9 @@ def unflatten(tensors: Iterable[Tensor], raw: np.ndarray) -> list[np.ndarray]:
     """The arrays, in the model's shapes, of a flat form."""
     result, offset = [], 0
     for tensor in tensors:
-        size = tensor.count * tensor.dtype.bits // 8
-        array = raw[offset : offset + size].view(tensor.dtype.numpy).reshape([tensor.shape[a] for a in tensor.order])
-        result.append(np.ascontiguousarray(array.transpose(np.argsort(tensor.order))))
+        size = tensor.count * tensor.item
+        array = raw[offset : offset + size].view(_element(tensor)).reshape([tensor.shape[a] for a in tensor.order])
+        result.append(np.ascontiguousarray(array.transpose(np.argsort(tensor.order))).astype(tensor.dtype.numpy, copy=False))
         offset += padded_bytes(tensor)
     return result
 

@@ -12,17 +12,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from qcompiler.errors import ConstraintError, GraphError, UnsupportedError
-from qcompiler.ir import DType, Graph, Node, Value
+from qcompiler.executors.reference import run_node
+from qcompiler.ir import DType, Graph, Node, Value, constant
 from qcompiler.targets.mcu.layouts import Order, channels_last, plain, strides
 from qcompiler.targets.mcu.memory_plan import Overlap
-from qcompiler.targets.mcu.program import C_TYPES, At, Data, Program, Step, Storage, Struct, Tensor
+from qcompiler.targets.mcu.program import (
+    C_TYPES,
+    At,
+    Data,
+    Program,
+    Step,
+    Storage,
+    Struct,
+    Tensor,
+    element_bytes,
+)
 from qcompiler.targets.mcu.schedule import Schedule
 
-PRODUCTS = frozenset({"conv", "linear", "matmul", "integer_mul", "reduce_mean", "reduce_sum"})
+PRODUCTS = frozenset({"conv", "linear", "matmul", "integer_mul", "reduce_mean", "reduce_sum", "shift_sigmoid"})
 WINDOWS = frozenset({"conv", "max_pool", "pad", "resize"})
 IN_PLACE = Overlap(0, same=True)
 
@@ -61,6 +73,7 @@ class Legalizer:
         """Residual sum -> the product and rescale that are computed with it."""
         self.pending: set[Value] = set()
         """Values that exist only inside such a call."""
+        self._folded: dict[Value, Value] = {}
         self._names: dict[str, int] = {}
         self._constants: dict[tuple[Value, Order], Tensor] = {}
         self._converted: dict[tuple[Tensor, Order], Tensor] = {}
@@ -77,6 +90,8 @@ class Legalizer:
         for node in self.graph.nodes:
             if not all(self._known(v) for v in node.operands):
                 continue  # what it reads was refused already
+            if self._fold(node):
+                continue
             rule = self._rules.get(node.op)
             try:
                 if rule is None:
@@ -95,8 +110,24 @@ class Legalizer:
             tuple(v.name for v in self.graph.inputs), tuple(self.graph.output_names),
         )  # fmt: skip
 
+    def _fold(self, node: Node) -> bool:
+        """Compute what depends on constants only and has no codes: positions, triangles of causal masks."""
+        operands = [self.constant_of(v) for v in node.operands]
+        plain_numbers = all(v.quant is None and not v.dtype.is_float for v in (*node.operands, *node.outputs))
+        if not plain_numbers or any(v is None for v in operands):
+            return False
+        arrays = iter([v.data for v in operands if v is not None])
+        results = run_node(node, [None if v is None else next(arrays) for v in node.inputs], {})
+        for value, data in zip(node.outputs, results, strict=True):
+            self._folded[value] = constant(data, value.dtype, name=value.name)
+        return True
+
+    def constant_of(self, value: Value) -> Value | None:
+        """The constant that a value is, folded ones included; None for anything computed at run time."""
+        return value if value.is_const else self._folded.get(value)
+
     def _known(self, value: Value) -> bool:
-        here = value.is_const or value in self.tensors or value in self.pending
+        here = self.constant_of(value) is not None or value in self.tensors or value in self.pending
         return here or is_accumulator(self.graph, value)
 
     # -- tensors
@@ -113,7 +144,7 @@ class Legalizer:
     def new(self, value: Value, order: Order, columns: np.ndarray | None = None) -> Tensor:
         """Memory of its own for the result of a step."""
         shape = known_shape(value)
-        size = math.prod(shape) * value.dtype.bits // 8
+        size = math.prod(shape) * element_bytes(value.dtype)
         return Tensor(Storage(value.name or "value", max(1, size)), value.dtype, shape, order, value.quant, columns)
 
     def view(self, value: Value, of: Tensor, order: Order, columns: np.ndarray | None = None) -> Tensor:
@@ -128,16 +159,16 @@ class Legalizer:
 
     def tensor(self, value: Value) -> Tensor:
         """Where an operand lies; constants go to flash in plain order."""
-        if value.is_const:
-            return self._constant(value, plain(len(value.shape)))
+        if (known := self.constant_of(value)) is not None:
+            return self._constant(known, plain(len(value.shape)))
         if value not in self.tensors:
             raise NoKernel("it reads accumulators; only a requantize can")
         return self.tensors[value]
 
     def ordered(self, value: Value, order: Order, node: Node) -> Tensor:
         """An operand in a given order of axes, moved if need be."""
-        if value.is_const:
-            return self._constant(value, order)
+        if (known := self.constant_of(value)) is not None:
+            return self._constant(known, order)
         tensor = self.tensor(value)
         if tensor.lies_as(order):
             return Tensor(tensor.storage, tensor.dtype, tensor.shape, order, tensor.quant)
@@ -166,7 +197,7 @@ class Legalizer:
             {
                 "shape": tuple([1] * missing + shape),
                 "axes": tuple([*range(missing), *(a + missing for a in axes)]),
-                "bytes": x.dtype.bits // 8,
+                "bytes": x.item,
             },
         )  # fmt: skip
         self.steps.append(Step("qc_transpose", (At(x), At(y), params), (x,), y, (node,), note="order of axes"))
@@ -178,7 +209,7 @@ class Legalizer:
     def _constant(self, value: Value, order: Order) -> Tensor:
         if (value, order) not in self._constants:
             assert value.data is not None
-            if value.dtype not in C_TYPES:
+            if value.dtype not in C_TYPES or not np.array_equal(value.data, value.data.astype(_numpy(value.dtype))):
                 raise NoKernel(f"constant operand of type {value.dtype.name}")
             array = self.data(value.name or "constant", value.data.transpose(order), C_TYPES[value.dtype])
             storage = Storage(array.name, array.size, "flash", data=array)
@@ -195,7 +226,7 @@ class Legalizer:
             )
         spatial = any(node.op in WINDOWS for node, _ in self.graph.uses(value))
         order = channels_last(len(shape)) if spatial else plain(len(shape))
-        size = math.prod(shape) * value.dtype.bits // 8
+        size = math.prod(shape) * element_bytes(value.dtype)
         tensor = Tensor(Storage(value.name, size, "input", index), value.dtype, shape, order, value.quant)
         self.tensors[value] = tensor
         return tensor
@@ -207,7 +238,7 @@ class Legalizer:
         for index, value in enumerate(self.graph.outputs):
             tensor = self.tensor(value)
             storage = tensor.storage
-            place = Storage(self.graph.output_names[index], tensor.count * value.dtype.bits // 8, "output", index)
+            place = Storage(self.graph.output_names[index], tensor.count * tensor.item, "output", index)
             if storage.place == "arena" and storage not in taken and storage.size == place.size:
                 taken.add(place)
                 self._move(storage, place)
@@ -246,13 +277,10 @@ def moved_step(step: Step, old: Storage, new: Storage) -> Step:
     """The step with all its tensors moved."""
     if not any(t.storage is old for t in (*step.reads, step.writes)):
         return step
-    arguments = tuple(
-        At(moved(a.tensor, old, new), a.stride, a.first) if isinstance(a, At) else a for a in step.arguments
-    )
-    return Step(
-        step.function, arguments, tuple(moved(t, old, new) for t in step.reads), moved(step.writes, old, new),
-        step.nodes, step.scratch, step.overlaps, step.repeat, step.macs, step.note,
-    )  # fmt: skip
+    there = {t: moved(t, old, new) for t in (*step.reads, step.writes)}
+    arguments = tuple(At(there[a.tensor], a.stride, a.first) if isinstance(a, At) else a for a in step.arguments)
+    reads = tuple(there[t] for t in step.reads)
+    return replace(step, arguments=arguments, reads=reads, writes=there[step.writes])
 
 
 def known_shape(value: Value) -> tuple[int, ...]:
@@ -270,16 +298,21 @@ def known_shape(value: Value) -> tuple[int, ...]:
 
 
 def program_profile(graph: Graph) -> str:
-    """The one rounding profile of a program.
+    """The rounding profile of a program; one of powers of two has dyadic factors where the model has other numbers.
 
     Raises:
-        UnsupportedError: several, or one that the kernels do not compute.
+        UnsupportedError: one that the kernels do not compute.
     """
     known = ("dyadic", "shift_half_even")
     found = sorted({str(n.attrs["rounding"]) for n in graph.nodes if n.op in ("requantize", "requantize_sum")})
-    if len(found) > 1 or not set(found) <= set(known):
+    if not set(found) <= set(known):
         raise UnsupportedError(f"a program for microcontrollers rounds by one of {', '.join(known)}; this one uses {', '.join(found)}")
-    return found[0] if found else known[0]
+    return found[-1] if found else known[0]
+
+
+def _numpy(dtype: DType) -> np.dtype:
+    """An element in C."""
+    return np.dtype(C_TYPES[dtype].removesuffix("_t"))
 
 
 def is_accumulator(graph: Graph, value: Value) -> bool:

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from qcompiler.ir import DType
 from qcompiler.targets.base import Kernel
-from qcompiler.targets.mcu import rules_elementwise, rules_movement, rules_products
+from qcompiler.targets.mcu import (
+    rules_elementwise,
+    rules_functions,
+    rules_indexing,
+    rules_movement,
+    rules_products,
+)
 from qcompiler.targets.mcu.legalize import Rule
 
-RULES: dict[str, Rule] = {**rules_products.RULES, **rules_elementwise.RULES, **rules_movement.RULES}
+RULES: dict[str, Rule] = {
+    **rules_products.RULES,
+    **rules_elementwise.RULES,
+    **rules_functions.RULES,
+    **rules_indexing.RULES,
+    **rules_movement.RULES,
+}
 
 # uint8 codes are int8 codes 128 lower; the integer passes make them so.
 _PRODUCT = tuple(
@@ -19,5 +31,5 @@ _CODES = tuple(Kernel("int8", a) for a in (DType.int8, DType.uint8))
 KERNELS: dict[str, tuple[Kernel, ...]] = {
     **dict.fromkeys(("conv", "linear"), _PRODUCT),
     "matmul": _PAIR,
-    **dict.fromkeys((op for op in RULES if op not in ("conv", "linear", "matmul")), _CODES),
+    **dict.fromkeys((op for op in RULES if op not in ("conv", "linear", "matmul", *rules_indexing.RULES)), _CODES),
 }

@@ -16,8 +16,16 @@ from qcompiler.ir import DType, Node, QuantParams, Value
 from qcompiler.targets.mcu.layouts import Order, equivalent
 from qcompiler.targets.mcu.memory_plan import Overlap
 
-C_TYPES: dict[DType, str] = {DType.int8: "int8_t", DType.int16: "int16_t", DType.int32: "int32_t"}
+C_TYPES: dict[DType, str] = {
+    DType.int8: "int8_t", DType.int16: "int16_t", DType.int32: "int32_t", DType.int64: "int32_t", DType.bool: "uint8_t",
+}  # fmt: skip
+"""Elements in C. Numbers of rows (token ids), which models hold in 64 bits, have 32 here."""
 C_BYTES: dict[str, int] = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "int64_t": 8}
+
+
+def element_bytes(dtype: DType) -> int:
+    """Bytes of an element in C."""
+    return C_BYTES[C_TYPES[dtype]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +94,16 @@ class Tensor:
         """Type of an element in C."""
         return C_TYPES[self.dtype]
 
+    @property
+    def item(self) -> int:
+        """Bytes of an element."""
+        return element_bytes(self.dtype)
+
+    @property
+    def bits(self) -> int:
+        """Of an element."""
+        return 8 * self.item
+
     def lies_as(self, order: Order) -> bool:
         """True if the bytes are those of another order."""
         return self.columns is None and equivalent(self.order, order, self.shape)
@@ -114,7 +132,16 @@ class Scratch:
     """A pointer argument: the step's scratch memory."""
 
 
-Argument = At | Scratch | Struct | Data | int
+@dataclass(frozen=True)
+class Widths:
+    """A qc_widths argument: bits of both operands and of the result."""
+
+    a: int
+    b: int
+    y: int
+
+
+Argument = At | Scratch | Struct | Data | Widths | int
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,27 +144,29 @@ def build_plugin(work: Path) -> Path:
 def _counting(work: Path, program: Path) -> list[str]:
     """Options of the emulator that count, and the list of addresses at which the count is written."""
     elf = Elf.read(program)
-    functions = elf.functions()
-    watched = [functions[ENTRY].value]
+    watched = [elf.functions()[ENTRY].value]
     for name in (ENTRY, "main"):
-        symbol = functions[name]
-        section = elf.sections[symbol.section]
-        code = elf.bytes_of(section)[symbol.value - section.address :][: symbol.size]
-        watched += [symbol.value + at for at in _after_calls(code)]
+        watched += [address for call in _calls(elf, name) for address in (call, call + BL_BYTES)]
     (work / "watch.txt").write_text("".join(f"{address:x}\n" for address in sorted(set(watched))), encoding="utf-8")
     return ["-plugin", f"{build_plugin(work)},watch=watch.txt,out=counts.txt"]
 
 
-def _after_calls(code: bytes) -> list[int]:
-    """Offsets of the instructions behind every BL."""
+BL_BYTES = 4
+
+
+def _calls(elf: Elf, name: str) -> list[int]:
+    """Addresses of the BL instructions of a function."""
+    symbol = elf.functions()[name]
+    section = elf.sections[symbol.section]
+    code = elf.bytes_of(section)[symbol.value - section.address :][: symbol.size]
     found, at = [], 0
     while at + 3 < len(code):
         word = int.from_bytes(code[at : at + 2], "little")
         second = int.from_bytes(code[at + 2 : at + 4], "little")
         long = word >> 11 in (0b11101, 0b11110, 0b11111)
         if word >> 11 == 0b11110 and second & 0xD000 == 0xD000:
-            found.append(at + 4)
-        at += 4 if long else 2
+            found.append(symbol.value + at)
+        at += BL_BYTES if long else 2
     return found
 
 
@@ -172,21 +174,26 @@ def _layers(plan: Plan, program: Path, text: str, samples: int) -> list[list[int
     """Instructions of every step, and last those outside of all; one list per sample.
 
     Calls return in program order, so the returns that are seen between two entries of the model, and the one to its
-    caller where the last call is a tail call, are those of its steps.
+    caller where the last call is a tail call, are those of its steps. The instruction behind a call may be reached
+    otherwise, by a loop: it is a return only if the call came right before.
 
     Raises:
         InternalError: the calls seen are not those of the program.
     """
-    symbol = Elf.read(program).functions()[ENTRY]
+    elf = Elf.read(program)
+    symbol, calls_at = elf.functions()[ENTRY], set(_calls(elf, ENTRY))
     runs: list[list[int]] = []
-    inside = False
+    inside, called = False, -1
     for address, count in ((int(a, 16), int(n)) for a, n in (line.split() for line in text.splitlines()) if a != "end"):
         if address == symbol.value:
             runs.append([count])
             inside = True
         elif inside:
-            runs[-1].append(count)
-            inside = symbol.value < address < symbol.value + symbol.size
+            own = symbol.value < address < symbol.value + symbol.size
+            if not own or address == called + BL_BYTES:
+                runs[-1].append(count)
+            inside = own
+        called = address if address in calls_at else -1
     repeats = [step.repeat for step in plan.program.steps]
     result = []
     for counts in runs:

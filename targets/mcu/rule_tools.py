@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qcompiler.ir import Node, Value
+from qcompiler.ir import DType, Node, Value
+from qcompiler.kernels.mcu import pack
 from qcompiler.kernels.mcu.geometry import Window
-from qcompiler.targets.mcu.layouts import Order, equivalent, plain
-from qcompiler.targets.mcu.legalize import Legalizer, NoKernel
-from qcompiler.targets.mcu.program import Tensor
+from qcompiler.targets.mcu.layouts import equivalent, plain
+from qcompiler.targets.mcu.legalize import IN_PLACE, Legalizer, NoKernel
+from qcompiler.targets.mcu.memory_plan import Overlap
+from qcompiler.targets.mcu.program import At, Tensor
 
+CODES = (DType.int8, DType.int16)
 MOST = 32767
 """Largest dimension of a window: the structs hold 16 bits."""
 
@@ -55,6 +60,23 @@ def one_factor(node: Node) -> tuple[int, int]:
     return int(found[0].ravel()[0]), int(found[1].ravel()[0])
 
 
+def same_rounding(low: Legalizer, node: Node) -> None:
+    """Refuse a rescale that the profile of the program does not have."""
+    if node.attrs["rounding"] != low.profile:
+        raise NoKernel(f"it rounds by {node.attrs['rounding']}, the program by {low.profile}")
+
+
+def any_factor(low: Legalizer, node: Node) -> dict[str, int]:
+    """Packed multiplier and shift of a requantize that has the same for all channels, of either rounding."""
+    m, s = pack.pack_any_factor(*one_factor(node), str(node.attrs["rounding"]), low.profile)
+    return {"multiplier": m, "shift": s}
+
+
+def elementwise_overlap(x: Tensor, y: Tensor) -> Overlap:
+    """How the result of a function of single elements, taken front to back, may lie over an operand."""
+    return IN_PLACE if y.item <= x.item else Overlap(y.count * (y.item - x.item))
+
+
 def in_any_order(low: Legalizer, value: Value, node: Node) -> Tensor:
     """An operand as it lies, for ops that work element by element."""
     tensor = low.tensor(value)
@@ -81,19 +103,72 @@ def window_of(
     return window
 
 
-def repeated(low: Legalizer, node: Node, b: Value, like: Tensor) -> tuple[Tensor, int]:
-    """The second operand in the order of the first, and how many elements it has before it repeats."""
-    if tuple(b.shape) == like.shape:
-        return low.ordered(b, like.order, node), like.count
-    rank = len(like.shape)
+@dataclass(frozen=True)
+class Pairs:
+    """Which elements of two operands an elementwise call combines.
+
+    Attributes:
+        a, b: the operands as they lie.
+        count: elements of `a` in one call.
+        period: elements of `b` after which it begins anew.
+        repeat: number of calls; each begins `count` elements of `a` and `step` elements of `b` after the one before.
+        step: see there.
+        swapped: `a` is the second operand of the op.
+    """
+
+    a: Tensor
+    b: Tensor
+    count: int
+    period: int
+    repeat: int = 1
+    step: int = 0
+    swapped: bool = False
+
+    def pointers(self, y: Tensor) -> tuple[At, At, At]:
+        """Arguments a, b, y."""
+        return At(self.a, self.count * self.a.item), At(self.b, self.step * self.b.item), At(y, self.count * y.item)
+
+    def overlaps(self, y: Tensor) -> dict[int, Overlap]:
+        """What y may lie over."""
+        found = {0: elementwise_overlap(self.a, y)}
+        return found | {1: elementwise_overlap(self.b, y)} if self.period == self.a.count else found
+
+
+def pairs(low: Legalizer, node: Node) -> Pairs:
+    """The two operands of an elementwise op, of which one has the shape of the result.
+
+    The other may be smaller: over the outer axes in memory (it repeats), or over the inner ones (a call for each
+    element).
+    """
+    a, b = node.operands
+    result = tuple(node.output.shape)
+    full = [(1,) * (len(result) - len(v.shape)) + tuple(v.shape) == result for v in (a, b)]
+    if not any(full):
+        raise NoKernel("both operands are broadcast")
+    swapped = not full[0] or (full[1] and low.constant_of(a) is not None)
+    found = _pairs(low, node, *((b, a) if swapped else (a, b)), len(result))
+    return replace(found, swapped=swapped)
+
+
+def _pairs(low: Legalizer, node: Node, a: Value, b: Value, rank: int) -> Pairs:
+    x = in_any_order(low, a, node)
+    if rank > len(x.shape):
+        more = rank - len(x.shape)
+        order = (*range(more), *(axis + more for axis in x.order))
+        x = Tensor(x.storage, x.dtype, (1,) * more + x.shape, order, x.quant)
+    if tuple(b.shape) == x.shape:
+        return Pairs(x, low.ordered(b, x.order, node), x.count, x.count)
     shape = [1] * (rank - len(b.shape)) + [int(d) for d in b.shape]
-    sizes = [shape[axis] for axis in like.order]
-    full = [like.shape[axis] for axis in like.order]
-    start = next((i for i, (s, f) in enumerate(zip(sizes, full, strict=True)) if s == f and s != 1), rank)
-    if any(s != 1 for s in sizes[:start]) or sizes[start:] != full[start:]:
-        raise NoKernel(f"{list(b.shape)} is broadcast to {list(like.shape)} along axes that are not outermost in memory")
+    kept = [i for i, axis in enumerate(x.order) if shape[axis] != 1]
+    begin, end = (kept[0], kept[-1] + 1) if kept else (rank, rank)
+    full = [x.shape[axis] for axis in x.order]
+    outer, middle, inner = (math.prod(part) for part in (full[:begin], full[begin:end], full[end:]))
+    if [shape[axis] for axis in x.order][begin:end] != full[begin:end] or (outer > 1 and inner > 1 and middle > 1):
+        raise NoKernel(f"{list(b.shape)} is broadcast to {list(x.shape)} along axes that are not together in memory")
+    order = tuple(a - (rank - len(b.shape)) for a in x.order if a >= rank - len(b.shape))
     tensor = low.tensor(b)
-    order: Order = tuple(a - (rank - len(b.shape)) for a in like.order if a >= rank - len(b.shape))
     if not equivalent(tensor.order, order, tensor.shape):
         tensor = low.ordered(b, order, node)
-    return tensor, tensor.count
+    if middle == 1:
+        return Pairs(x, tensor, x.count, 1)
+    return Pairs(x, tensor, x.count, middle) if inner == 1 else Pairs(x, tensor, inner, 1, middle, 1)

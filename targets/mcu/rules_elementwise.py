@@ -1,4 +1,4 @@
-"""Ops on codes one by one: rescaling, residual sums, tables."""
+"""Ops on codes one by one: rescaling and residual sums."""
 
 from __future__ import annotations
 
@@ -6,9 +6,20 @@ from typing import Any
 
 from qcompiler.ir import DType, Node
 from qcompiler.kernels.mcu import pack
-from qcompiler.targets.mcu.legalize import IN_PLACE, PRODUCTS, Legalizer, NoKernel, Rule
-from qcompiler.targets.mcu.program import At, Step, Struct
-from qcompiler.targets.mcu.rule_tools import first, in_any_order, limits, one_factor, repeated, zero_point
+from qcompiler.targets.mcu.legalize import PRODUCTS, Legalizer, NoKernel, Rule
+from qcompiler.targets.mcu.program import Argument, At, Step, Struct, Widths
+from qcompiler.targets.mcu.rule_tools import (
+    CODES,
+    any_factor,
+    elementwise_overlap,
+    first,
+    in_any_order,
+    limits,
+    pairs,
+    same_rounding,
+    zero_point,
+)
+from qcompiler.targets.mcu.rules_activations import emit_pairs
 from qcompiler.targets.mcu.rules_products import emit_product, product_takes_add
 
 
@@ -22,24 +33,25 @@ def _requantize(low: Legalizer, node: Node) -> None:
         else:
             emit_product(low, source, node)
         return
-    if value.dtype is not DType.int8 or node.output.dtype is not DType.int8:
+    if value.dtype not in CODES or node.output.dtype not in CODES:
         raise NoKernel(f"rescaling of {value.dtype.name} to {node.output.dtype.name} has no kernel")
-    multiplier, shift = one_factor(node)
     x = in_any_order(low, value, node)
     y = low.new(node.output, x.order)
-    m, s = pack.pack_factor(multiplier, shift, low.profile)
-    fields = {"multiplier": m, "shift": s, "a_zero_point": zero_point(value), "b_zero_point": 0, **limits(node)}
+    fields = {**any_factor(low, node), "a_zero_point": zero_point(value), "b_zero_point": 0, **limits(node)}
     params = Struct(low.fresh("requantize"), "qc_mul_params", fields)
-    low.steps.append(
-        Step("qc_requantize_s8", (At(x), At(y), x.count, params), (x,), y, (node,), overlaps={0: IN_PLACE})
-    )
+    arguments: tuple[Argument, ...] = (At(x), At(y), x.count, params)
+    name = "qc_requantize_s8"
+    if x.bits > 8 or y.bits > 8:
+        name, arguments = "qc_requantize_s16", (*arguments, Widths(x.bits, 8, y.bits))
+    low.steps.append(Step(name, arguments, (x,), y, (node,), overlaps={0: elementwise_overlap(x, y)}))
     low.bind(node.output, y)
 
 
 def _requantize_sum(low: Legalizer, node: Node) -> None:
-    if len(node.operands) != 2 or any(v.dtype is not DType.int8 for v in (*node.operands, node.output)):
+    if len(node.operands) != 2 or any(v.dtype not in CODES for v in (*node.operands, node.output)):
         types = ", ".join(v.dtype.name for v in node.operands)
-        raise NoKernel(f"a sum of ({types}) to {node.output.dtype.name} has no kernel; two operands of int8 have one")
+        raise NoKernel(f"a sum of ({types}) to {node.output.dtype.name} has no kernel; two operands of codes have one")
+    same_rounding(low, node)
     a, b = node.operands
     multipliers = list(node.attrs["multipliers"])
     if node in low.deferred:
@@ -49,20 +61,13 @@ def _requantize_sum(low: Legalizer, node: Node) -> None:
         terms = [(multipliers[swap], zero_point(rescale.output)), (multipliers[not swap], zero_point(residual))]
         emit_product(low, product, rescale, (node, residual, sum_params(low, node, terms)))
         return
-    swap = a.is_const or tuple(a.shape) != tuple(node.output.shape)
-    if swap:
+    found = pairs(low, node)
+    if found.swapped:
         a, b = b, a
         multipliers.reverse()
-    if tuple(a.shape) != tuple(node.output.shape):
-        raise NoKernel("both operands are broadcast")
-    x = in_any_order(low, a, node)
-    other, period = repeated(low, node, b, x)
-    y = low.new(node.output, x.order)
+    y = low.new(node.output, found.a.order)
     params = sum_params(low, node, [(multipliers[0], zero_point(a)), (multipliers[1], zero_point(b))])
-    overlaps = {0: IN_PLACE, 1: IN_PLACE} if period == x.count else {0: IN_PLACE}
-    arguments = (At(x), At(other), At(y), x.count, period, params)
-    low.steps.append(Step("qc_add_s8", arguments, (x, other), y, (node,), overlaps=overlaps))
-    low.bind(node.output, y)
+    emit_pairs(low, "qc_add", found, y, params, (node,))
 
 
 def sum_params(low: Legalizer, node: Node, terms: list[tuple[int, int]]) -> Struct:
@@ -79,20 +84,7 @@ def sum_params(low: Legalizer, node: Node, terms: list[tuple[int, int]]) -> Stru
     return Struct(low.fresh("add"), "qc_add_params", fields)
 
 
-def _lookup(low: Legalizer, node: Node) -> None:
-    value, table = node.inputs[:2]
-    assert value is not None and table is not None
-    if value.dtype is not DType.int8 or node.output.dtype is not DType.int8 or table.data is None:
-        raise NoKernel(f"a table from {value.dtype.name} to {node.output.dtype.name} has no kernel")
-    x = in_any_order(low, value, node)
-    y = low.new(node.output, x.order)
-    data = low.data("table", table.data, "int8_t")
-    low.steps.append(Step("qc_lookup_s8", (At(x), At(y), x.count, data), (x,), y, (node,), overlaps={0: IN_PLACE}))
-    low.bind(node.output, y)
-
-
 RULES: dict[str, Rule] = {
     "requantize": _requantize,
     "requantize_sum": _requantize_sum,
-    "lookup": _lookup,
 }

@@ -43,7 +43,7 @@ def _transpose(low: Legalizer, node: Node) -> None:
 
 
 def _byte_strides(t: Tensor) -> tuple[int, ...]:
-    return tuple(s * t.dtype.bits // 8 for s in strides(t.shape, t.order))
+    return tuple(s * t.item for s in strides(t.shape, t.order))
 
 
 def _concat(low: Legalizer, node: Node) -> None:
@@ -103,7 +103,7 @@ def _expand(low: Legalizer, node: Node) -> None:
             continue
         shape[axis] = after[axis]
         y = low.new(Value(x.dtype, tuple(shape), x.quant, node.output.name), plain(len(shape)))
-        run = math.prod(after[axis + 1 :]) * x.dtype.bits // 8
+        run = math.prod(after[axis + 1 :]) * x.item
         outer = math.prod(shape[:axis])
         low.copy(node, current, y, after[axis], run, 0, run, repeat=(outer, run, run * after[axis]))
         current = y

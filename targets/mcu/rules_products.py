@@ -1,4 +1,4 @@
-"""Products with constant weights and averages, each with the rescale of its accumulators in one call."""
+"""Products with constant weights, each with the rescale of its accumulators in one call."""
 
 from __future__ import annotations
 
@@ -16,16 +16,8 @@ from qcompiler.targets.mcu.layouts import channels_last, plain
 from qcompiler.targets.mcu.legalize import IN_PLACE, PRODUCTS, Legalizer, NoKernel, Rule, known_shape
 from qcompiler.targets.mcu.memory_plan import Overlap
 from qcompiler.targets.mcu.program import At, Scratch, Step, Struct, Tensor
-from qcompiler.targets.mcu.rule_tools import (
-    factors,
-    first,
-    in_any_order,
-    limits,
-    one_factor,
-    repeated,
-    window_of,
-    zero_point,
-)
+from qcompiler.targets.mcu.rule_tools import factors, first, limits, same_rounding, window_of, zero_point
+from qcompiler.targets.mcu.rules_activations import ACTIVATIONS
 
 Addition = tuple[Node, Value, Struct]
 """A residual sum computed with a convolution: its node, the other operand, its parameters."""
@@ -64,18 +56,16 @@ def is_depthwise(node: Node) -> bool:
 
 def emit_product(low: Legalizer, product: Node, rescale: Node, addition: Addition | None = None) -> None:
     """Append the call for a product, the requantize that reads it, and the sum that reads that."""
-    if any(v.dtype is not DType.int8 for v in (first(product), rescale.output)):
+    if product.op in ACTIVATIONS:
+        ACTIVATIONS[product.op](low, product, rescale)
+        return
+    wide = rescale.output.dtype is DType.int16 and product.op == "linear"
+    if first(product).dtype is not DType.int8 or not (wide or rescale.output.dtype is DType.int8):
         raise NoKernel(f"{product.op} of {first(product).dtype.name} to {rescale.output.dtype.name} has no kernel")
     if product.op == "conv":
         _conv(low, product, rescale, addition)
-    elif product.op == "linear":
-        _linear(low, product, rescale)
-    elif product.op == "matmul":
-        _matmul(low, product, rescale)
-    elif product.op == "integer_mul":
-        _mul(low, product, rescale)
     else:
-        _mean(low, product, rescale)
+        _linear(low, product, rescale)
 
 
 def _rescale(low: Legalizer, product: Node, rescale: Node, weights: np.ndarray, name: str) -> dict[str, Any]:
@@ -83,6 +73,7 @@ def _rescale(low: Legalizer, product: Node, rescale: Node, weights: np.ndarray, 
     bias = product.inputs[2]
     if bias is not None and bias.data is None:
         raise NoKernel("its bias is computed")
+    same_rounding(low, rescale)
     bounds = limits(rescale)
     try:
         folded = pack.fold_zero_point(None if bias is None else bias.data, weights, zero_point(first(product)))
@@ -133,7 +124,7 @@ def _average(low: Legalizer, product: Node, rescale: Node) -> None:
     y = low.new(rescale.output, order)
     window = window_of(x, known_shape(w)[2:], {k: product.attrs[k] for k in ("strides", "pads", "dilations")}, y.shape)
     m, s = (int(f.ravel()[0]) for f in factors(rescale))
-    m, s = pack.pack_factor(m, s, low.profile)
+    m, s = pack.pack_any_factor(m, s, str(rescale.attrs["rounding"]), low.profile)
     fields = {"window": vars(window), "multiplier": m, "shift": s, "input_zero_point": zero_point(value), **limits(rescale)}
     params = Struct(low.fresh(product.origin.module or "pool"), "qc_avg_pool_s8_params", fields)
     batch = x.shape[0]
@@ -216,10 +207,13 @@ def _linear(low: Legalizer, product: Node, rescale: Node) -> None:
         "weights": low.data(f"{name}_weights", weight_layouts.pack_weights(w, low.isa, 1, bits), "uint8_t", 8),
         "columns": columns,
         "weight_bits": bits,
+        "y_bits": y.bits,
     }
+    if y.bits == 16 and bits != 8:
+        raise NoKernel("weights of 4 bits with results of 16 have no kernel")
     params = Struct(name, "qc_fully_connected_s8_params", fields)
     size = scratch.fully_connected_s8(rows, inner, columns, low.isa)
-    overlaps = {0: Overlap(overlap.fully_connected_distance(rows, inner, outer, columns))}
+    overlaps = {0: Overlap(overlap.fully_connected_distance(rows, inner, outer * y.item, columns if y.item == 1 else 1))}
     arguments = (At(x), At(y), params, Scratch())
     low.steps.append(
         Step("qc_fully_connected_s8", arguments, (x,), y, (product, rescale), size, overlaps, macs=rows * inner * outer)
@@ -231,87 +225,6 @@ def _rows_order(x: Tensor) -> tuple[int, ...]:
     """The order of the rows as it is, features innermost."""
     last = len(x.shape) - 1
     return (*[a for a in x.order if a != last], last)
-
-
-def _matmul(low: Legalizer, product: Node, rescale: Node) -> None:
-    a, b = product.operands
-    rank = len(a.shape)
-    if len(b.shape) != rank or tuple(a.shape[:-2]) != tuple(b.shape[:-2]) or b.dtype is not DType.int8:
-        raise NoKernel(f"a product of {list(a.shape)} and {list(b.shape)}, which is broadcast or of another type, has no kernel")
-    order = plain(rank)
-    swapped = (*order[:-2], rank - 1, rank - 2)
-    x = low.ordered(a, order, product)
-    transposed = not b.is_const and low.tensor(b).lies_as(swapped) and not low.tensor(b).lies_as(order)
-    other = low.ordered(b, swapped if transposed else order, product)
-    y = low.new(rescale.output, order)
-    rows, inner, columns = x.shape[-2], x.shape[-1], other.shape[-1]
-    m, s = pack.pack_factor(*one_factor(rescale), low.profile)
-    params = Struct(
-        low.fresh(product.origin.module or "matmul"), "qc_matmul_s8_params",
-        {
-            "rows": rows, "inner": inner, "columns": columns, "multiplier": m, "shift": s, "a_zero_point": zero_point(a),
-            "b_zero_point": zero_point(b), **limits(rescale), "b_transposed": int(transposed),
-        },
-    )  # fmt: skip
-    size = scratch.matmul_s8(rows, inner, columns, low.isa)
-    times = math.prod(x.shape[:-2])
-    arguments = (At(x, rows * inner), At(other, inner * columns), At(y, rows * columns), params, Scratch())
-    macs = times * rows * inner * columns
-    low.steps.append(Step("qc_matmul_s8", arguments, (x, other), y, (product, rescale), size, {}, times, macs))
-    low.bind(rescale.output, y)
-
-
-def _mul(low: Legalizer, product: Node, rescale: Node) -> None:
-    a, b = product.operands
-    if a.is_const or tuple(a.shape) != tuple(rescale.output.shape):
-        a, b = b, a
-    if tuple(a.shape) != tuple(rescale.output.shape) or b.dtype is not DType.int8:
-        raise NoKernel("both operands are broadcast, or not of int8")
-    x = in_any_order(low, a, product)
-    other, period = repeated(low, product, b, x)
-    y = low.new(rescale.output, x.order)
-    m, s = pack.pack_factor(*one_factor(rescale), low.profile)
-    fields = {"multiplier": m, "shift": s, "a_zero_point": zero_point(a), "b_zero_point": zero_point(b), **limits(rescale)}
-    params = Struct(low.fresh(product.origin.module or "mul"), "qc_mul_params", fields)
-    overlaps = {0: IN_PLACE, 1: IN_PLACE} if period == x.count else {0: IN_PLACE}
-    arguments = (At(x), At(other), At(y), x.count, period, params)
-    low.steps.append(Step("qc_mul_s8", arguments, (x, other), y, (product, rescale), overlaps=overlaps))
-    low.bind(rescale.output, y)
-
-
-def _mean(low: Legalizer, product: Node, rescale: Node) -> None:
-    """An average over neighbouring axes: one window as large as they are, over the axes inside as channels."""
-    value = first(product)
-    x = low.tensor(value)
-    rank = len(x.shape)
-    axes = {a % rank for a in product.attrs["axes"]} or set(range(rank))
-    if x.columns is not None or not _together(x, axes):
-        x = low.ordered(value, channels_last(rank) if rank > 2 and axes == set(range(2, rank)) else plain(rank), product)
-    if not _together(x, axes):
-        raise NoKernel(f"a mean over axes {sorted(axes)} of {list(x.shape)}, which are not neighbours, has no kernel")
-    places = [i for i, a in enumerate(x.order) if a in axes and x.shape[a] != 1]
-    begin, end = (places[0], places[-1] + 1) if places else (rank, rank)
-    sizes = [x.shape[a] for a in x.order]
-    outer, height, inner = math.prod(sizes[:begin]), math.prod(sizes[begin:end]), math.prod(sizes[end:])
-    width = 1
-    if height > 32767:
-        height, width = sizes[begin], height // sizes[begin]
-    window = Window(height, width, inner, 1, 1, inner, height, width)
-    keep = product.attrs["keepdims"]
-    order = x.order if keep else tuple(sorted(axes ^ set(range(rank))).index(a) for a in x.order if a not in axes)
-    y = low.new(rescale.output, order)
-    m, s = pack.pack_factor(*one_factor(rescale), low.profile)
-    fields = {"window": vars(window), "multiplier": m, "shift": s, "input_zero_point": zero_point(value), **limits(rescale)}
-    params = Struct(low.fresh(product.origin.module or "mean"), "qc_avg_pool_s8_params", fields)
-    arguments = (At(x, height * width * inner), At(y, inner), params)
-    low.steps.append(Step("qc_avg_pool_s8", arguments, (x,), y, (product, rescale), repeat=outer))
-    low.bind(rescale.output, y)
-
-
-def _together(x: Tensor, axes: set[int]) -> bool:
-    """True if the axes are neighbours in memory."""
-    places = [i for i, a in enumerate(a for a in x.order if x.shape[a] != 1) if a in axes]
-    return not places or places[-1] - places[0] + 1 == len(places)
 
 
 RULES: dict[str, Rule] = dict.fromkeys(PRODUCTS, _later)

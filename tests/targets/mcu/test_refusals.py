@@ -65,8 +65,16 @@ def test_one_rounding_profile() -> None:
     b = IntegerLayers("mixed")
     x = b.linear(b.codes("x", 1, 6), 6)
     b.rounding = "shift_half_even"
-    with pytest.raises(UnsupportedError, match="dyadic, shift_half_even"):
+    with pytest.raises(UnsupportedError, match="linear0: it rounds by dyadic, the program by shift_half_even"):
         plan_program(b.graph(b.linear(x, 3)), M4)
+
+
+def test_a_profile_without_kernels() -> None:
+    b = IntegerLayers("double")
+    m, s = b.const(np.int64(1 << 30)), b.const(np.int64(40))
+    x = b.op("requantize", b.codes("x", 1, 6), m, s, quant=int8(0.1), rounding="dyadic_double", qmin=None, qmax=None)
+    with pytest.raises(UnsupportedError, match="dyadic, shift_half_even"):
+        plan_program(b.graph(x), M4)
 
 
 def test_accumulators_are_no_output() -> None:
