@@ -238,9 +238,8 @@ static int32_t run_logical_and(const qc_case *c, int8_t *y)
 
 static int32_t run_gather(const qc_case *c, int8_t *y)
 {
-    const int32_t count = take32(c);
-    const int32_t rows = take32(c);
-    qc_gather_rows(c->b[0], (const int32_t *)c->b[1], y, count, rows, take32(c));
+    const int32_t *at = c->s;
+    qc_gather_rows(c->b[0], (const int32_t *)c->b[1], y, at[0], at[1], at[2]);
     return 0;
 }
 
