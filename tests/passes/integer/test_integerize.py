@@ -5,12 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qcompiler.calibration import load_samples
 from qcompiler.errors import GraphError, UnsupportedError
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, GraphBuilder, Level, QuantParams, verify_graph
+from qcompiler.passes.base import Context
 from qcompiler.passes.integer.config import IntegerConfig
-from support.integer_programs import integer_program, stacked
-from support.toy_networks import Layers, context_for, mobile_network, quantize, random_samples, sqnr_db
+from support.integer_programs import integer_program, real_outputs, stacked
+from support.toy_networks import (
+    Layers,
+    ToyTarget,
+    context_for,
+    mobile_network,
+    quantize,
+    random_samples,
+    sqnr_db,
+)
 
 PROFILES = [("dyadic", 31), ("dyadic", 17), ("dyadic", 15), ("dyadic_double", 31)]
 
@@ -130,3 +140,20 @@ def test_tokens_pass_the_border_unchanged():
     assert program.inputs[0].dtype is DType.int64 and program.inputs[0].quant is None
     assert sqnr_db(stacked(graph, samples), stacked(program, samples)) > 30
     assert run_reference(program, samples[0])[0].dtype == np.int8
+
+
+def test_rows_of_a_table_keep_their_codes_and_scales():
+    """An embedding in 8-bit codes with a scale per row: the codes stay as they are."""
+    b = Layers("embedding")
+    ids = b.input("ids", DType.int64, (1, 4))
+    table = b.rng.integers(-127, 128, (9, 8)).astype(np.int8)
+    rows = b.op("cast", b.op("gather", b.const(table), ids, axis=0), dtype=DType.float32)
+    scales = b.op("gather", b.const(np.linspace(0.01, 0.02, 9, dtype=np.float32)[:, None]), ids, axis=0)
+    graph = b.build([b.linear(b.op("mul", rows, scales), 5)])
+    context = Context(target=ToyTarget(), samples=load_samples([(np.array([[k, 8 - k, 3, 5]]),) for k in range(9)], graph))
+    quantized, program = quantize(graph, context), integer_program(graph, context=context)
+    verify_graph(program)
+    kept = [v for n in program.nodes if n.op == "gather" for v in n.operands if v.data is not None and v.dtype is DType.int8]
+    assert len(kept) == 1 and np.array_equal(kept[0].data, table)
+    arrays = [np.array([[8, 0, 3, 3]])]
+    assert sqnr_db(run_reference(quantized, arrays)[0], real_outputs(program, arrays)[0]) > 36
