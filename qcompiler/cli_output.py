@@ -157,8 +157,6 @@ def bench(
     as_json: bool,
 ) -> None:
     """Result of `bench`. Raises UsageError where the float model was not saved."""
-    from qcompiler.executors.reference import run_reference
-
     if compiled.float_graph is None:
         raise UsageError(
             "the artefact was saved without its float model: compile again without --no-float-model"
@@ -167,15 +165,14 @@ def bench(
     used = threads or compiled.lock.threads
     codes = quantize_inputs(compiled.graph, arrays)
     found = compiled.target.measure(compiled.folder, compiled.float_graph, arrays, used, seconds, codes)
-    reference = run_reference(compiled.graph, codes)
-    got = compiled.target.open(compiled.folder, used).run(codes)
+    verified = compiled.target.verify(compiled.graph, compiled.folder, [codes], used)
     sizes = compiled.report.sizes
     figures = {
         "target": compiled.report.target,
         "recipe": compiled.report.recipe,
         "kind": found.kind,
         "samples": 1,
-        "differing": int(sum((a != b).sum() for a, b in zip(got, reference, strict=True))),
+        "differing": verified.differing,
         "latency_ms": found.latency_ms,
         "float_latency_ms": found.baseline_ms,
         "latency_ratio": found.ratio,

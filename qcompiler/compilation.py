@@ -261,6 +261,8 @@ class Data:
         samples = None
         if given is not None:
             samples = load_samples(given, graph, allow_random=random, limit=limit)
+            if samples.random:
+                logger.warning("calibration data: random numbers; the accuracy of the artefact means nothing")
         evaluation = None if request.evaluation is None else load_samples(request.evaluation, graph)
         if samples is not None and lock is not None and lock.calibration_samples < len(samples):
             used, rest = range(lock.calibration_samples), range(lock.calibration_samples, len(samples))

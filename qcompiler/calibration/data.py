@@ -299,7 +299,6 @@ def _random(data: RandomData, signature: Signature, allowed: bool) -> Samples:
             "random calibration data gives ranges that have nothing to do with real inputs. Pass "
             "real samples, or `--allow-random-calibration` (allow_random=True) to test the tool chain."
         )
-    logger.warning("calibration data: random numbers; the accuracy of the artefact means nothing")
     shapes = signature.default_shapes(data.dims, 16)
 
     def fetch(i: int) -> Sample:
