@@ -90,8 +90,8 @@ class Scaling:
         return int(np.abs(self.multiplier).max()).bit_length()
 
     def product_bits(self, acc_bits: int) -> int:
-        """Signed bits that hold an accumulator times a multiplier, and what rounding adds."""
-        return max(acc_bits + self.multiplier_bits, self.shift) + 1
+        """Signed bits that hold an accumulator times a multiplier, what rounding adds, and the zero point."""
+        return max(acc_bits + self.multiplier_bits, self.shift, self.bits + 1) + 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,9 @@
     Concat           the vectors of several streams side by side
     WidthConverter   words of other lanes
 
+Legalization makes forks of two copies, and sums and concatenations of two operands; more are chains of forks and
+concatenations.
+
 What a unit computes does not depend on its `Folding`; how many cycles and how much logic it takes does.
 Arithmetic is modular in `acc_bits`, so a sum may leave that range on its way as long as its end does not, whatever
 the order of its terms: interval analysis proves the end.
