@@ -41,6 +41,12 @@ def _mcu(core: str) -> Callable[[str], Target]:
     return make
 
 
+def _fpga_hls(option: str) -> Target:
+    from qcompiler.targets.fpga_hls.target import fpga_target
+
+    return fpga_target(option)
+
+
 # name -> (factory taking what stands after the colon, one line of description)
 _TARGETS: dict[str, tuple[Callable[[str], Target], str]] = {
     "onnx": (_onnx, "portable model.onnx, standard-domain ops in Q/DQ form, opset 21"),
@@ -57,6 +63,7 @@ _TARGETS: dict[str, tuple[Callable[[str], Target], str]] = {
             ("cortex-m55", "Helium kernels"),
         )
     },
+    "fpga-hls": (_fpga_hls, "streaming dataflow in C++ for Vitis HLS; `:PART@MHZ` (`fpga-hls:xc7z020@100`) for its FPGA"),
 }
 
 

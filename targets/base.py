@@ -28,6 +28,7 @@ CAPABILITIES: dict[str, str] = {
     "measurable": "latency can be measured on this machine",
     "simulated": "instructions are counted on a simulator",
     "memory_plan": "flash and RAM of a program are known before it runs",
+    "one_shift_per_layer": "a rescale has one shift for all channels of a layer, and only its multipliers differ",
 }
 
 
@@ -162,6 +163,7 @@ class Target(ABC):
         roundings: requantize profiles, the default first.
         capabilities: names from `CAPABILITIES`.
         isa: instruction set the choices are made for, None if portable.
+        mult_bits: widest multiplier of a rescale; programs for the target have no wider ones.
     """
 
     name: str
@@ -171,6 +173,7 @@ class Target(ABC):
     roundings: tuple[str, ...]
     capabilities: frozenset[str] = field(default_factory=frozenset)
     isa: str | None = None
+    mult_bits: int = 31
 
     def __post_init__(self) -> None:
         for op in self.kernels:

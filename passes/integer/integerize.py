@@ -11,6 +11,8 @@ Ops without a rule are collected and refused together.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from qcompiler.ir import DType, Graph, Level, Node, QuantParams, Value
@@ -20,6 +22,7 @@ from qcompiler.passes.integer.config import IntegerConfig
 from qcompiler.passes.integer.lowering import Lowering, NoIntegerForm, Rule, refuse
 from qcompiler.passes.integer.measure_ranges import measure_ranges
 from qcompiler.passes.integer.measured_choice import Choices
+from qcompiler.passes.integer.rescaling import Profile
 
 RULES: dict[str, Rule] = {
     **rules_layers.RULES,
@@ -54,7 +57,7 @@ class Integerize(Pass):
         refuse([f"{n.where()}: {why}" for n in graph.nodes if (why := why_not(n))])
         ranges = measure_ranges(graph, real_values(graph), shown_values(graph), context, self.config.samples)
         choices = Choices((context.locked or {}).get(self.name))
-        lowering = Lowering(graph, self.config, ranges, choices)
+        lowering = Lowering(graph, self.config, ranges, choices, profile_for(self.config, context.target))
         problems = []
         for node in graph.nodes:
             lowering.out.origin = node.origin
@@ -68,6 +71,14 @@ class Integerize(Pass):
         if choices.made:
             context.decisions[self.name] = choices.made
         return Result(lowering.finish(), True, tuple(choices.notes))
+
+
+def profile_for(config: IntegerConfig, target: Any) -> Profile:
+    """The profile of a program: the recipe's, with multipliers no wider than the target's."""
+    if target is None:
+        return Profile(config.profile, config.mult_bits)
+    bits = min(config.mult_bits, target.mult_bits)
+    return Profile(config.profile, bits, target.can("one_shift_per_layer"))
 
 
 def is_real(node: Node) -> bool:

@@ -49,11 +49,14 @@ class Lowering:
         config: of the pass.
         ranges: of the real values of `graph`.
         choices: between forms of functions.
+        profile: of the program; by default as `config` says.
     """
 
-    def __init__(self, graph: Graph, config: IntegerConfig, ranges: Ranges, choices: Choices) -> None:
+    def __init__(
+        self, graph: Graph, config: IntegerConfig, ranges: Ranges, choices: Choices, profile: Profile | None = None
+    ) -> None:
         self.source, self.config, self.ranges, self.choices = graph, config, ranges, choices
-        self.profile = Profile(config.profile, config.mult_bits)
+        self.profile = profile or Profile(config.profile, config.mult_bits)
         self.out = Rewriter(graph, "integerize", Level.INTEGER)
         self.out.inputs = [self._input(v) for v in graph.inputs]
         self._rescaled: dict[tuple[Value, QuantParams], Value] = {}

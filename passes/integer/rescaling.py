@@ -21,10 +21,15 @@ LEAST_SUM_BITS = 16
 
 @dataclass(frozen=True)
 class Profile:
-    """rounding: of requantize. mult_bits: multipliers lie in [1, 2^mult_bits)."""
+    """rounding: of requantize. mult_bits: multipliers lie in [1, 2^mult_bits).
+
+    one_shift: dyadic multipliers of a layer share a shift, that of the largest; the others keep fewer bits, and the
+    error that makes is below that of the largest in steps of the result.
+    """
 
     rounding: str
     mult_bits: int = 31
+    one_shift: bool = False
 
     @property
     def sum_rounding(self) -> str:
@@ -44,6 +49,10 @@ class Profile:
         """
         pairs = [self._factor(float(r)) for r in np.ravel(real)]
         found = np.array(pairs, np.int64).reshape(-1, 2)
+        if self.one_shift and not self.power_of_two and len(found):
+            shift = int(found[np.argmax(np.ravel(real)), 1])
+            multipliers = [max(1, math.floor(float(r) * 2.0**shift + 0.5)) for r in np.ravel(real)]
+            found = np.array([(m, shift) for m in multipliers], np.int64)
         return found[:, 0].reshape(np.shape(real)), found[:, 1].reshape(np.shape(real))
 
     def _factor(self, real: float) -> tuple[int, int]:

@@ -31,7 +31,7 @@ def norm(low: Lowering, node: Node) -> None:
     beta = None if bias is None or bias.data is None else bias.data.astype(np.float64)
 
     def form(fraction: int) -> Form:
-        return lambda b, xs: integer_norm(b, node, xs[0], gamma, beta, quant, fraction, low.config.mult_bits)
+        return lambda b, xs: integer_norm(b, node, xs[0], gamma, beta, quant, fraction, low.profile.mult_bits)
 
     largest = 2 * (peak(x) << 1)
     usable = [f for f in FRACTIONS if count * (largest << f) ** 2 < 1 << 61]

@@ -10,10 +10,10 @@ import numpy as np
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import Graph
 from qcompiler.targets.base import LayerCount, Simulation
+from qcompiler.targets.integer_check import difference
 from qcompiler.targets.mcu.emit import plan_program
 from qcompiler.targets.mcu.parts import Part
 from qcompiler.targets.mcu.qemu import run_emulated
-from qcompiler.targets.mcu.verify import difference
 
 
 def simulate(graph: Graph, part: Part, project: Path, samples: Sequence[Sequence[np.ndarray]]) -> Simulation:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Sequence
-from pathlib import Path
 
-from qcompiler.errors import InternalError, MissingToolError
+from qcompiler.errors import MissingToolError
+from qcompiler.targets.programs import SECONDS, call
+
+__all__ = ["ARM_FLAGS", "HOST_FLAGS", "PACKAGES", "PREFIX", "SECONDS", "WARNINGS", "call", "find"]
 
 PREFIX = "arm-none-eabi-"
 PACKAGES = {
@@ -16,7 +16,6 @@ PACKAGES = {
     "cc": "gcc libc6-dev",
     "make": "make",
 }
-SECONDS = 300.0
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wconversion")
 ARM_FLAGS = (
@@ -38,18 +37,3 @@ def find(program: str, what_for: str) -> str:
             return path
     package = PACKAGES.get(program, PACKAGES[f"{PREFIX}gcc"])
     raise MissingToolError(f"{program} is needed to {what_for}, and is not installed: apt-get install {package}")
-
-
-def call(command: Sequence[str | Path], folder: Path, what: str, seconds: float = SECONDS) -> str:
-    """Standard output of a command that has to succeed.
-
-    Raises:
-        InternalError: with the end of what it said.
-    """
-    done = subprocess.run(
-        [str(part) for part in command], cwd=folder, capture_output=True, text=True, errors="replace", check=False,
-        timeout=seconds, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise InternalError(f"{what} failed ({' '.join(map(str, command[:1]))}, status {done.returncode}):\n{done.stderr[-3000:]}")
-    return done.stdout

@@ -37,6 +37,7 @@ class ToyTarget:
     name: str = "toy"
     capabilities: frozenset[str] = frozenset({"accumulator_to_float", "dynamic_linear"})
     roundings: tuple[str, ...] = ("float32_half_even",)
+    mult_bits: int = 31
     kernels: dict = field(
         default_factory=lambda: {**dict.fromkeys(("conv", "linear", "matmul"), U8S8), **dict.fromkeys(FOLLOWERS, CODES)}
     )

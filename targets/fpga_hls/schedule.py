@@ -1,0 +1,56 @@
+"""Foldings that let all units of a network take about as long as the slowest, within a number of multipliers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+
+from qcompiler.targets.fpga_hls.dataflow import Dataflow
+from qcompiler.targets.fpga_hls.parts import Part
+from qcompiler.targets.fpga_hls.stream import Folding, Unit
+from qcompiler.targets.fpga_hls.units import MatrixVector, Weighted
+
+MULTIPLIERS_PER_DSP = 0.5
+"""Of the multipliers that the DSP slices of a part could be: the rest rescales."""
+
+
+def multipliers(unit: Unit) -> int:
+    """Products of weights and codes per cycle."""
+    if isinstance(unit, MatrixVector):
+        return unit.folding.pe * unit.folding.simd
+    return unit.folding.pe if isinstance(unit, Weighted) else 0
+
+
+def cheapest(unit: Unit, interval: int) -> Unit | None:
+    """The unit with fewest multipliers, then fewest lanes, that takes at most `interval` cycles; None if none does."""
+    lanes = [key for key in unit.choices if key != "storage"]
+    found = [unit.folded(**dict(zip(lanes, values, strict=True))) for values in product(*(unit.choices[k] for k in lanes))]
+    fitting = [u for u in found if u.interval <= interval]
+    return min(fitting, key=lambda u: (multipliers(u), u.folding.pe + u.folding.simd, u.folding.pe), default=None)
+
+
+def choose_foldings(graph: Dataflow, part: Part) -> Mapping[str, Folding]:
+    """Foldings by unit: the shortest interval whose multipliers fit the part.
+
+    Args:
+        graph: without converters.
+        part: whose DSP slices bound the multipliers.
+    """
+    budget = max(1, int(part.dsp * MULTIPLIERS_PER_DSP))
+    widest = [_widest(u) for u in graph.units]
+    low, high = max(u.interval for u in widest), max(u.interval for u in graph.units)
+    best = list(graph.units)
+    while low <= high:
+        middle = (low + high) // 2
+        found = [unit for u in graph.units if (unit := cheapest(u, middle)) is not None]
+        if len(found) == len(best) and sum(map(multipliers, found)) <= budget:
+            best, high = found, middle - 1
+        else:
+            low = middle + 1
+    return {u.name: replace(u.folding) for u in best}
+
+
+def _widest(unit: Unit) -> Unit:
+    lanes = [key for key in unit.choices if key != "storage"]
+    return unit.folded(**{key: max(unit.choices[key]) for key in lanes})  # type: ignore[type-var]
