@@ -50,17 +50,20 @@ class Compiled:
     steps: tuple[Step, ...] = ()
     _keep: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
 
-    def run(self, *inputs: Any, raw: bool = False, **named: Any) -> list[np.ndarray]:
+    def run(self, *inputs: Any, raw: bool = False, emulate: bool = False, **named: Any) -> list[np.ndarray]:
         """Run the artefact itself on what the model takes: tensors or arrays, by position or name.
+
+        With `emulate` a target whose device is not here runs in its emulator on this machine.
 
         Returns one array per model output: float, or with `raw` exactly what the artefact gives (codes where the
         program ends in integers).
 
         Raises:
             UsageError: names, number, shapes or dtypes of inputs do not fit.
+            UnsupportedError: the target has no emulator, or without `emulate` its device is not here.
         """
         codes = quantize_inputs(self.graph, self._arrays(inputs, named))
-        return self._real(self.session.run(codes), raw)
+        return self._real((self._emulator if emulate else self.session).run(codes), raw)
 
     def reference(self, *inputs: Any, raw: bool = False, **named: Any) -> list[np.ndarray]:
         """The same by the reference interpreter, which defines what the artefact has to compute."""
@@ -95,6 +98,10 @@ class Compiled:
     def session(self) -> Session:
         """The artefact, loaded with the number of threads it was compiled for."""
         return self.target.open(self.folder, self.lock.threads)
+
+    @cached_property
+    def _emulator(self) -> Session:
+        return self.target.open_emulated(self.folder)
 
     @cached_property
     def signature(self) -> Signature:

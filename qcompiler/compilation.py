@@ -177,7 +177,7 @@ def _stages(
     with stages.stage("measure"):
         latency = _measure(target, path, graph, float_graph, data.evaluation[0], threads, context)
     with stages.stage("evaluate"):
-        session = RealSession(target.open(path, threads), graph)
+        session = RealSession(target.open_to_evaluate(graph, path, threads), graph)
         pairs = output_pairs(session, float_graph, data.evaluation, stages)
         accuracy = evaluate(pairs, request.metric)
     made = Lock(

@@ -47,6 +47,15 @@ def _fpga_hls(option: str) -> Target:
     return fpga_target(option)
 
 
+def _cuda(arch: int) -> Callable[[str], Target]:
+    def make(option: str) -> Target:
+        from qcompiler.targets.cuda.target import cuda_target
+
+        return cuda_target(arch, option)
+
+    return make
+
+
 # name -> (factory taking what stands after the colon, one line of description)
 _TARGETS: dict[str, tuple[Callable[[str], Target], str]] = {
     "onnx": (_onnx, "portable model.onnx, standard-domain ops in Q/DQ form, opset 21"),
@@ -64,6 +73,10 @@ _TARGETS: dict[str, tuple[Callable[[str], Target], str]] = {
         )
     },
     "fpga-hls": (_fpga_hls, "streaming dataflow in C++ for Vitis HLS; `:PART@MHZ` (`fpga-hls:xc7z020@100`) for its FPGA"),
+    **{
+        f"cuda-sm{arch}": (_cuda(arch), f"CUDA kernels and a plan of launches for {cards}; emulated on a CPU")
+        for arch, cards in ((80, "A100"), (86, "RTX 30 and A10"), (89, "RTX 40 and L40S"), (90, "H100 and H200"))
+    },
 }
 
 

@@ -208,6 +208,18 @@ class Target(ABC):
     def open(self, folder: Path, threads: int = 1, optimize: bool = True) -> Session:
         """Load the artefact of a folder."""
 
+    def open_emulated(self, folder: Path) -> Session:
+        """Load the artefact in an emulator of its device, if the target has one.
+
+        Raises:
+            UnsupportedError: it has none.
+        """
+        raise UnsupportedError(f"target {self.name} has no emulator")
+
+    def open_to_evaluate(self, graph: Graph, folder: Path, threads: int = 1) -> Session:
+        """What a compile judges accuracy with: the artefact, unless its device is elsewhere and its integers are proven."""
+        return self.open(folder, threads)
+
     @abstractmethod
     def measure(
         self,

@@ -83,5 +83,5 @@ class ExactEvaluator:
         work = self.workload
         if self._judge is None:
             self._judge = Judge(work.graph, work.judged)
-        session = RealSession(work.target.open(folder, work.threads), graph)
+        session = RealSession(work.target.open_to_evaluate(graph, folder, work.threads), graph)
         return figures(self._judge.accuracy_one_by_one(session.run, work.metric), work)

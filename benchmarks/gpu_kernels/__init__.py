@@ -1,0 +1,1 @@
+"""Random cases for the CUDA kernels, and running them in the emulator."""

@@ -1,0 +1,201 @@
+// Products of float16 activations with 4-bit weights in groups (W4A16): y = x w^T + bias, sums in float32.
+//
+// Weights lie in fragment order: for every 16 output channels and 64 inputs, 16 bytes per lane of a warp, a word for
+// each 16 inputs. Bits 4 i and 4 i + 16 of a word are the two halves of a fragment register, so that one `lop3` with
+// the bits of 1024 gives a pair of float16: i = 0, 1 the registers of channel lane / 4, i = 2, 3 those of channel
+// lane / 4 + 8. Codes are stored 8 higher.
+#pragma once
+
+#include "qc_device.cuh"
+
+namespace qc {
+
+struct WeightOnlyParams {
+    const uint16_t *x;      // [M, K] float16
+    const uint4 *w;         // [N / 16, K / 64, 32]
+    const uint16_t *scale;  // [K / group, N] float16
+    const uint16_t *zero;   // the same: float16 of 1032 + zero point
+    const float *bias;      // [N] or null
+    float *y;               // [M, N]
+    int32_t m, n, k, group; // K and N are padded to 64 and 16; a group is a multiple of 16
+    int32_t channels;       // N without padding
+};
+
+__device__ __forceinline__ unsigned pair(uint16_t half) { return (unsigned)half * 0x00010001u; }
+
+#ifdef QC_EMULATOR
+__device__ __forceinline__ float half_to_float(uint16_t bits)
+{
+    _Float16 h;
+    __builtin_memcpy(&h, &bits, 2);
+    return (float)h;
+}
+__device__ __forceinline__ uint16_t float_to_half(float value)
+{
+    const _Float16 h = (_Float16)value;
+    uint16_t bits;
+    __builtin_memcpy(&bits, &h, 2);
+    return bits;
+}
+__device__ __forceinline__ unsigned dequantize_pair(unsigned word, unsigned zero, unsigned scale)
+{
+    const unsigned codes = (word & 0x000f000fu) | 0x64006400u;
+    unsigned result = 0;
+    for (int i = 0; i < 32; i += 16) {
+        const float v = half_to_float((uint16_t)(codes >> i)) - half_to_float((uint16_t)(zero >> i));
+        result |= (unsigned)float_to_half(v * half_to_float((uint16_t)(scale >> i))) << i;
+    }
+    return result;
+}
+#else
+__device__ __forceinline__ float half_to_float(uint16_t bits)
+{
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+__device__ __forceinline__ unsigned dequantize_pair(unsigned word, unsigned zero, unsigned scale)
+{
+    unsigned codes;
+    asm("lop3.b32 %0, %1, 0x000f000f, 0x64006400, 0xea;" : "=r"(codes) : "r"(word));  // (word & mask) | 1024
+    asm("sub.rn.f16x2 %0, %0, %1;" : "+r"(codes) : "r"(zero));
+    asm("mul.rn.f16x2 %0, %0, %1;" : "+r"(codes) : "r"(scale));
+    return codes;
+}
+#endif
+
+// Few rows: a block for 16 output channels, its warps share the inputs; weights are read once.
+template <int ROWS, int WARPS>
+__device__ __forceinline__ void weight_only_rows(const WeightOnlyParams &p)
+{
+    QC_SHARED(float, partial, WARPS * ROWS * 16);
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, t = lane % 4, g = lane / 4;
+    const int n0 = blockIdx.x * 16, m0 = blockIdx.y * ROWS, blocks = p.k / 64;
+    float acc[ROWS][2];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        acc[r][0] = acc[r][1] = 0;
+    for (int kb = warp; kb < blocks; kb += WARPS) {
+        const uint4 packed = load_vector<uint4>(p.w + ((int64_t)blockIdx.x * blocks + kb) * 32 + lane);
+        const unsigned words[4] = {packed.x, packed.y, packed.z, packed.w};
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+            const int k = kb * 64 + step * 16;
+            const uint16_t *scale = p.scale + k / p.group * p.n + n0, *zero = p.zero + k / p.group * p.n + n0;
+            unsigned w[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                w[i] = dequantize_pair(words[step] >> (4 * i), pair(zero[g + i / 2 * 8]), pair(scale[g + i / 2 * 8]));
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) {
+                if (m0 + r >= p.m)
+                    continue;
+                const uint16_t *x = p.x + (int64_t)(m0 + r) * p.k + k + 2 * t;
+                const unsigned pairs[2] = {load_vector<unsigned>(x), load_vector<unsigned>(x + 8)};
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    acc[r][i / 2] += half_to_float((uint16_t)w[i]) * half_to_float((uint16_t)pairs[i % 2]);
+                    acc[r][i / 2] += half_to_float((uint16_t)(w[i] >> 16)) * half_to_float((uint16_t)(pairs[i % 2] >> 16));
+                }
+            }
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float v = acc[r][half];
+            v += __shfl_xor_sync(ALL, v, 1);
+            v += __shfl_xor_sync(ALL, v, 2);
+            if (t == 0)
+                partial[(warp * ROWS + r) * 16 + g + 8 * half] = v;
+        }
+    __syncthreads();
+    for (int q = threadIdx.x; q < ROWS * 16; q += WARPS * 32) {
+        const int row = m0 + q / 16, n = n0 + q % 16;
+        if (row >= p.m || n >= p.channels)
+            continue;
+        float v = p.bias != nullptr ? p.bias[n] : 0.0f;
+        for (int i = 0; i < WARPS; i++)
+            v += partial[i * ROWS * 16 + q];
+        p.y[(int64_t)row * p.channels + n] = v;
+    }
+}
+
+// Many rows: tiles of 64 x 64 by four warps on tensor cores; x through shared memory, weights into registers.
+__device__ __forceinline__ void weight_only_tiles(const WeightOnlyParams &p)
+{
+    constexpr int BM = 64, STAGES = 3, ROW = 64, TILE = BM * ROW;
+    QC_SHARED(uint16_t, tiles, STAGES * TILE);
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+    const int m0 = blockIdx.x * BM, wm = warp / 2 * 32, wn = blockIdx.y * 64 + warp % 2 * 32, blocks = p.k / 64;
+    // rows of eight chunks of 16 bytes, swizzled
+    auto at = [](int row, int chunk) { return row * ROW + ((chunk ^ (row & 7)) << 3); };
+    auto load = [&](int stage, int kb) {
+        for (int q = threadIdx.x; q < BM * 8; q += 128) {
+            uint16_t *to = tiles + stage * TILE + at(q / 8, q % 8);
+            if (m0 + q / 8 < p.m)
+                copy_async<16>(to, p.x + (int64_t)(m0 + q / 8) * p.k + kb * 64 + q % 8 * 8);
+            else
+                store_vector(to, uint4{0, 0, 0, 0});
+        }
+    };
+    float4 acc[2][4];
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        acc[i / 4][i % 4] = float4{0, 0, 0, 0};
+    for (int s = 0; s < STAGES - 1; s++) {
+        if (s < blocks)
+            load(s, s);
+        copy_commit();
+    }
+    for (int kb = 0; kb < blocks; kb++) {
+        copy_wait<STAGES - 2>();
+        __syncthreads();
+        if (kb + STAGES - 1 < blocks)
+            load((kb + STAGES - 1) % STAGES, kb + STAGES - 1);
+        copy_commit();
+        const uint16_t *tile = tiles + kb % STAGES * TILE;
+        uint4 packed[2];
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+            packed[j] = wn + 16 * j < p.n ? load_vector<uint4>(p.w + ((int64_t)(wn / 16 + j) * blocks + kb) * 32 + lane) : uint4{0, 0, 0, 0};
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+            const int group = (kb * 64 + step * 16) / p.group;
+            uint4 a[2];
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                a[i] = load_matrices(tile + at(wm + 16 * i + lane % 16, 2 * step + lane / 16));
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                const unsigned word = step == 0 ? packed[j].x : step == 1 ? packed[j].y : step == 2 ? packed[j].z : packed[j].w;
+                const bool there = wn + 16 * j < p.n;
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    const int64_t from = (int64_t)group * p.n + wn + 16 * j + g + 8 * half;
+                    const unsigned scale = there ? pair(p.scale[from]) : 0, zero = there ? pair(p.zero[from]) : 0;
+                    const uint2 b = {dequantize_pair(word >> (8 * half), zero, scale), dequantize_pair(word >> (8 * half + 4), zero, scale)};
+#pragma unroll
+                    for (int i = 0; i < 2; i++)
+                        acc[i][2 * j + half] = multiply_f16(acc[i][2 * j + half], a[i], b);
+                }
+            }
+        }
+    }
+    copy_wait<0>();
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int row = m0 + wm + 16 * i + g, n = wn + 8 * j + 2 * t;
+            const float4 v = acc[i][j];
+            const float values[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                if (row + e / 2 * 8 < p.m && n + e % 2 < p.channels)
+                    p.y[(int64_t)(row + e / 2 * 8) * p.channels + n + e % 2] = values[e] + (p.bias != nullptr ? p.bias[n + e % 2] : 0.0f);
+        }
+}
+
+}  // namespace qc

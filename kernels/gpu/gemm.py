@@ -1,0 +1,262 @@
+"""int8 matrix products and convolutions on tensor cores (`cuda/qc_gemm.cuh`), and dp4a for few rows (`qc_dp4a.cuh`).
+
+    c [M, N] = requantize(a [M, K] b [N, K]^T + bias)
+
+Tile space: `TILES`; `choose_tile` takes one by a rule. Weights are padded to whole tiles offline, zero points of
+activations are folded into the bias; products of two activations subtract sums of rows and columns instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qcompiler.kernels.gpu.launch import (
+    Field,
+    Kernel,
+    Launch,
+    View,
+    ceil_div,
+    constant,
+    ints,
+    longs,
+    reading,
+    writing,
+)
+from qcompiler.kernels.gpu.rescale import OUTPUTS, PROFILES, Rescale
+
+TILE_K = 64
+WEIGHT_ROWS = 128
+"""Output channels that weights are padded to: the widest tile."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Block tile, warp tile, and tiles under way."""
+
+    bm: int
+    bn: int
+    wm: int
+    wn: int
+    stages: int
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return (self.bm // self.wm) * (self.bn // self.wn) * 32
+
+    @property
+    def name(self) -> str:
+        """For kernels and tables."""
+        return f"{self.bm}x{self.bn}x{self.wm}x{self.wn}_s{self.stages}"
+
+
+TILES = (
+    Tile(128, 128, 64, 32, 3),
+    Tile(128, 64, 32, 32, 4),
+    Tile(64, 128, 32, 32, 4),
+    Tile(64, 64, 32, 32, 4),
+    Tile(32, 64, 16, 32, 4),
+    Tile(64, 32, 32, 16, 4),
+    Tile(32, 32, 16, 16, 4),
+    Tile(16, 64, 16, 16, 4),
+)
+
+MULTIPROCESSORS = {80: 108, 86: 84, 89: 128, 90: 132}
+"""Of the largest part of each architecture; only the choice of tiles depends on them."""
+
+
+def choose_tile(m: int, n: int, batch: int, arch: int = 80) -> Tile:
+    """The tile with the least of waves times work of a block.
+
+    The work of a block is its products plus the bytes that it loads per 64 of K, weighed so that a tile of 64 x 64
+    spends about as much on either: small tiles load more often than they multiply. A rule without measurements.
+    """
+
+    def cost(tile: Tile) -> tuple[float, int]:
+        blocks = ceil_div(m, tile.bm) * ceil_div(n, tile.bn) * batch
+        resident = MULTIPROCESSORS[arch] * max(1, 1024 // tile.threads // 2)
+        block = tile.bm * tile.bn + 32 * (tile.bm + tile.bn)
+        return ceil_div(blocks, resident) * block / min(1.0, blocks / resident) ** 0.5, -tile.bm * tile.bn
+
+    return min(TILES, key=cost)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of a product in kernel form.
+
+    Attributes:
+        codes: int8 [groups, N padded to 128, K padded to 64].
+        bias: int32 [groups N], zero points folded in; None if it would be 0.
+        n, k: per group, without padding.
+        groups: of a convolution.
+    """
+
+    codes: View
+    bias: View | None
+    n: int
+    k: int
+    groups: int = 1
+
+
+def pack_weights(name: str, codes: np.ndarray, bias: np.ndarray | None, zero_point: int, groups: int = 1) -> Weights:
+    """Kernel form of weights [groups N, K], symmetric, with the zero point of the activation folded into the bias."""
+    rows, k = codes.shape
+    n = rows // groups
+    padded = np.zeros((groups, ceil_div(n, WEIGHT_ROWS) * WEIGHT_ROWS, max(1, ceil_div(k, TILE_K)) * TILE_K), np.int8)
+    padded[:, :n, :k] = codes.reshape(groups, n, k)
+    total = -int(zero_point) * codes.astype(np.int64).sum(1) + (0 if bias is None else bias.astype(np.int64))
+    wrapped = (total & 0xFFFFFFFF).astype(np.uint32).view(np.int32)  # accumulators are added modulo 2^32
+    folded = constant(f"{name}.bias", wrapped) if wrapped.any() else None
+    return Weights(constant(f"{name}.weight", padded), folded, n, k, groups)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A convolution over two axes; a 1-D one has height 1.
+
+    Attributes:
+        kernel, stride, pad, dilation: (y, x); `pad` before the first element.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    dilation: tuple[int, int]
+
+
+def vector_width(view: View, size: int, strides: Sequence[int], offset: int | None = None) -> int:
+    """Elements of int8 that may be read at once, 16, 4 or 1: all rows begin aligned and have a multiple of them."""
+    for width in (16, 4):
+        if all(v % width == 0 for v in (size, view.offset if offset is None else offset, *strides)):
+            return width
+    return 1
+
+
+def _matrix(view: View, row: int, batch: Sequence[int]) -> list[Field]:
+    return [("p", reading(view)), *longs(row, *batch)]
+
+
+_NO_WINDOW: list[Field] = [("p", None), *longs(0, 0, 0), *ints(*[0] * 9), ("a", 8)]
+
+
+def _launch(
+    tile: Tile, operand: str, vec: int, activations: bool, fields: list[Field], c: View, rescale: Rescale, grid: tuple[int, int, int], work: int,
+) -> Launch:  # fmt: skip
+    out = OUTPUTS[c.dtype.name]
+    kind = "activations" if activations else "weights"
+    name = f"gemm_{tile.name}_{operand.lower()}{vec}_{kind}_{rescale.profile}_{c.dtype.name}"
+    body = (
+        f"qc::Gemm<{tile.bm}, {tile.bn}, {tile.wm}, {tile.wn}, {tile.stages}, qc::{operand}, {vec}, {str(activations).lower()}, "
+        f"{PROFILES[rescale.profile]}, {out}>::run(p)"
+    )
+    return Launch(Kernel(name, "qc_gemm.cuh", "qc::GemmParams", body, tile.threads), grid, tuple(fields), work)
+
+
+def _vector_stores(c: View, row: int, batch: Sequence[int]) -> bool:
+    size = c.dtype.itemsize
+    return all(v % 16 == 0 for v in (c.offset, row * size, *(b * size for b in batch)))
+
+
+def linear(a: View, weights: Weights, c: View, rescale: Rescale, tile: Tile | None = None, arch: int = 80) -> Launch:
+    """a [M, K] with contiguous rows, c [M, N] with contiguous rows."""
+    m, n, k = a.shape[0], weights.n, weights.k
+    if tile is None and m <= MOST_ROWS:
+        return few_rows(a, weights, c, rescale)
+    tile = tile or choose_tile(m, n, 1, arch)
+    b = weights.codes
+    fields: list[Field] = [
+        *_matrix(a, a.strides[0], (0, 0)),
+        *_matrix(b, b.strides[1], (0, 0)),
+        ("p", writing(c)), *longs(c.strides[0], 0, 0),
+        ("p", reading(weights.bias)), *rescale.fields(), *_NO_WINDOW,
+        *ints(m, n, k, 1, 0, 0, 0, _vector_stores(c, c.strides[0], ())),
+    ]  # fmt: skip
+    grid = (ceil_div(m, tile.bm), ceil_div(n, tile.bn), 1)
+    return _launch(tile, "MATRIX", vector_width(a, k, a.strides[:1]), False, fields, c, rescale, grid, m * n * k)
+
+
+def matmul(a: View, b: View, c: View, zero_points: tuple[int, int], rescale: Rescale, tile: Tile | None = None, arch: int = 80) -> Launch:
+    """Products of two activations: a [Z0, Z1, M, K], b [Z0, Z1, N, K], c [Z0, Z1, M, N]; innermost axes are contiguous."""
+    (z0, z1, m, k), n = a.shape, b.shape[2]
+    tile = tile or choose_tile(m, n, z0 * z1, arch)
+    vec = min(vector_width(v, k, [s for s, d in zip(v.strides[:3], v.shape) if d > 1]) for v in (a, b))
+    fields: list[Field] = [
+        *_matrix(a, a.strides[2], a.strides[:2]),
+        *_matrix(b, b.strides[2], b.strides[:2]),
+        ("p", writing(c)), *longs(c.strides[2], *c.strides[:2]),
+        ("p", None), *rescale.fields(), *_NO_WINDOW,
+        *ints(m, n, k, z1, 0, *zero_points, _vector_stores(c, c.strides[2], c.strides[:2])),
+    ]  # fmt: skip
+    grid = (ceil_div(m, tile.bm), ceil_div(n, tile.bn), z0 * z1)
+    return _launch(tile, "MATRIX", vec, True, fields, c, rescale, grid, z0 * z1 * m * n * k)
+
+
+def tap_table(name: str, geometry: Geometry, channels: int, strides: tuple[int, int, int], vec: int) -> View:
+    """(offset, tap row << 16 | tap column) of every `vec`-th element of K; beyond the last tap a row that no image has."""
+    (kh, kw), (dy, dx), (line, pixel, channel) = geometry.kernel, geometry.dilation, strides
+    y, x, c = np.meshgrid(np.arange(kh) * dy, np.arange(kw) * dx, np.arange(0, channels, vec), indexing="ij")
+    offset = (y * line + x * pixel + c * channel).ravel()
+    place = ((y << 16) | x).ravel()
+    size = max(1, ceil_div(kh * kw * channels, TILE_K)) * TILE_K // vec
+    table = np.zeros((size, 2), np.int32)
+    table[:, 1] = 0x7FFF << 16
+    table[: len(offset), 0], table[: len(offset), 1] = offset, place
+    return constant(f"{name}.taps", table)
+
+
+def conv(
+    name: str, x: View, weights: Weights, y: View, geometry: Geometry, zero_point: int, rescale: Rescale,
+    tile: Tile | None = None, arch: int = 80,
+) -> Launch:  # fmt: skip
+    """x, y [N, C, H, W] with any strides of x; y lies channels last. Weights [O, kernel y, kernel x, C / groups]."""
+    batch, _, height, width = x.shape
+    _, channels, out_height, out_width = y.shape
+    inner = weights.k // (geometry.kernel[0] * geometry.kernel[1])
+    image, channel, line, pixel = x.strides
+    vec = 1
+    if channel == 1:
+        vec = vector_width(x, inner, [s for s, d in zip((image, line, pixel), (batch, height, width)) if d > 1])
+    m = batch * out_height * out_width
+    tile = tile or choose_tile(m, weights.n, weights.groups, arch)
+    row = channels  # y is dense, channels last
+    b = weights.codes
+    window: list[Field] = [
+        ("p", reading(tap_table(name, geometry, inner, (line, pixel, channel), vec))),
+        *longs(image, line, pixel),
+        *ints(height, width, out_height, out_width, *geometry.stride, *geometry.pad, zero_point),
+        ("a", 8),
+    ]  # fmt: skip
+    fields: list[Field] = [
+        *_matrix(x, 0, (0, inner * channel)),
+        *_matrix(b, b.strides[1], (0, b.strides[0])),
+        ("p", writing(y)), *longs(row, 0, weights.n),
+        ("p", reading(weights.bias)), *rescale.fields(), *window,
+        *ints(m, weights.n, weights.k, weights.groups, weights.n, 0, 0, _vector_stores(y, row, (weights.n,) if weights.groups > 1 else ())),
+    ]  # fmt: skip
+    grid = (ceil_div(m, tile.bm), ceil_div(weights.n, tile.bn), weights.groups)
+    work = m * math.prod((weights.n, weights.k, weights.groups))
+    return _launch(tile, "WINDOWS", vec, False, fields, y, rescale, grid, work)
+
+
+MOST_ROWS = 8
+"""Rows up to which a product is bound by reading the weights once, and dp4a does."""
+
+
+def few_rows(a: View, weights: Weights, c: View, rescale: Rescale) -> Launch:
+    """a [M, K] with contiguous rows and few of them, c [M, N]."""
+    m, n, k = a.shape[0], weights.n, weights.k
+    rows = next((r for r in (1, 2, 4) if m <= r), 8)
+    vec = min(4, vector_width(a, k, a.strides[:1] if m > 1 else ()))
+    name = f"rows_gemm_{rows}x{vec}_{rescale.profile}_{c.dtype.name}"
+    body = f"qc::rows_gemm<{rows}, {vec}, {PROFILES[rescale.profile]}, {OUTPUTS[c.dtype.name]}>(p)"
+    fields: list[Field] = [
+        ("p", reading(a)), ("p", reading(weights.codes)), ("p", writing(c)),
+        *longs(a.strides[0], weights.codes.strides[1], c.strides[0]),
+        ("p", reading(weights.bias)), *rescale.fields(), *ints(m, n, k),
+    ]  # fmt: skip
+    return Launch(Kernel(name, "qc_dp4a.cuh", "qc::RowsGemmParams", body, 128), (ceil_div(n, 4), ceil_div(m, rows), 1), tuple(fields), m * n * k)

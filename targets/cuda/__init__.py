@@ -1,0 +1,1 @@
+"""Target family `cuda`: integer programs as CUDA kernels, a planned arena and a list of launches."""

@@ -1,0 +1,23 @@
+"""What CUDA targets compute: the rules that turn ops into launches, and the table that passes read."""
+
+from __future__ import annotations
+
+from qcompiler.ir import DType
+from qcompiler.targets.base import Kernel
+from qcompiler.targets.cuda import rules_functions, rules_movement, rules_products
+from qcompiler.targets.cuda.lower import Rule
+
+RULES: dict[str, Rule] = {**rules_products.RULES, **rules_functions.RULES, **rules_movement.RULES}
+
+# uint8 codes are int8 codes 128 lower; the integer passes make them so.
+_PRODUCT = tuple(
+    Kernel(f"int8 x {w.name}", a, w, "symmetric weights") for w in (DType.int8, DType.int4) for a in (DType.int8, DType.uint8)
+)
+_PAIR = tuple(Kernel("int8 x int8", a, a) for a in (DType.int8, DType.uint8))
+_CODES = tuple(Kernel("int8", a) for a in (DType.int8, DType.uint8))
+
+KERNELS: dict[str, tuple[Kernel, ...]] = {
+    **dict.fromkeys(("conv", "linear"), _PRODUCT),
+    "matmul": _PAIR,
+    **dict.fromkeys((op for op in RULES if op not in ("conv", "linear", "matmul")), _CODES),
+}

@@ -1,0 +1,215 @@
+"""Products, sums over axes and functions with int32 results, each with the requantize that reads it in one launch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qcompiler.ir import DType, Node, Value
+from qcompiler.kernels.gpu import gemm, pointwise, windows
+from qcompiler.kernels.gpu.gemm import Geometry
+from qcompiler.kernels.gpu.launch import View, memory_order
+from qcompiler.kernels.gpu.rescale import OUTPUTS
+from qcompiler.targets.cuda.lower import Lowering, NoKernel, Rule, first, known_shape, rescale_of, zero_point
+
+
+def _later(low: Lowering, node: Node) -> None:
+    """A product is computed where its accumulators are rescaled."""
+    if low.graph.is_output(node.output):
+        raise NoKernel("its accumulators are an output of the model; outputs are codes")
+
+
+def requantize(low: Lowering, node: Node) -> None:
+    """The launch of the product that is rescaled, or of a rescale of codes."""
+    value = first(node)
+    product = low.graph.producer(value)
+    if node.output.dtype.name not in OUTPUTS:
+        raise NoKernel(f"results are {', '.join(OUTPUTS)}, this one is {node.output.dtype.name}")
+    if product is None or product.op not in EMIT:
+        rescale = rescale_of(node, low.fresh("rescale"))
+        if rescale.per_channel:
+            raise NoKernel("codes are rescaled by one factor, this requantize has one per channel")
+        x = low.view(value)
+        y = low.like(node.output, x)
+        low.add(pointwise.requantize(x, zero_point(value), y, rescale), [node], node.output, y)
+        return
+    EMIT[product.op](low, product, node)
+
+
+def _weights(product: Node) -> tuple[np.ndarray, np.ndarray | None]:
+    """Codes and bias of a layer."""
+    w, bias = product.inputs[1], product.inputs[2]
+    assert w is not None
+    if w.data is None or w.quant is None:
+        raise NoKernel("its weights are computed")
+    if not w.dtype.is_signed or w.dtype.bits > 8 or not w.quant.symmetric:
+        raise NoKernel(f"weights of {w.dtype.name} with zero points have no kernel; symmetric signed ones of up to 8 bits have")
+    if bias is not None and bias.data is None:
+        raise NoKernel("its bias is computed")
+    return w.data.astype(np.int8), None if bias is None else bias.data
+
+
+def _int8(product: Node, *values: Value) -> None:
+    wrong = [v.dtype.name for v in values if v.dtype is not DType.int8]
+    if wrong:
+        raise NoKernel(f"{product.op} of {', '.join(wrong)} codes has no kernel; int8 has")
+
+
+def _linear(low: Lowering, product: Node, node: Node) -> None:
+    value = first(product)
+    _int8(product, value)
+    codes, bias = _weights(product)
+    n, k = codes.shape
+    x = low.view(value)
+    rows = x.count // max(k, 1)
+    flat = x.reshape((rows, k)) if x.strides[-1] == 1 or k == 1 else None
+    if flat is None:
+        flat = low.copy(x, value, (product,)).reshape((rows, k))
+    assert flat is not None
+    name = low.fresh(product.origin.module or "linear")
+    y = low.new(node.output)
+    c = y.reshape((rows, n))
+    assert c is not None
+    weights = gemm.pack_weights(name, codes, bias, zero_point(value))
+    low.add(gemm.linear(flat, weights, c, rescale_of(node, name), arch=low.arch), [product, node], node.output, y)
+
+
+def _matmul(low: Lowering, product: Node, node: Node) -> None:
+    a, b = product.operands
+    _int8(product, a, b)
+    rescale = rescale_of(node, low.fresh(product.origin.module or "matmul"))
+    if rescale.per_channel or any(v.quant is None or not v.quant.per_tensor for v in (a, b)):
+        raise NoKernel("a product of activations has one scale per operand")
+    y = low.new(node.output, _order_of_reader(low, node.output))
+    batch, rank = y.shape[:-2], len(y.shape)
+    left = low.view(a).expand((*batch, *a.shape[-2:]))
+    right = low.view(b).expand((*batch, *b.shape[-2:])).transpose([*range(rank - 2), rank - 1, rank - 2])
+    left, right, out = (_two_batches(low, v, of, product) for v, of in ((left, a), (right, b), (y, None)))
+    zero_points = (zero_point(a), zero_point(b))
+    low.add(gemm.matmul(left, right, out, zero_points, rescale, arch=low.arch), [product, node], node.output, y)
+
+
+def _order_of_reader(low: Lowering, value: Value) -> tuple[int, ...] | None:
+    """The order of axes that makes the only reader's transpose a view without gaps; innermost stays innermost."""
+    reader = low.graph.sole_user(value)
+    if reader is None or reader.op != "transpose":
+        return None
+    perm = tuple(reader.attrs["perm"])
+    return perm if perm[-1] == len(perm) - 1 else None
+
+
+def _two_batches(low: Lowering, view: View, of: Value | None, node: Node) -> View:
+    """[Z0, Z1, rows, columns] with neighbouring columns; operands that do not lie so are copied."""
+    *batch, rows, columns = view.shape
+    split = max(len(batch) - 1, 0)
+    shape = (math.prod(batch[:split]), math.prod(batch[split:]), rows, columns)
+    found = view.reshape(shape) if view.strides[-1] == 1 or columns == 1 else None
+    if found is None:
+        if of is None:
+            raise NoKernel(f"a product with {len(batch)} batch axes")
+        found = low.copy(view, of, (node,)).reshape(shape)
+    assert found is not None
+    return found
+
+
+def _planes(view: View) -> View:
+    """[N, C, H, W] of a tensor with one or two spatial axes."""
+    if len(view.shape) == 4:
+        return view
+    if len(view.shape) != 3:
+        raise NoKernel(f"windows over {len(view.shape) - 2} axes have no kernel; 1 and 2 have")
+    n, c, length = view.shape
+    sn, sc, sl = view.strides
+    return View(view.buffer, view.dtype, (n, c, 1, length), (sn, sc, 0, sl), view.offset)
+
+
+def geometry_of(kernel: tuple[int, ...], node: Node) -> Geometry:
+    """Of a node with strides, pads and dilations over one or two axes."""
+    rank = len(kernel)
+    front = (1,) * (2 - rank)
+    strides, pads = tuple(node.attrs["strides"]), tuple(node.attrs["pads"])
+    dilations = tuple(node.attrs.get("dilations") or (1,) * rank)
+    return Geometry((*front, *kernel), (*front, *strides), ((0,) * (2 - rank) + pads[:rank]), (*front, *dilations))  # type: ignore[arg-type]
+
+
+def channels_last(rank: int) -> tuple[int, ...]:
+    """Order of axes in memory for windows."""
+    return (0, *range(2, rank), 1)
+
+
+def _conv(low: Lowering, product: Node, node: Node) -> None:
+    value = first(product)
+    _int8(product, value)
+    codes, bias = _weights(product)
+    x, groups, rank = low.view(value), product.attrs["groups"], len(value.shape)
+    order = channels_last(rank)
+    y = low.new(node.output, order)
+    depthwise = groups == codes.shape[0] and codes.shape[1] == 1 and groups > 1
+    if x.strides[1] != 1 and x.shape[1] != 1 and (depthwise or codes.shape[1] % 4 == 0):
+        x = low.copy(x, value, (product,), order)  # neighbouring channels can be read together
+    x, planes = _planes(x), _planes(y)
+    geometry = geometry_of(codes.shape[2:], product)
+    name = low.fresh(product.origin.module or "conv")
+    rescale = rescale_of(node, name)
+    filters = codes.reshape(*codes.shape[:2], *geometry.kernel)
+    if depthwise:
+        launch = windows.depthwise(name, x, filters[:, 0], bias, planes, geometry, zero_point(value), rescale)
+    else:
+        flat = filters.transpose(0, 2, 3, 1).reshape(len(filters), -1)
+        weights = gemm.pack_weights(name, flat, bias, zero_point(value), groups)
+        launch = gemm.conv(name, x, weights, planes, geometry, zero_point(value), rescale, arch=low.arch)
+    low.add(launch, [product, node], node.output, y)
+
+
+def _mul(low: Lowering, product: Node, node: Node) -> None:
+    a, b = product.operands
+    views = [low.view(v) for v in (a, b)]
+    whole = next((v for v in views if v.shape == known_shape(node.output)), None)
+    y = low.new(node.output) if whole is None else low.like(node.output, whole)
+    rescale = rescale_of(node, low.fresh("mul"))
+    if rescale.per_channel:
+        raise NoKernel("a product of codes has one factor")
+    operands = [(v, zero_point(of)) for v, of in zip(views, (a, b))]
+    low.add(pointwise.multiply(*operands, y, rescale), [product, node], node.output, y)
+
+
+def _sum(low: Lowering, product: Node, node: Node) -> None:
+    value = first(product)
+    x = low.view(value)
+    axes = sorted(a % len(x.shape) for a in product.attrs["axes"]) or list(range(len(x.shape)))
+    y = low.new(node.output)
+    rescale = rescale_of(node, low.fresh("sum"))
+    low.add(windows.sum_axes(x, zero_point(value), axes, y, rescale), [product, node], node.output, y)
+
+
+def _sigmoid(low: Lowering, product: Node, node: Node) -> None:
+    value, attrs = first(product), product.attrs
+    x = low.view(value)
+    y = low.like(node.output, x)
+    rescale = rescale_of(node, low.fresh("sigmoid"))
+    launch = pointwise.shift_sigmoid(
+        (x, zero_point(value)), attrs["unit"], attrs["bits"], attrs["gate_bits"], attrs["form"], y, rescale
+    )
+    low.add(launch, [product, node], node.output, y)
+
+
+def _max_pool(low: Lowering, node: Node) -> None:
+    value = first(node)
+    x = low.view(value)
+    y = low.new(node.output, memory_order(x) if x.dense else channels_last(len(x.shape)))
+    launch = windows.max_pool(_planes(x), _planes(y), geometry_of(tuple(node.attrs["kernel"]), node))
+    low.add(launch, [node], node.output, y)
+
+
+EMIT = {
+    "conv": _conv,
+    "linear": _linear,
+    "matmul": _matmul,
+    "integer_mul": _mul,
+    "reduce_mean": _sum,
+    "reduce_sum": _sum,
+    "shift_sigmoid": _sigmoid,
+}
+
+RULES: dict[str, Rule] = {**dict.fromkeys(EMIT, _later), "requantize": requantize, "max_pool": _max_pool}

@@ -1,0 +1,98 @@
+"""The targets `cuda-sm80`, `cuda-sm86`, `cuda-sm89`, `cuda-sm90`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qcompiler.errors import MissingToolError, UnsupportedError, UsageError
+from qcompiler.ir import Graph
+from qcompiler.targets.base import Emission, Measurement, Target
+from qcompiler.targets.cuda.op_table import KERNELS
+from qcompiler.targets.cuda.plan import PLAN
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CudaTarget(Target):
+    """An NVIDIA GPU.
+
+    Attributes:
+        arch: compute capability that tiles are chosen for; 80 is sm_80. The fatbin has code for all.
+    """
+
+    arch: int = 80
+
+    def pipeline(self, configs: Mapping[str, Any]) -> list[Any]:
+        from qcompiler.targets.cuda.pipeline import build_pipeline
+
+        return build_pipeline(self, configs)
+
+    def emit(self, graph: Graph, folder: Path, metadata: Mapping[str, str] | None = None) -> Emission:
+        from qcompiler.targets.cuda.emit import emit_artefact
+
+        return emit_artefact(graph, self.arch, folder, metadata or {})
+
+    def open(self, folder: Path, threads: int = 1, optimize: bool = True) -> Any:
+        """The artefact on the GPU of this machine."""
+        from qcompiler.targets.cuda.device import CudaSession
+
+        return CudaSession(folder)
+
+    def open_emulated(self, folder: Path) -> Any:
+        """The artefact's sources on the CPU."""
+        from qcompiler.targets.cuda.session import EmulatedSession
+
+        return EmulatedSession(folder)
+
+    def open_to_evaluate(self, graph: Graph, folder: Path, threads: int = 1) -> Any:
+        """The GPU; without one the reference interpreter, whose integers the emulated kernels gave when they were verified."""
+        from qcompiler.comparison import ReferenceSession
+
+        try:
+            return self.open(folder, threads)
+        except (MissingToolError, UnsupportedError) as error:
+            logger.warning("evaluated with the reference interpreter: %s", error)
+            return ReferenceSession(graph)
+
+    def measure(
+        self,
+        folder: Path,
+        baseline: Graph,
+        arrays: Sequence[np.ndarray],
+        threads: int = 1,
+        seconds: float = 3.0,
+        codes: Sequence[np.ndarray] | None = None,
+    ) -> Measurement:
+        raise UnsupportedError(f"target {self.name} is not timed beside float on this machine; benchmarks/bench_cuda.py measures on a GPU")
+
+    def verify(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], threads: int = 1) -> Any:
+        """In the emulator, which checks every access as well."""
+        from qcompiler.targets.cuda.verify import verify_emulated
+
+        return verify_emulated(graph, folder, samples, self.arch)
+
+
+def cuda_target(arch: int, option: str) -> CudaTarget:
+    """`cuda-smNN`.
+
+    Raises:
+        UsageError: any option.
+    """
+    if option:
+        raise UsageError(f"target cuda-sm{arch} takes no option, got {option!r}")
+    return CudaTarget(
+        name=f"cuda-sm{arch}",
+        family="cuda",
+        artefact=PLAN,
+        kernels=KERNELS,
+        roundings=("dyadic", "dyadic_double", "shift_half_even"),
+        isa=None,
+        arch=arch,
+    )
