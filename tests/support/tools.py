@@ -28,3 +28,12 @@ def requires_file(path: str | Path, package: str) -> Path:
     if not Path(path).is_file():
         pytest.skip(f"needs {path}; on Debian: apt-get install {package}")
     return Path(path)
+
+
+def requires_nvcc() -> str:
+    """The path of nvcc, from the Python packages of extra `cuda-build` or the system; skips as `requires_tool` does."""
+    from qcompiler.kernels.gpu.nvcc import INSTALL, find_nvcc
+
+    if path := find_nvcc():
+        return path
+    pytest.skip(f"needs nvcc: {INSTALL}")
