@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcompiler.errors import ConstraintError, MissingToolError, UnsupportedError, UsageError, VerificationError
+from qcompiler.errors import (
+    ConstraintError,
+    MissingToolError,
+    UnsupportedError,
+    UsageError,
+    VerificationError,
+)
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, GraphBuilder, Level, QuantParams
 from qcompiler.ir.dims import symbol
