@@ -25,27 +25,38 @@ EXAMPLES = 2
 class Ranges:
     """Measured ranges; constants have that of their data.
 
+    A program whose islands lie between codes, as of most imported models, needs none: without data, asking is an error.
+
     Attributes:
         examples: arrays that some values had on a few samples, for measuring the error of nonlinear functions.
     """
 
-    def __init__(self, statistics: Statistics, examples: Mapping[Value, Sequence[np.ndarray]] | None = None) -> None:
+    def __init__(
+        self, statistics: Statistics | None, examples: Mapping[Value, Sequence[np.ndarray]] | None = None
+    ) -> None:
         self._statistics = statistics
         self.examples = dict(examples or {})
+
+    def _measured(self, value: Value) -> Statistics:
+        if self._statistics is None:
+            raise UsageError(
+                f"an integer program needs calibration data for the values that were real numbers, here {value.name!r}; give some"
+            )
+        return self._statistics
 
     def extremes(self, value: Value) -> tuple[float, float]:
         """Least and largest number seen."""
         if value.data is not None:
             finite = value.data[np.isfinite(value.data)]
             return float(finite.min(initial=0)), float(finite.max(initial=0))
-        low, high = self._statistics.range(value, DType.int16, False, MinMax)
+        low, high = self._measured(value).range(value, DType.int16, False, MinMax)
         return float(low), float(high)
 
     def fitted(self, value: Value, dtype: DType) -> tuple[float, float]:
         """The range with the least squared error for codes of a dtype."""
         if value.data is not None:
             return self.extremes(value)
-        low, high = self._statistics.range(value, dtype, False, HistogramMSE)
+        low, high = self._measured(value).range(value, dtype, False, HistogramMSE)
         return float(low), float(high)
 
 
@@ -72,14 +83,16 @@ def measure_ranges(
         samples: most samples.
 
     Raises:
-        UsageError: ranges are needed and there is no calibration data.
+        UsageError: nonlinear functions are measured and there is no calibration data.
         CalibrationError: NaN or Inf in a value.
     """
     wanted = [v for v in values if not v.is_const]
     if not wanted:
         return Ranges(Statistics({}, 0))
     if context.samples is None:
-        raise UsageError("an integer program needs calibration data for the values that were real numbers; give some")
+        if shown:
+            raise UsageError("an integer program needs calibration data to choose the forms of its nonlinear functions; give some")
+        return Ranges(None)
     chosen = context.samples.select(range(min(samples, len(context.samples))))
     requests: dict[Value, list[Observer]] = {v: [MinMax(), HistogramMSE()] for v in wanted}
     progress = lambda i, n: context.progress("integerize", i, n)  # noqa: E731
