@@ -15,6 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ..errors import UnsupportedError, UsageError, did_you_mean
+from .fake_quant_modules import settled
 
 log = logging.getLogger("qcompiler.frontend")
 
@@ -83,7 +84,7 @@ def export_module(
     _check_arguments(model, args, kwargs)
     shapes, wishes = _dynamic(model, args, kwargs, dynamic_shapes)
     args, kwargs = _avoid_ones(args, kwargs, wishes)
-    with _evaluation(model), _quiet(), torch.no_grad():
+    with settled(model), _evaluation(model), _quiet(), torch.no_grad():
         try:
             program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
         except Exception as error:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from ..ir import QuantParams, Value
-from .context import Context, Refusal
+from collections.abc import Callable
+from typing import Any
+
+from ..ir import DType, QuantParams, Value
+
+_TYPES = sorted((d for d in DType if d.is_integer and d.bits <= 32 and d is not DType.uint32), key=lambda d: d.bits)
 
 
-def limited_codes(c: Context, x: Value, quant: QuantParams, low: int, high: int) -> Value:
-    """Codes of a real tensor within [low, high]; its operand is clipped where the type allows more.
+def narrowest(low: int, high: int) -> DType | None:
+    """The type of fewest bits that holds [low, high]; None if none does."""
+    return next((d for d in _TYPES if d.min <= low <= high <= d.max), None)
+
+
+def clipped(op: Callable[..., Any], x: Value, quant: QuantParams, low: int, high: int) -> Value:
+    """A real tensor whose codes lie within [low, high]; itself where the type allows no more. `op` appends a node.
 
     Raises:
-        Refusal: limits of scales per channel.
+        ValueError: limits of scales per channel.
     """
-    if (low, high) != (quant.dtype.min, quant.dtype.max):
-        if not quant.per_tensor:
-            raise Refusal(f"activations per channel with codes limited to [{low}, {high}]")
-        ends = [float((code - int(quant.zero_point)) * quant.scale) for code in (low, high)]
-        x = c.op("clip", x, min=min(ends), max=max(ends))
-    return c.op("quantize", x, quant=quant)
+    if (low, high) == (quant.dtype.min, quant.dtype.max):
+        return x
+    if not quant.per_tensor:
+        raise ValueError(f"activations per channel with codes limited to [{low}, {high}]")
+    ends = [float((code - int(quant.zero_point)) * quant.scale) for code in (low, high)]
+    return op("clip", x, min=min(ends), max=max(ends))  # type: ignore[no-any-return]

@@ -19,6 +19,7 @@ from .convert import Converter, is_size, target_name, to_array, unknown_ops, uns
 from .decompose import decompose_unknown
 from .export import Exported
 from .origin import OriginReader
+from .simulated import read_simulated
 from .symbols import DimTranslator
 
 log = logging.getLogger("qcompiler.frontend")
@@ -48,6 +49,7 @@ def to_graph(exported: Exported) -> Graph:
     if not outputs:
         raise UnsupportedError(f"{exported.name} returns no tensor")
     graph = builder.build(list(outputs.values()), list(outputs))
+    graph = read_simulated(graph)
     if any(get_op(node.op).category == "quantized" for node in graph.nodes):
         graph = graph.with_level(Level.QUANTIZED)
     verify_graph(graph)

@@ -14,6 +14,7 @@ from ...errors import GraphError, UnsupportedError, UsageError, did_you_mean
 from ...ir import Graph, GraphBuilder, Level, Value, get_op, verify_graph
 from ...ir.dims import Dim, Shape
 from ..context import Refusal
+from ..simulated import read_simulated
 from .convert import FAILED, Converter, Scope, listed
 from .dims import named_dim
 from .dtypes import dtype_of
@@ -90,6 +91,7 @@ def _to_graph(file: OnnxFile, name: str, shapes: Shapes) -> Graph:
     if converter.refused:
         raise listed(converter.refused, name)
     graph = builder.build(list(outputs.values()), list(outputs))
+    graph = read_simulated(graph)
     if any(get_op(n.op).category == "quantized" for n in graph.nodes):
         graph = graph.with_level(Level.QUANTIZED)
     try:

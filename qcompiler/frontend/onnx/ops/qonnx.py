@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ....ir import DType, QuantParams, Value
-from ...limits import limited_codes
+from ...limits import clipped
 from ..context import OnnxContext, Refusal
 
 Converter = Callable[..., Any]
@@ -35,7 +35,11 @@ def quant(c: OnnxContext, x: Value, scale: Value, zero: Value, bits: Value) -> V
     if x.data is not None:  # by the formula: x / s + z is rounded, not x / s
         codes = np.rint(np.clip(x.data / factors + zeros, low, high))
         return c.op("dequantize", c.builder.const(codes.astype(dtype.numpy), dtype, params, x.name))
-    return c.op("dequantize", limited_codes(c, c.cast(x, DType.float32), params, low, high))
+    try:
+        real = clipped(c.op, c.cast(x, DType.float32), params, low, high)
+    except ValueError as error:
+        raise Refusal(str(error)) from None
+    return c.op("dequantize", c.op("quantize", real, quant=params))
 
 
 def _codes_type(bits: np.ndarray, signed: bool) -> DType:
