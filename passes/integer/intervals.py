@@ -147,7 +147,8 @@ def analyse(graph: Graph) -> Analysis:
         for value, bounds in zip(node.outputs, results, strict=True):
             analysis.bounds[value] = bounds
             if value.quant is not None:
-                analysis.step(node, "result", *bounds.whole, value.dtype.bits)
+                sign = 0 if value.dtype.is_signed else 1  # steps count bits with a sign
+                analysis.step(node, "result", *bounds.whole, value.dtype.bits + sign)
     for value in graph.outputs:
         analysis.of(value)
     return analysis

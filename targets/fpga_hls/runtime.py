@@ -20,7 +20,7 @@ from qcompiler.ir import Graph, Value
 from qcompiler.targets.fpga_hls.emit import Plan, plan_network, project_texts, write_texts
 from qcompiler.targets.fpga_hls.order import flatten, unflatten
 from qcompiler.targets.fpga_hls.parts import Option
-from qcompiler.targets.fpga_hls.toolchain import FLAGS, NATIVE, compiler, vendor_types
+from qcompiler.targets.fpga_hls.toolchain import FLAGS, NATIVE, compiler, vendor_options
 from qcompiler.targets.integer_check import Tap
 from qcompiler.targets.programs import call
 
@@ -56,7 +56,7 @@ class SimulationSession:
         """
         self.graph = graph
         program = compiler()
-        types = ["-isystem", str(vendor_types())] if vendor else [NATIVE]
+        types = vendor_options() if vendor else [NATIVE]
         self.plan: Plan = plan_network(graph, option)
         self._folder = tempfile.TemporaryDirectory(prefix="qcompiler-hls-")
         build = Path(self._folder.name)

@@ -24,6 +24,11 @@ def compiler() -> str:
     raise MissingToolError("a C++ compiler is needed to run HLS projects on this machine, and none is installed: apt-get install g++")
 
 
+def vendor_options() -> list[str]:
+    """Options that compile with the vendor's types, which read their own bits before they are set."""
+    return ["-isystem", str(vendor_types()), "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+
+
 def vendor_types() -> Path:
     """The folder with ap_int.h and hls_stream.h in the package hls4ml.
 
