@@ -24,7 +24,6 @@ from qcompiler.targets.fpga_hls.names import Names
 from qcompiler.targets.fpga_hls.stream import Scaling, Unit
 from qcompiler.targets.fpga_hls.units import Fork
 
-PRODUCTS = frozenset({"conv", "linear", "matmul", "integer_mul", "reduce_mean", "reduce_sum"})
 WINDOWS = frozenset({"conv", "max_pool", "pad", "resize"})
 
 
@@ -85,6 +84,9 @@ class Legalizer:
         self.units: list[Unit] = []
         self.choices: list[Choice] = []
         self.streams: dict[Value, Stream] = {}
+        self.pending: set[Value] = set()
+        """Accumulators that a unit will hold."""
+        self._spatial = {len(n.operands[0].shape) for n in graph.nodes if n.op in WINDOWS} - {0, 1, 2}
         self._reads: list[tuple[Stream, str, int]] = []
         self._names = Names()
         self._rules = rules
@@ -120,7 +122,7 @@ class Legalizer:
         return Legalized(dataflow, tuple(self.choices), dict(self.streams))
 
     def _known(self, value: Value) -> bool:
-        return value.is_const or value in self.streams or is_accumulator(self.graph, value)
+        return value.is_const or value in self.streams or value in self.pending
 
     # -- streams
 
@@ -169,8 +171,7 @@ class Legalizer:
             raise UnsupportedError(
                 f"input {value.name!r} is {value.dtype.name}; inputs on FPGAs are codes of at most 16 bits"
             )
-        spatial = any(node.op in WINDOWS for node, _ in self.graph.uses(value))
-        order = channels_last(len(shape)) if spatial else tuple(range(len(shape)))
+        order = channels_last(len(shape)) if len(shape) in self._spatial else tuple(range(len(shape)))
         channels = shape[order[-1]] if shape else 1
         positions = np.arange(math.prod(shape)).reshape(shape).transpose(order).ravel()
         self.streams[value] = Stream(BORDER, index, positions, positions.size // channels, channels)
@@ -255,12 +256,6 @@ def known_shape(value: Value) -> tuple[int, ...]:
             " inputs whose first axis is a batch of 1"
         )
     return tuple(int(d) for d in value.shape)
-
-
-def is_accumulator(graph: Graph, value: Value) -> bool:
-    """True if a value is the int32 result of a product, which is computed where it is rescaled."""
-    node = graph.producer(value)
-    return node is not None and node.op in PRODUCTS and value.dtype is DType.int32
 
 
 def scaling_of(node: Node) -> Scaling:

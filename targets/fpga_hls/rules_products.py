@@ -103,6 +103,7 @@ def product(low: Legalizer, node: Node) -> None:
         raise NoStream("its accumulators are not read by one requantize alone")
     if any(v.quant is None for v in node.operands[:1]):
         raise NoStream("its operand is no codes")
+    low.pending.add(node.output)
 
 
 def requantize(low: Legalizer, node: Node) -> None:
