@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.linalg.lapack import dtrtri
 from torch import Tensor
 
 BLOCK = 128
@@ -53,6 +55,9 @@ class Grid:
 def inverse_factor(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
     """Upper Cholesky factor U of (H + d mean(diag H) I)^-1, U^T U = inverse, and the damping d that was needed.
 
+    With the rows and columns of H turned round, H = L L^T; turned back, H = R R^T with R upper, so U is R^-1: half the
+    work of inverting H and factorising the inverse, and nothing is rounded twice.
+
     Raises:
         ValueError: H is not finite, or not positive definite even with a damping of 10^RETRIES times the first.
     """
@@ -62,11 +67,13 @@ def inverse_factor(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
     tried = damping
     for _ in range(RETRIES + 1):
         damped = hessian + tried * max(mean, 1e-30) * torch.eye(len(hessian), dtype=hessian.dtype)
-        lower, info = torch.linalg.cholesky_ex(damped)
+        lower, info = torch.linalg.cholesky_ex(damped.flip(0, 1))
         if int(info) == 0:
-            factor, info = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-            if int(info) == 0 and bool(torch.isfinite(factor).all()):
-                return factor, tried
+            upper = lower.flip(0, 1)
+            # LAPACK reads columns where torch writes rows: the upper triangle is its lower one
+            inverse, info = dtrtri(upper.numpy().T, lower=1)
+            if int(info) == 0 and bool(np.isfinite(inverse).all()):
+                return torch.from_numpy(np.ascontiguousarray(inverse.T)), tried
         tried = max(tried, 1e-6) * 10
     raise ValueError(f"the second moment is not positive definite even with damping {tried / 10:g}")
 
@@ -133,10 +140,14 @@ def gptq(
 
 
 def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = BLOCK) -> tuple[Tensor, float]:
-    """The loop over columns: codes [N, K] (int64), and their `objective` under the damped H, which comes for nothing."""
+    """The loop over columns: codes [N, K] (int64), and their `objective` under the damped H, which comes for nothing.
+
+    Computed in the factor's dtype.
+    """
     order, factor = factorized.order, factorized.upper
-    w = weight.to(torch.float64).T[order].contiguous()  # [K, N]: a column of the weight is a row here
-    scales, zeros = grid.scale.to(torch.float64).T.contiguous(), grid.zero.to(torch.float64).T.contiguous()
+    w = weight.to(factor.dtype).T[order].contiguous()  # [K, N]: a column of the weight is a row here
+    scales, zeros = grid.scale.to(w.dtype).T.contiguous(), grid.zero.to(w.dtype).T.contiguous()
+    divisors, shifted = factor.diagonal().tolist(), bool(zeros.any())
     groups = (order // grid.group_size).tolist()
     codes, total = torch.zeros_like(w), 0.0
     for start in range(0, len(w), block):
@@ -144,10 +155,13 @@ def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = B
         errors = torch.empty(stop - start, w.shape[1], dtype=w.dtype)
         for j in range(start, stop):
             scale, zero = scales[groups[j]], zeros[groups[j]]
-            codes[j] = (w[j] / scale).round_().add_(zero).clamp_(grid.low, grid.high)
-            error = errors[j - start]
-            torch.sub(w[j], (codes[j] - zero).mul_(scale), out=error)
-            error /= factor[j, j]
+            code, error = codes[j], errors[j - start]
+            torch.div(w[j], scale, out=code).round_()
+            if shifted:
+                code.add_(zero)
+            code.clamp_(grid.low, grid.high)
+            torch.mul(code - zero if shifted else code, scale, out=error)
+            torch.sub(w[j], error, out=error).div_(divisors[j])
             if j + 1 < stop:
                 w[j + 1 : stop].addr_(factor[j, j + 1 : stop], error, alpha=-1)
         total += float(errors.square().sum())
@@ -157,33 +171,99 @@ def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = B
     return found.T.to(torch.int64).contiguous(), total
 
 
-def refit_scales(weight: Tensor, codes: Tensor, hessian: Tensor, grid: Grid, ridge: float = 1e-6) -> Tensor:
+def refit_scales(
+    weight: Tensor, codes: Tensor, hessian: Tensor, grid: Grid, product: Tensor | None = None, ridge: float = 1e-6
+) -> Tensor:
     """Scales [N, G] that minimise tr((W - Q) H (W - Q)^T) for given codes: one least-squares problem per row.
 
-    Rows whose system is singular (a group of zeros only) keep their scales.
+    Sums in H's dtype, the systems in float64; `ridge` is relative to each diagonal element, as groups may differ by many
+    orders of magnitude. Rows whose system is singular (a group of zeros only) keep their scales.
+
+    Args:
+        weight: W [N, K].
+        codes: [N, K].
+        hessian: H [K, K].
+        grid: of the codes.
+        product: W H, where it is known.
+        ridge: share of the diagonal added to it.
     """
-    w, h = weight.to(torch.float64), hessian.to(torch.float64)
-    groups = grid.scale.shape[1]
-    columns = torch.arange(w.shape[1]) // grid.group_size
-    q = codes.to(torch.float64) - grid.zero[:, columns]
-    normal = torch.zeros(len(w), groups, groups, dtype=w.dtype)
-    right = torch.zeros(len(w), groups, dtype=w.dtype)
-    wh = w @ h
-    one_hot = torch.nn.functional.one_hot(columns, groups).to(w.dtype)
-    for g in range(groups):
-        part = q[:, columns == g]
-        normal[:, g] = ((part @ h[columns == g]) * q) @ one_hot
-        right[:, g] = (wh[:, columns == g] * part).sum(1)
+    groups, size = grid.scale.shape[1], grid.group_size
+    columns = torch.arange(weight.shape[1]) // size
+    q = codes.to(hessian.dtype) - grid.zero[:, columns].to(hessian.dtype)
+    normal = torch.zeros(len(q), groups, groups, dtype=torch.float64)
+    for g in range(groups):  # H is symmetric: from the diagonal on
+        start = g * size
+        part = (q[:, start : start + size] @ hessian[start : start + size, start:]).mul_(q[:, start:])
+        normal[:, g, g:] = _group_sums(part, size)
+        normal[:, g:, g] = normal[:, g, g:]
+    product = weight.to(hessian.dtype) @ hessian if product is None else product
+    right = _group_sums(product * q, size).to(torch.float64)
     diagonal = normal.diagonal(dim1=1, dim2=2)
     usable = (diagonal > 0).all(1)
-    normal = normal + ridge * diagonal.mean(1)[:, None, None] * torch.eye(groups, dtype=w.dtype)
-    normal[~usable] = torch.eye(groups, dtype=w.dtype)
+    diagonal *= 1 + ridge
+    normal[~usable] = torch.eye(groups, dtype=normal.dtype)
     scale = torch.linalg.solve(normal, right[..., None])[..., 0]
     usable &= torch.isfinite(scale).all(1) & (scale != 0).all(1)
     return torch.where(usable[:, None], scale, grid.scale.to(scale.dtype))
 
 
+def _group_sums(x: Tensor, size: int) -> Tensor:
+    """[N, K] summed over groups of columns, the last of which may be shorter: [N, G]."""
+    padded = torch.nn.functional.pad(x, (0, -x.shape[1] % size)) if x.shape[1] % size else x
+    return padded.unflatten(1, (-1, size)).sum(2)
+
+
+class GramSum:
+    """Sums of x^T x and d^T x over many parts of rows [n, K], float64.
+
+    Parts are summed in float32, a few at a time, and x^T x, being symmetric, in panels above the diagonal only.
+    """
+
+    PANEL, PARTS = 192, 4
+
+    def __init__(self, channels: int) -> None:
+        self.second, self.drift = torch.zeros(2, channels, channels, dtype=torch.float64)
+        self._buffers: dict[str, Tensor] = {}
+        self._pending: dict[str, int] = {}
+
+    def add(self, x: Tensor) -> None:
+        """Count x^T x in."""
+        buffer = self._buffer("second", x)
+        for start in range(0, x.shape[1], self.PANEL):
+            stop = start + self.PANEL
+            buffer[start:stop, start:].addmm_(x[:, start:stop].T, x[:, start:])
+        self._added("second")
+
+    def add_drift(self, d: Tensor, x: Tensor) -> None:
+        """Count d^T x in."""
+        self._buffer("drift", x).addmm_(d.T, x)
+        self._added("drift")
+
+    def totals(self) -> tuple[Tensor, Tensor]:
+        """Sum of x^T x, and of d^T x."""
+        for name in list(self._buffers):
+            self._flush(name)
+        upper = torch.triu(self.second)
+        return upper + torch.triu(self.second, 1).T, self.drift
+
+    def _buffer(self, name: str, x: Tensor) -> Tensor:
+        if name not in self._buffers:
+            self._buffers[name] = torch.zeros(x.shape[1], x.shape[1], dtype=x.dtype)
+        return self._buffers[name]
+
+    def _added(self, name: str) -> None:
+        self._pending[name] = self._pending.get(name, 0) + 1
+        if self._pending[name] == self.PARTS:
+            self._flush(name)
+
+    def _flush(self, name: str) -> None:
+        total: Tensor = getattr(self, name)
+        total += self._buffers[name]
+        self._buffers[name].zero_()
+        self._pending[name] = 0
+
+
 def objective(weight: Tensor, approximation: Tensor, hessian: Tensor) -> float:
-    """tr((W - Q) H (W - Q)^T)."""
-    error = weight.to(torch.float64) - approximation.to(torch.float64)
-    return float(((error @ hessian.to(torch.float64)) * error).sum())
+    """tr((W - Q) H (W - Q)^T), products in H's dtype."""
+    error = (weight - approximation).to(hessian.dtype)
+    return float(((error @ hessian) * error).sum(dtype=torch.float64))

@@ -66,8 +66,12 @@ class _Best:
     def offer(self, scale: Tensor, zero: Tensor) -> None:
         usable = scale.abs() >= torch.finfo(torch.float32).tiny
         step, shift = torch.where(usable, scale, torch.ones_like(scale))[..., None], zero[..., None]
-        codes = (self.w / step).round_().add_(shift).clamp_(self.dtype.min, self.dtype.max)
-        error = codes.sub_(shift).mul_(step).sub_(self.w).square_()
+        error = (self.w / step).round_()
+        if self.dtype.is_signed:
+            error.clamp_(self.dtype.min, self.dtype.max)
+        else:
+            error.add_(shift).clamp_(self.dtype.min, self.dtype.max).sub_(shift)
+        error.mul_(step).sub_(self.w).square_()
         if self.importance is not None:
             error *= self.importance
         total = error.sum(2)

@@ -31,11 +31,22 @@ from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
 from qcompiler.passes.rounding.blocks import block_of
 from qcompiler.passes.rounding.checkpoint import Checkpoint
-from qcompiler.passes.rounding.gptq import Factor, Grid, factorize, objective, refit_scales, round_columns
+from qcompiler.passes.rounding.gptq import (
+    Factor,
+    GramSum,
+    Grid,
+    factorize,
+    objective,
+    refit_scales,
+    round_columns,
+)
 from qcompiler.passes.rounding.group_grid import group_grid, nearest_codes, weight_codes
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.rounding.side_by_side import SideBySide
 from qcompiler.passes.rounding.sites import weight_of, weighted_nodes
+
+DRIFT_EVERY = 2
+"""D is damped to a share t, so half of the parts are enough for it; the others need no float side."""
 
 
 class GptqConfig(PassConfig):
@@ -60,6 +71,12 @@ class _Moments:
     drift: Tensor
     factor: Factor
     readers: int
+
+    @staticmethod
+    def of(totals: tuple[Tensor, Tensor], factor: Factor, readers: int) -> _Moments:
+        """In float32: weights and codes have fewer digits; what needs float64, the inverse, is done."""
+        second, drift = (t.to(torch.float32) for t in totals)
+        return _Moments(second, drift, replace(factor, upper=factor.upper.to(torch.float32)), readers)
 
 
 class RoundGptq(Pass):
@@ -100,6 +117,8 @@ class _Rounding:
         samples = context.samples
         count = min(len(samples), config.samples)
         self.walk = SideBySide(graph, plan, [samples[i * len(samples) // count] for i in range(count)])
+        for index, part in enumerate(self.walk.parts):
+            part.both = bool(config.float_target) and index % DRIFT_EVERY == 0
         self.checkpoint = Checkpoint(context, RoundGptq.name, config)
         blocks = [block_of(n) for n in nodes]
         self.last_of_block = {name: i for i, name in enumerate(blocks)}
@@ -141,38 +160,44 @@ class _Rounding:
         if key not in self.moments:
             same = [n for n in self.nodes if self._reads(n) == key and n not in self.saved]
             channels = weight_of(node).shape[1]
-            second, drift = torch.zeros(2, channels, channels, dtype=torch.float64)
+            sums = GramSum(channels)
+            rows, compared = 0, 0
             for real, rounded in self.walk.rows_before(node):
-                second += (rounded.T @ rounded).double()
-                if self.config.float_target:
-                    drift += ((real - rounded).T @ rounded).double()
+                sums.add(rounded)
+                rows += len(rounded)
+                if real is not None:
+                    sums.add_drift(real - rounded, rounded)
+                    compared += len(rounded)
+            second, drift = sums.totals()
+            drift *= rows / max(compared, 1)
             try:
                 factor = factorize(second, self.config.damping, self.config.act_order)
             except ValueError as error:
                 raise CalibrationError(
                     f"{node.where()}: {error}. Look at the calibration data, or set rounding: nearest for this module"
                 ) from None
-            self.moments[key] = _Moments(second, drift, factor, len(same))
+            self.moments[key] = _Moments.of((second, drift), factor, len(same))
         return self.moments[key]
 
     def _round(self, node: Node, moments: _Moments) -> tuple[WeightCodes, Note]:
         plan = self.plan.nodes[node]
         assert plan.weight_dtype is not None
-        weight, h = torch.tensor(weight_of(node), dtype=torch.float64), moments.second
+        weight, h = torch.tensor(weight_of(node), dtype=torch.float32), moments.second
         target = weight
         if self.config.float_target:
             target = weight + self.config.float_target * moments.factor.solve(weight @ moments.drift)
         grid, refit = self._grid(node, target, h)
         nearest = objective(target, grid.real(nearest_codes(target, grid)), h)
         best, error = round_columns(target, moments.factor, grid)
+        product = target @ h
         for _ in range(self.config.rounds if refit else 0):
-            again = replace(grid, scale=refit_scales(target, best, h, grid))
+            again = replace(grid, scale=refit_scales(target, best, h, grid, product))
             codes, found = round_columns(target, moments.factor, again)
             if found >= error:
                 break
             grid, best, error = again, codes, found
         if refit:
-            grid = replace(grid, scale=refit_scales(target, best, h, grid))
+            grid = replace(grid, scale=refit_scales(target, best, h, grid, product))
         ratio = objective(target, grid.real(best), h) / nearest if nearest > 0 else 1.0
         data = {"damping": moments.factor.damping, "error_ratio_to_nearest": round(ratio, 4)}
         return weight_codes(best, grid, plan.weight_dtype, plan.group_size is not None), Note(node.where(), True, "gptq", data)

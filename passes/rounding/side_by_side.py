@@ -34,12 +34,14 @@ class Part:
         bindings: values of symbolic dimensions.
         real, rounded: live values of the float and of the quantized side.
         keep: bool [batch, sequence], True for tokens that are no padding; None where all count.
+        both: the float side is run too.
     """
 
     bindings: dict[str, int]
     real: dict[Value, Tensor]
     rounded: dict[Value, Tensor]
     keep: Tensor | None = None
+    both: bool = True
 
 
 @dataclass
@@ -109,7 +111,7 @@ class SideBySide:
     def run_before(self, layers: Sequence[Node], visit: Callable[[Node], None]) -> None:
         """Walk the graph up to the last of `layers`; `visit` is called before each is run and may set its weight.
 
-        What the layer reads is `rows_before`.
+        What the layer reads is `rows_before`. Parts with `both` unset are run on the quantized side only.
         """
         wanted, remaining, last = set(layers), len(layers), last_uses(self.graph)
         with torch.no_grad():
@@ -120,23 +122,26 @@ class SideBySide:
                 if not remaining:
                     break
                 for part in self.parts:
-                    self._store(part, node, self._real(part, node), self._rounded(part, node))
+                    self._store(part, node, self._real(part, node) if part.both else (), self._rounded(part, node))
                     _free(part, last.get(node, []))
 
-    def rows_before(self, node: Node) -> Iterator[tuple[Tensor, Tensor]]:
-        """Per part, the rows [tokens, channels] of operand 0 on the float and on the quantized side, without padding."""
+    def rows_before(self, node: Node) -> Iterator[tuple[Tensor | None, Tensor]]:
+        """Per part, the rows [tokens, channels] of operand 0 on the float and on the quantized side, without padding.
+
+        None for the float side of parts that have none.
+        """
         value = node.inputs[0]
         assert value is not None
         for part in self.parts:
-            pair = (part.real[value], self._operands(part, node)[0])
-            tokens = self.token_axes(value, part)
-            rows = []
-            for tensor in pair:
-                assert tensor is not None
-                if tokens is not None and part.keep is not None:
-                    tensor = tensor.movedim(tokens, (0, 1))[part.keep]
-                rows.append(tensor.reshape(-1, tensor.shape[-1]))
-            yield rows[0], rows[1]
+            rounded = self._operands(part, node)[0]
+            assert rounded is not None
+            yield (self._rows(value, part, part.real[value]) if part.both else None), self._rows(value, part, rounded)
+
+    def _rows(self, value: Value, part: Part, tensor: Tensor) -> Tensor:
+        tokens = self.token_axes(value, part)
+        if tokens is not None and part.keep is not None:
+            tensor = tensor.movedim(tokens, (0, 1))[part.keep]
+        return tensor.reshape(-1, tensor.shape[-1])
 
     def run_units(self, units: Sequence[Unit], visit: Callable[[Unit], None]) -> None:
         """Walk the graph up to the last of `units`, runs of nodes that follow one another.
@@ -201,8 +206,8 @@ class SideBySide:
         return list(self.executor.quantized_operands(node, operands, self.plan))
 
     def _store(self, part: Part, node: Node, real: Sequence[Tensor], rounded: Sequence[Tensor]) -> None:
-        for value, a, b in zip(node.outputs, real, rounded, strict=True):
-            part.real[value] = a
+        part.real.update(zip(node.outputs, real, strict=part.both))
+        for value, b in zip(node.outputs, rounded, strict=True):
             part.rounded[value] = self.executor.stored(value, b, self.plan)
 
     def _part(self, chunk: list[Sequence[Any]]) -> Part:
