@@ -9,7 +9,7 @@ PINS   := pyproject.toml setup.py constraints.txt
 OUT    ?= out/efficientnet-lite0
 ARGS   ?=
 
-.PHONY: help venv demo test bench-import bench-search bench-onnx bench-integer bench-llm bench-mcu bench-vit lint clean
+.PHONY: help venv demo test bench-import bench-search bench-cuda bench-onnx bench-integer bench-llm bench-mcu bench-vit lint clean
 
 help:
 	@echo "make demo        install, compile a pretrained network to INT8 and show it beside float"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-search  search methods on exhausted tables (ARGS='--seeds 5' for a quick look)"
 	@echo "make bench-integer  integer-only programs beside float and Q/DQ, and how many integers differ"
 	@echo "make bench-llm   a language model in few bits, beside the peers; hours on one core, resumable (ARGS='--rows w4a16')"
+	@echo "make bench-cuda  CUDA kernels in the emulator, their resources, and on a GPU their speed (ARGS='--parts fuzz')"
 	@echo "make bench-mcu   instructions, RAM and flash on emulated Cortex-M boards (ARGS='--models resnet8')"
 	@echo "make venv        only the virtual environment and qcompiler itself"
 
@@ -77,6 +78,9 @@ bench-llm: $(VENV)/.smollm2
 
 bench-mcu: $(VENV)/.extra-bench
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.bench_mcu $(ARGS)
+
+bench-cuda: $(VENV)/.extra-test
+	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.bench_cuda $(ARGS)
 
 # mypy cannot follow the mapping of passes/, targets/ and kernels/ below qcompiler/, so it sees a tree of
 # links in which they lie where they are installed.

@@ -12,6 +12,7 @@ from typing import Any
 
 import qcompiler
 from qcompiler.errors import MissingToolError, UsageError, did_you_mean
+from qcompiler.kernels.gpu.nvcc import find_nvcc
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ TOOLS = (
         programs=("qemu-system-arm",),
     ),
     Tool("cc", "running C projects on this machine", "apt-get install gcc libc6-dev", programs=("cc", "gcc", "clang")),
+    Tool("cuda-bindings", "running CUDA kernels on a GPU", "pip install 'qcompiler[cuda]'", "cuda.bindings"),
+    Tool("nvcc", "compiling CUDA kernels", "pip install 'qcompiler[cuda-build]'", files=(find_nvcc() or "",)),
     Tool("make", "building C projects", "apt-get install make", programs=("make",)),
     Tool("g++", "running HLS C++ and Verilator on this machine", "apt-get install g++", programs=("g++",)),
     Tool("hls4ml", "the headers of HLS types for C simulation", "pip install 'qcompiler[fpga]'", "hls4ml"),

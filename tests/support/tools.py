@@ -37,3 +37,13 @@ def requires_nvcc() -> str:
     if path := find_nvcc():
         return path
     pytest.skip(f"needs nvcc: {INSTALL}")
+
+
+def requires_nvrtc() -> None:
+    """NVRTC with its Python bindings, of extra `cuda`; skips as `requires_tool` does."""
+    try:
+        from cuda.bindings import nvrtc
+
+        nvrtc.nvrtcVersion()
+    except (ImportError, RuntimeError):
+        pytest.skip("needs NVRTC: pip install 'qcompiler[cuda]'")
