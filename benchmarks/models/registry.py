@@ -98,6 +98,16 @@ class TrainedModel:
         chosen = np.random.default_rng(seed).permutation(len(images))[:count]
         return self.prepare(images[np.sort(chosen)])
 
+    def training(self, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Training images as the network takes them, [count, *input_shape] float32, and their classes [count] int64.
+
+        Raises:
+            MissingToolError: Fashion-MNIST is not installed.
+        """
+        images, labels = fashion_mnist.read("train")
+        chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+        return self.prepare(images[chosen]), labels[chosen].astype(np.int64)
+
     def evaluation(self, count: int = 1000) -> tuple[np.ndarray, np.ndarray]:
         """The first test images, [count, *input_shape] float32, and their labels [count] int64.
 

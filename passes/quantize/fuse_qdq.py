@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.errors import GraphError
+from qcompiler.executors.constants import Constants
 from qcompiler.ir import DType, Graph, Level, Node, QuantParams, Rewriter, Value, constant, drop_dead_nodes
 from qcompiler.passes.base import Context, Kind, Note, Pass, Result
 from qcompiler.passes.quantize.constant_codes import constant_codes, transposed
@@ -55,6 +56,7 @@ class _Fusing:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.out = Rewriter(graph, FuseQdq.name)
+        self.constants = Constants(graph)
         self.codes: dict[Value, Value | None] = {}
         self.weights: dict[tuple[Value, str], Value] = {}
         self.notes: list[Note] = []
@@ -284,7 +286,7 @@ class _Fusing:
                 return True, constant(have.data, name=have.name)
             real: np.ndarray | None = have.quant.dequantize(have.data)
         else:
-            real = bias.data if have is None else None
+            real = self.constants.of(bias) if have is None else None  # a bias may be rounded in arithmetic
         if real is None or real.ndim != 1:
             return False, None
         codes = np.rint(real.astype(np.float64) / scale.astype(np.float64))

@@ -17,13 +17,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..executors.reference import run_node
-from ..ir import Graph, Level, Node, QuantParams, Rewriter, Value, constant, drop_dead_nodes, get_op
+from ..executors.constants import Constants
+from ..ir import Graph, Level, Node, QuantParams, Rewriter, Value, constant, drop_dead_nodes
 from .limits import clipped, narrowest
 
 log = logging.getLogger("qcompiler.frontend")
-MAX_WEIGHT = 1 << 28
-"""Elements of the largest constant that is rounded here."""
 
 
 def read_simulated(graph: Graph) -> Graph:
@@ -31,7 +29,7 @@ def read_simulated(graph: Graph) -> Graph:
     rounds = [n for n in graph.nodes if n.op == "round"]
     if not rounds:
         return graph
-    constants = _Constants(graph)
+    constants = Constants(graph)
     found: dict[Node, _Quantizer] = {}
     for node in rounds:
         quantizer = _read(graph, constants, node)
@@ -53,34 +51,6 @@ def read_simulated(graph: Graph) -> Graph:
             out.replaced[node.output] = quantizer.build(out)
     outputs = [out[v] for v in graph.outputs]
     return drop_dead_nodes(Graph(graph.name, out.inputs, out.nodes, outputs, graph.output_names, Level.QUANTIZED))
-
-
-class _Constants:
-    """Values that depend on constants only."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.known: dict[Value, np.ndarray | None] = {}
-
-    def of(self, value: Value | None) -> np.ndarray | None:
-        """Elements, None if they depend on inputs."""
-        if value is None or value.data is not None:
-            return None if value is None else value.data
-        if value not in self.known:
-            self.known[value] = self._compute(value)
-        return self.known[value]
-
-    def _compute(self, value: Value) -> np.ndarray | None:
-        node = self.graph.producer(value)
-        if node is None or get_op(node.op).category in ("quantized", "integer") or len(node.outputs) != 1:
-            return None
-        if not all(isinstance(d, int) for d in value.shape) or int(np.prod(value.shape)) > MAX_WEIGHT:
-            return None
-        operands = [None if v is None else self.of(v) for v in node.inputs]
-        if any(a is None and v is not None for a, v in zip(operands, node.inputs, strict=True)):
-            return None
-        with np.errstate(all="ignore"):
-            return np.asarray(run_node(node, operands, {})[0])
 
 
 @dataclass
@@ -132,7 +102,7 @@ class _Quantizer:
         return out.op("dequantize", value, name=self.last.output.name)
 
 
-def _read(graph: Graph, constants: _Constants, node: Node) -> _Quantizer | None:
+def _read(graph: Graph, constants: Constants, node: Node) -> _Quantizer | None:
     """The quantizer around a round; None if it is none."""
     value, low_high = _limits(graph, node.operands[0])
     quotient, zero = _unshifted(graph, constants, value)
@@ -176,7 +146,7 @@ def _binary(graph: Graph, value: Value, op: str) -> tuple[Value, Value] | None:
     return None if node is None or node.op != op else (node.operands[0], node.operands[1])
 
 
-def _unshifted(graph: Graph, constants: _Constants, value: Value) -> tuple[Value, np.ndarray]:
+def _unshifted(graph: Graph, constants: Constants, value: Value) -> tuple[Value, np.ndarray]:
     """(v, z) of v + z; z is 0 where nothing is added."""
     for op, sign in (("add", 1), ("sub", -1)):
         pair = _binary(graph, value, op)
@@ -187,7 +157,7 @@ def _unshifted(graph: Graph, constants: _Constants, value: Value) -> tuple[Value
     return value, np.zeros((), np.float32)
 
 
-def _divided(graph: Graph, constants: _Constants, value: Value) -> tuple[Value, np.ndarray, bool] | None:
+def _divided(graph: Graph, constants: Constants, value: Value) -> tuple[Value, np.ndarray, bool] | None:
     """(x, s, False) of x / s, or (x, t, True) of x * t."""
     pair = _binary(graph, value, "div")
     if pair is not None:
@@ -238,7 +208,7 @@ def _same(graph: Graph, a: Value, b: Value) -> bool:
     )
 
 
-def _back(graph: Graph, constants: _Constants, value: Value, zero: np.ndarray) -> tuple[Node, np.ndarray] | None:
+def _back(graph: Graph, constants: Constants, value: Value, zero: np.ndarray) -> tuple[Node, np.ndarray] | None:
     """(node, s) of (value - zero) * s."""
     user = graph.sole_user(value)
     if user is not None and user.op in ("sub", "add"):
@@ -256,7 +226,7 @@ def _back(graph: Graph, constants: _Constants, value: Value, zero: np.ndarray) -
     return user, factor if user.op == "mul" else np.float32(1) / factor
 
 
-def _other(constants: _Constants, node: Node, value: Value) -> np.ndarray | None:
+def _other(constants: Constants, node: Node, value: Value) -> np.ndarray | None:
     """The constant that an op combines `value` with, which comes first where the order matters."""
     first, second = node.operands
     if first is value:

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.models import fashion_mnist
+from qcompiler import load
 from support.tiny_llama import tiny_llama
-from support.tools import requires_tool
+from support.tools import requires_file, requires_tool
 
 ROOT = Path(__file__).parent.parent.parent
-RUN_HERE = {"01_compile_efficientnet.py", "02_compile_cortex_m.py", "03_generate_smollm2.py"}
+RUN_HERE = {"01_compile_efficientnet.py", "02_compile_cortex_m.py", "03_generate_smollm2.py", "05_qat_lsq.py"}
 
 
 def test_every_example_is_run() -> None:
@@ -52,6 +54,20 @@ def test_generate(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "4-bit weights:" in result.stdout and "times the speed of float" in result.stdout
     assert (tmp_path / "out" / "model.onnx").stat().st_size < 300_000  # float: 430 kB
+
+
+def test_qat_lsq(tmp_path: Path) -> None:
+    requires_file(fashion_mnist.folder() / "train-images-idx3-ubyte.gz", fashion_mnist.PACKAGE)
+    result = subprocess.run(
+        [sys.executable, ROOT / "examples/05_qat_lsq.py", "--images", "800", "--epochs", "1", "--out", tmp_path / "out"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    before, after = (float(result.stdout.split(text)[1].split("%")[0]) for text in (", not trained: ", "learned steps: "))
+    assert after > 85 and after > before
+    assert "\n0 of " in result.stdout
+    (weight,) = {v.dtype.name for v in load(tmp_path / "out").graph.constants() if v.quant is not None} - {"int8"}
+    assert weight == "int4"
 
 
 def test_compile_cortex_m(tmp_path: Path) -> None:
