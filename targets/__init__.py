@@ -56,10 +56,17 @@ def _cuda(arch: int) -> Callable[[str], Target]:
     return make
 
 
+def _tvm_cpu(option: str) -> Target:
+    from qcompiler.targets.tvm.target import tvm_cpu_target
+
+    return tvm_cpu_target(option)
+
+
 # name -> (factory taking what stands after the colon, one line of description)
 _TARGETS: dict[str, tuple[Callable[[str], Target], str]] = {
     "onnx": (_onnx, "portable model.onnx, standard-domain ops in Q/DQ form, opset 21"),
     "onnxruntime-cpu": (_onnxruntime_cpu, "model.onnx with ONNX Runtime's own CPU kernels; `:ISA` for another machine"),
+    "tvm-cpu": (_tvm_cpu, "a library of kernels for this machine's CPU by TVM; `:CPU` (LLVM's name) for another"),
     "host-c": (_mcu("host-c"), "the C project of the microcontrollers, for this machine"),
     **{
         core: (_mcu(core), f"plain C project for {core}, {note}; `:flash=1M,ram=320K` or `:PART` for its memory")

@@ -61,6 +61,7 @@ class KernelChoice:
         dtype: what it computes on (`uint8 x int8`, `float32`).
         kernel: name.
         why: what the choice depended on, "" where there was none.
+        slow: why this kernel is slower than the target's first choice; "" if it is not.
     """
 
     module: str
@@ -68,6 +69,7 @@ class KernelChoice:
     dtype: str
     kernel: str
     why: str = ""
+    slow: str = ""
 
 
 @dataclass(frozen=True)

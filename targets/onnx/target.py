@@ -73,7 +73,7 @@ class OnnxTarget(Target):
         seconds: float = 3.0,
         codes: Sequence[np.ndarray] | None = None,
     ) -> Measurement:
-        from .runtime import measure_pair
+        from ..timing import measure_pair
 
         mine, other = self.open(folder, threads), self.open_float(baseline, threads)
         taken = arrays if codes is None else codes

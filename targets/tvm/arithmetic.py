@@ -54,8 +54,11 @@ def high_word(m: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray] | N
     return m << move, s + move
 
 
-def rescale(acc: Any, rounding: str, m: np.ndarray, s: np.ndarray | None, read: Read) -> Any:
-    """Rescaled accumulators (int32 in, int32 or int64 out) in a profile; float32 results for `float32_half_even`."""
+def rescale(acc: Any, rounding: str, m: np.ndarray, s: np.ndarray | None, read: Read, bound: int) -> Any:
+    """Rescaled accumulators (int32 in, int32 or int64 out) in a profile; float32 results for `float32_half_even`.
+
+    `bound` is one on the magnitude of the accumulators.
+    """
     if rounding == "float32_half_even":
         return tirx.nearbyint(acc.astype("float32") * read(np.asarray(m, np.float32)))
     assert s is not None
@@ -69,29 +72,33 @@ def rescale(acc: Any, rounding: str, m: np.ndarray, s: np.ndarray | None, read: 
         shift = i64(read(s.astype(np.int32)))
         return (i64(acc) * i64(read(m.astype(np.int32))) + (const64(1) << (shift - const64(1)))) >> shift
     if rounding == "shift_half_even":
-        return half_even(acc, s, read)
+        return half_even(acc, s, read, bound)
     return _doubling(acc, m, s, read)
 
 
-def half_even(acc: Any, s: np.ndarray, read: Read) -> Any:
-    """acc / 2^s, ties to even; negative shifts go left. In 64 bits unless every shift lies in [0, 30]."""
+def half_even(acc: Any, s: np.ndarray, read: Read, bound: int = 1 << 62) -> Any:
+    """acc / 2^s, ties to even; negative shifts go left.
+
+    (acc + 2^(s-1) - 1 + bit s of acc) >> s: what is above half carries, and a half does where the floor is odd.
+
+    Args:
+        acc: int32 or int64.
+        s: shifts.
+        read: see `Read`.
+        bound: on the magnitude of acc, for the choice of 32 bits.
+    """
     s = np.asarray(s, np.int64)
-    if s.min(initial=0) >= 0 and s.max(initial=0) <= 30 and kind_of(acc) == "int32":
-        shift = read(s.astype(np.int32))
-        floor = acc >> shift
-        rest = acc - (floor << shift)
-        half = (tirx.const(1, "int32") << shift) >> tirx.const(1, "int32")
-        up = tirx.Select(tirx.any(rest > half, tirx.all(rest == half, (floor & 1) == 1, half > 0)), 1, 0)
-        return floor + i32(up)
-    wide = i64(acc)
-    right = i64(read(np.maximum(s, 0).astype(np.int32)))
-    floor = wide >> right
-    twice = (wide - (floor << right)) << const64(1)
-    unit = const64(1) << right
-    up = tirx.any(twice > unit, tirx.all(twice == unit, (floor & const64(1)) == const64(1)))
-    rounded = floor + tirx.Select(tirx.all(right > const64(0), up), const64(1), const64(0))
-    left = np.maximum(-s, 0)
-    return rounded << i64(read(left.astype(np.int32))) if left.any() else rounded
+    right, left = np.maximum(s, 0), np.maximum(-s, 0)
+    less = np.where(right > 0, (np.int64(1) << np.maximum(right - 1, 0)) - 1, 0)
+    odd = np.where(right > 0, 1, 0)
+    narrow = kind_of(acc) == "int32" and not left.any() and right.max(initial=0) <= 30 and bound + int(less.max()) + 1 < 1 << 31
+    kind, widen = ("int32", i32) if narrow else ("int64", i64)
+    x = widen(acc)
+    shift = widen(read(right.astype(np.int32)))
+    bit = x >> shift
+    bit = bit & widen(read(odd.astype(np.int32))) if not odd.all() else bit & tirx.const(1, kind)
+    rounded = (x + widen(read(less.astype(kind))) + bit) >> shift
+    return rounded << widen(read(left.astype(np.int32))) if left.any() else rounded
 
 
 def _doubling(acc: Any, m: np.ndarray, s: np.ndarray, read: Read) -> Any:

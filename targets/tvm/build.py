@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,9 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from qcompiler.errors import UsageError
+from qcompiler.errors import InternalError, MissingToolError, UsageError
 from qcompiler.kernels.cpu.codegen import register_pipeline
+from qcompiler.targets.tvm.lower import KERNEL_PREFIX
 
 
 def compile_module(module: Any, machine: Any) -> Any:
@@ -48,6 +52,10 @@ class VmSession:
         """An array on the device."""
         return tvm.runtime.tensor(np.require(array, requirements="C"), self.device)
 
+    def call(self, tensors: Sequence[Any]) -> Any:
+        """One run on tensors of the device, nothing checked or copied: what is timed."""
+        return self._main(*tensors, *self.constants)
+
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs for one set of inputs.
 
@@ -69,7 +77,70 @@ class VmSession:
             raise
         return [result.numpy() for result in results]
 
+    def run_tapped(self, arrays: Sequence[np.ndarray], on_kernel: Callable[[int, np.ndarray], None]) -> list[np.ndarray]:
+        """The same, with `on_kernel(index, what it wrote)` after every kernel, in order of execution."""
+        count = iter(range(1 << 30))
+
+        def after(function: Any, name: str, before: bool, result: Any, *arguments: Any) -> int:
+            if not before and name.startswith(KERNEL_PREFIX):
+                on_kernel(next(count), arguments[-1].numpy())
+            return 0
+
+        self.vm.set_instrument(after)
+        try:
+            return self.run(arrays)
+        finally:
+            self.vm.set_instrument(lambda *_: 0)
+
+    def kernel_times(self, arrays: Sequence[np.ndarray], rounds: int) -> np.ndarray:
+        """Seconds per kernel and round, [rounds, kernels]."""
+        started, rows = [0.0], []
+
+        def clock(function: Any, name: str, before: bool, result: Any, *arguments: Any) -> int:
+            if name.startswith(KERNEL_PREFIX):
+                if before:
+                    started[0] = time.perf_counter()
+                else:
+                    rows[-1].append(time.perf_counter() - started[0])
+            return 0
+
+        self.vm.set_instrument(clock)
+        try:
+            for _ in range(rounds):
+                rows.append([])
+                self.run(arrays)
+        finally:
+            self.vm.set_instrument(lambda *_: 0)
+        return np.asarray(rows)
+
 
 def load_library(path: Path) -> Any:
     """A library that was exported before."""
     return tvm.runtime.load_module(str(path))
+
+
+def export_library(executable: Any, path: Path, triple: str, host: bool) -> None:
+    """Link an executable into a shared library.
+
+    Raises:
+        MissingToolError: there is no C compiler for the machine.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    options = ["-shared", "-fPIC"]
+    if not host and triple.startswith("aarch64"):
+        compiler = shutil.which("aarch64-linux-gnu-gcc")
+    if compiler is None:
+        package = "gcc-aarch64-linux-gnu" if triple.startswith("aarch64") and not host else "gcc"
+        raise MissingToolError(f"linking for {triple} needs a C compiler: apt-get install {package}")
+    executable.export_library(str(path), fcompile=_linker(compiler, options))
+
+
+def _linker(compiler: str, options: list[str]) -> Any:
+    def link(output: str, objects: list[str], **_: Any) -> None:
+        # one hash for equal code: the temporary names of the objects are not part of the library
+        result = subprocess.run([compiler, *options, "-Wl,--build-id=none", "-s", "-o", output, *objects], capture_output=True, text=True)
+        if result.returncode:
+            raise InternalError(f"linking the library failed: {result.stderr.strip()[-2000:]}")
+
+    link.output_format = "so"  # type: ignore[attr-defined]
+    return link

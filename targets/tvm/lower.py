@@ -8,7 +8,7 @@ the inputs, so that a library file holds code only and equal layers share it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,19 +16,30 @@ import numpy as np
 from tvm import relax, te, tirx
 from tvm.relax import BlockBuilder, TensorType
 
-from qcompiler.errors import UnsupportedError
 from qcompiler.ir import Graph, Node, Value
-from qcompiler.ir.dims import same_shape
+from qcompiler.ir.dims import evaluate, symbols_of
 from qcompiler.kernels.common.product import Product
-from qcompiler.targets.tvm.groups import Group, group_nodes
+from qcompiler.targets.tvm.groups import Group
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage
-from qcompiler.targets.tvm.movement import COPIES, VIEWS
-from qcompiler.targets.tvm.pointwise import QUANTIZED, pointwise_view
-from qcompiler.targets.tvm.products import PRODUCTS, is_depthwise
-from qcompiler.targets.tvm.stages import STAGES, depthwise
+from qcompiler.targets.tvm.movement import COPIES
+from qcompiler.targets.tvm.plan import (
+    ALL_STAGES,
+    COPY,
+    DEPTHWISE,
+    POINTWISE,
+    PRODUCT,
+    STAGE,
+    Planned,
+    plan_kernels,
+)
+from qcompiler.targets.tvm.pointwise import pointwise_view
+from qcompiler.targets.tvm.products import PRODUCTS
+from qcompiler.targets.tvm.stages import depthwise
 from qcompiler.targets.tvm.symbols import Symbols
-from qcompiler.targets.tvm.views import CHANNELS_LAST, PLAIN, ROWS, Layout, Point, View
+from qcompiler.targets.tvm.views import PLAIN, Layout, Point, View
 
+KERNEL_PREFIX = "k_"
+"""What the names of kernels begin with; the virtual machine calls other functions too."""
 OPAQUE = 8
 """Pattern of a kernel that Relax may not fuse with others."""
 
@@ -127,32 +138,10 @@ def lower(graph: Graph, library: Library) -> Lowered:
     Raises:
         UnsupportedError: ops without a kernel, all of them with their module paths.
     """
-    from qcompiler.targets.tvm.real import ELEMENTWISE, REAL_STAGES
-
-    pointwise = {**QUANTIZED, **ELEMENTWISE}
-    stages = {**STAGES, **REAL_STAGES}
-    known = {*VIEWS, *COPIES, *pointwise, *PRODUCTS, *stages}
-    missing = [node.where() for node in graph.nodes if node.op not in known]
-    if missing:
-        raise UnsupportedError("no TVM kernel for: " + "; ".join(missing))
-    graph = without_empty(graph)
-    state = _Lowering(graph, library, Symbols(graph.symbols()))
-    state.layouts.update({value: Layout(PLAIN, value.shape) for value in graph.inputs})
-    groups = group_nodes(graph, VIEWS, pointwise)
-    bodies = _Bodies(pointwise, stages)
-    plans = []
-    for group in groups:
-        plan = _describe(state, bodies, group)
-        state.layouts[plan.output] = plan.layout
-        plans.append(plan)
-    plans += _copies_of_outputs(state)
-    return _assemble(state, plans)
-
-
-@dataclass(frozen=True)
-class _Bodies:
-    pointwise: Mapping[str, Any]
-    stages: Mapping[str, Any]
+    planned = plan_kernels(graph)
+    state = _Lowering(planned.graph, library, Symbols(planned.graph.symbols()), dict(planned.layouts))
+    plans = [_describe(state, kernel) for kernel in planned.kernels]
+    return _assemble(state, plans + _copies_of_outputs(state))
 
 
 @dataclass
@@ -170,27 +159,29 @@ class _Plan:
     result: bool = False
 
 
-def _describe(state: _Lowering, bodies: _Bodies, group: Group) -> _Plan:
-    builder = KernelBuilder(state.graph, state.symbols, state.layouts)
-    anchor = group.anchor
-    where = anchor.where()
-    if anchor.op in PRODUCTS and not is_depthwise(anchor):
-        return _product(state, bodies, builder, group, where)
-    if anchor.op == "conv":
-        builder.views[anchor.output] = depthwise(builder, anchor)
-        kind, layout = "depthwise", Layout(CHANNELS_LAST, group.output.shape)
-    elif anchor.op in bodies.stages:
-        builder.views[anchor.output] = bodies.stages[anchor.op](builder, anchor)
-        kind, layout = "rows", _stage_layout(anchor, group.output)
-    elif anchor.op in COPIES:
-        builder.views[anchor.output] = COPIES[anchor.op](builder, anchor)
-        kind, layout = "copy", _operand_layout(state, group)
-    else:
-        builder.views[anchor.output] = pointwise_view(builder, anchor, bodies.pointwise[anchor.op])
-        kind, layout = "elementwise", _operand_layout(state, group)
+def _describe(state: _Lowering, planned: Planned) -> _Plan:
+    builder = KernelBuilder(state.graph, state.symbols, _before(state, planned))
+    group, anchor = planned.group, planned.group.anchor
     for node in group.nodes[1:]:
-        builder.views[node.output] = pointwise_view(builder, node, bodies.pointwise[node.op])
-    return _stage_plan(state, builder, group, kind, layout, where)
+        builder.views[node.output] = pointwise_view(builder, node, POINTWISE[node.op])
+    if planned.kind == PRODUCT:
+        return _product(state, builder, planned)
+    if planned.kind == DEPTHWISE:
+        view = depthwise(builder, anchor)
+    elif planned.kind == STAGE:
+        view = ALL_STAGES[anchor.op](builder, anchor)
+    elif planned.kind == COPY:
+        view = COPIES[anchor.op](builder, anchor)
+    else:
+        view = pointwise_view(builder, anchor, POINTWISE[anchor.op])
+    builder.views[anchor.output] = view
+    return _stage_plan(state, builder, group, planned.kind, planned.layout, anchor.where())
+
+
+def _before(state: _Lowering, planned: Planned) -> dict[Value, Layout]:
+    """Layouts of everything but what the kernel itself computes."""
+    own = {value for node in planned.group.nodes for value in node.outputs}
+    return {value: layout for value, layout in state.layouts.items() if value not in own}
 
 
 def _stage_plan(state: _Lowering, builder: KernelBuilder, group: Group, kind: str, layout: Layout, where: str) -> _Plan:
@@ -208,25 +199,23 @@ def _stage_plan(state: _Lowering, builder: KernelBuilder, group: Group, kind: st
     return _Plan(scheduled, [a for _, a in builder.arguments], shape, value, tuple(group.nodes), 0, layout)
 
 
-def _product(state: _Lowering, bodies: _Bodies, builder: KernelBuilder, group: Group, where: str) -> _Plan:
+def _product(state: _Lowering, builder: KernelBuilder, planned: Planned) -> _Plan:
+    group = planned.group
     anchor, value = group.anchor, group.output
     element = storage(value)
-    for node in group.nodes[1:]:
-        builder.views[node.output] = pointwise_view(builder, node, bodies.pointwise[node.op])
 
     def finish(acc: Any, point: Point) -> Any:
         builder.views[anchor.output] = View(anchor.output.shape, lambda _: acc)
         return builder.view(value).at(point).astype(element)
 
-    anchored = PRODUCTS[anchor.op](builder, anchor, finish, element)
-    made = anchored.product
+    made = PRODUCTS[anchor.op](builder, anchor, finish, element)
     shape = (made.rows, made.batch, made.columns) if made.channels_last_groups else (made.batch, made.rows, made.columns)
-    scheduled = state.library.product(made, builder.constant, lambda out: _function(state, builder, out), where)
+    scheduled = state.library.product(made, builder.constant, lambda out: _function(state, builder, out), anchor.where())
     arguments = [a for _, a in builder.arguments]
     meant = dict(builder.scalars)
     shape = tuple(meant.get(d, d) if isinstance(d, tirx.Var) else d for d in shape)
     nodes = tuple(group.nodes)
-    return _Plan(scheduled, arguments, shape, value, nodes, macs_of(anchor), anchored.layout, builder.scalars)
+    return _Plan(scheduled, arguments, shape, value, nodes, macs_of(anchor), planned.layout, builder.scalars)
 
 
 def _function(state: _Lowering, builder: KernelBuilder, out: Any) -> Any:
@@ -235,53 +224,8 @@ def _function(state: _Lowering, builder: KernelBuilder, out: Any) -> Any:
     return te.create_prim_func([*tensors, *variables, out], index_dtype_override="int64" if variables else None)
 
 
-def without_empty(graph: Graph) -> Graph:
-    """The graph with what computes on nothing, or nothing at all, as constants: kernels have at least one element."""
-    from qcompiler.executors.reference import run_node
-    from qcompiler.ir.builder import constant
-
-    replaced: dict[Value, Value] = {}
-    nodes = []
-    for node in graph.nodes:
-        inputs = tuple(None if v is None else replaced.get(v, v) for v in node.inputs)
-        shapes = [v.shape for v in inputs if v is not None]
-        known = all(isinstance(d, int) for v in node.outputs for d in v.shape) and all(isinstance(d, int) for s in shapes for d in s)
-        given = [v for v in inputs if v is not None and v.data is None]
-        if not known or not (
-            all(0 in v.shape for v in node.outputs) or (given and all(0 in v.shape for v in given))
-        ):
-            nodes.append(node if inputs == node.inputs else Node(node.op, inputs, node.attrs, node.outputs, node.origin))
-            continue
-        arrays = [None if v is None else np.zeros(v.shape, v.dtype.numpy) if v.data is None else v.data for v in inputs]
-        for value, array in zip(node.outputs, run_node(node, arrays, {}), strict=True):
-            replaced[value] = constant(array, value.dtype, value.quant, value.name)
-    if not replaced:
-        return graph
-    outputs = [replaced.get(v, v) for v in graph.outputs]
-    return Graph(graph.name, graph.inputs, nodes, outputs, graph.output_names, graph.level)
-
-
-def _stage_layout(node: Node, value: Value) -> Layout:
-    if node.op in ("max_pool", "avg_pool"):
-        return Layout(CHANNELS_LAST, value.shape)
-    return Layout(ROWS if len(value.shape) >= 2 else PLAIN, value.shape)
-
-
-def _operand_layout(state: _Lowering, group: Group) -> Layout:
-    """That of the first operand in memory with the result's shape: the loops then read it as it lies."""
-    shape = group.output.shape
-    for node in group.nodes:
-        for value in node.operands:
-            layout = state.layouts.get(value)
-            if layout is not None and same_shape(value.shape, shape):
-                return Layout(layout.kind, shape)
-    return Layout(ROWS if len(shape) >= 2 else PLAIN, shape)
-
-
 def macs_of(node: Node) -> int:
     """Multiplications of a product, symbols counted as `EXAMPLE_SIZE`."""
-    from qcompiler.ir.dims import evaluate, symbols_of
-
     shape = node.output.shape
     known = {name: EXAMPLE_SIZE for name in symbols_of((*shape, *operand(node, 0).shape))}
     out = int(np.prod([evaluate(d, known) for d in shape], dtype=np.int64))
@@ -297,7 +241,7 @@ def _copies_of_outputs(state: _Lowering) -> list[_Plan]:
         layout = state.layouts.get(value)
         if value in state.graph.inputs or (layout is not None and layout.same_memory()):
             continue
-        builder = KernelBuilder(state.graph, state.symbols, dict(state.layouts))
+        builder = KernelBuilder(state.graph, state.symbols, state.layouts)
         node = state.graph.producer(value)
         nodes = [] if node is None else [node]
         where = node.where() if node is not None else f"constant output {value.name!r}"
@@ -331,7 +275,7 @@ def _assemble(state: _Lowering, plans: list[_Plan]) -> Lowered:
 def _call(state: _Lowering, block: Any, plan: _Plan) -> None:
     function = plan.scheduled.function
     kind = plan.nodes[0].op if plan.nodes else "copy"
-    variable = block.add_func(function.without_attr("global_symbol").with_attr("op_pattern", OPAQUE), f"k_{kind}")
+    variable = block.add_func(function.without_attr("global_symbol").with_attr("op_pattern", OPAQUE), KERNEL_PREFIX + kind)
     arguments = []
     for argument in plan.arguments:
         if isinstance(argument, np.ndarray):

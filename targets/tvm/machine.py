@@ -74,9 +74,31 @@ def _cpus(triple: str) -> list[str]:
 
 
 def _machine(cpu: str, triple: str, host: bool) -> Machine:
+    return Machine(cpu, triple, best_isa(_features(cpu, triple), cpu), host)
+
+
+def missing_features(machine: Machine) -> list[str]:
+    """What LLVM would use of a machine that this one does not have, by LLVM's names; no tuning flags."""
+    host = host_machine()
+    if machine.host or machine.cpu == host.cpu:
+        return []
+    if machine.triple.partition("-")[0] != host.triple.partition("-")[0]:
+        return [f"the architecture {machine.triple.partition('-')[0]}"]
+    return sorted((_features(machine.cpu, machine.triple) - _features(host.cpu, host.triple)) & INSTRUCTIONS)
+
+
+INSTRUCTIONS = frozenset(
+    "avx2 fma avx avx512f avx512bw avx512vl avx512dq avx512cd avx512vnni avxvnni avx512bf16 avx512fp16 avx512vbmi avx512vbmi2 "
+    "avx512bitalg avx512vpopcntdq avx512ifma amx-tile amx-int8 amx-bf16 bmi bmi2 lzcnt popcnt sse4.1 sse4.2 ssse3 sse3 gfni "
+    "vaes vpclmulqdq avxifma avxneconvert avxvnniint8 avxvnniint16 f16c movbe sha".split()
+)
+"""Features that change which instructions are used in code like ours."""
+
+
+@functools.cache
+def _features(cpu: str, triple: str) -> frozenset[str]:
     import tvm
     from tvm.target import codegen
 
     target = tvm.target.Target({"kind": "llvm", "mtriple": triple, "mcpu": cpu})
-    features = {str(f) for f in codegen.llvm_get_cpu_features(target)}
-    return Machine(cpu, triple, best_isa(features, cpu), host)
+    return frozenset(str(f) for f in codegen.llvm_get_cpu_features(target))

@@ -56,8 +56,22 @@ def _requantize(builder: KernelBuilder, node: Node, point: Point, xs: list[Any])
     assert acc.quant is not None and m.data is not None
     x = i32(xs[0]) - zero_of(acc) if zero_of(acc) else i32(xs[0])
     read = builder.channel(acc.quant.axis, point)
-    y = rescale(x, node.attrs["rounding"], m.data, None if s is None else s.data, read)
+    y = rescale(x, node.attrs["rounding"], m.data, None if s is None else s.data, read, bound_of(builder, acc))
     return saturate(y, *result_limits(node), _kind(node))
+
+
+def bound_of(builder: KernelBuilder, acc: Any) -> int:
+    """Largest magnitude of an accumulator that its producer's weights and types allow; 2^31 where nothing is known."""
+    node = builder.graph.producer(acc)
+    if node is None or node.op not in ("linear", "conv"):
+        return 1 << 31
+    x, w, bias = node.inputs[:3]
+    if x is None or w is None or w.data is None or x.quant is None or (bias is not None and bias.data is None):
+        return 1 << 31
+    peak = max(x.dtype.max - zero_of(x), zero_of(x) - x.dtype.min)
+    rows = np.abs(w.data.reshape(w.shape[0], -1).astype(np.int64) - zero_of(w)).sum(1)
+    offset = 0 if bias is None or bias.data is None else int(np.abs(bias.data.astype(np.int64)).max(initial=0))
+    return int(rows.max(initial=0)) * peak + offset
 
 
 def _requantize_sum(builder: KernelBuilder, node: Node, point: Point, xs: list[Any]) -> Any:
@@ -85,7 +99,7 @@ def _requantize_sum(builder: KernelBuilder, node: Node, point: Point, xs: list[A
     if attrs["rounding"] == "dyadic":
         y = (whole + c(half)) >> c(shift)
     else:
-        y = half_even(whole, np.asarray(shift), lambda a: tirx.const(int(a), "int32"))
+        y = half_even(whole, np.asarray(shift), lambda a: tirx.const(int(a), str(a.dtype)), bound)
     return saturate(y, *result_limits(node), _kind(node))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,20 +18,7 @@ from qcompiler.targets.tvm.views import CHANNELS_LAST, ROWS, Layout, Point, unfl
 Finish = Callable[[Any, Point], Any]
 
 
-@dataclass(frozen=True)
-class Anchored:
-    """A product and how its output lies in memory.
-
-    Attributes:
-        product: with a `finish` that evaluates the elementwise ops behind it.
-        layout: of the result.
-    """
-
-    product: Product
-    layout: Layout
-
-
-def linear(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> Anchored:
+def linear(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> Product:
     """x [..., K], w [N, K] constant or computed."""
     x, w, bias = operand(node, 0), operand(node, 1), node.inputs[2]
     layout = Layout(ROWS, node.output.shape)
@@ -50,15 +36,11 @@ def linear(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) ->
     else:
         held = builder.view(w)
         weight = lambda b, n, c: held(n, c)  # noqa: E731
-    return Anchored(
-        _product(
-            builder, node, layout, 1, rows, columns, 1, builder.symbols(x.shape[-1]), a, weight, x, w, bias, finish, out_type
-        ),
-        layout,
-    )
+    depth = builder.symbols(x.shape[-1])
+    return _product(builder, node, layout, 1, rows, columns, 1, depth, a, weight, x, w, bias, finish, out_type)
 
 
-def matmul(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> Anchored:
+def matmul(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> Product:
     """a [..., M, K], b [..., K, N]; a constant b without batch is a weight."""
     x, w = operand(node, 0), operand(node, 1)
     symbols, shape = builder.symbols, node.output.shape
@@ -88,8 +70,7 @@ def matmul(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) ->
         weight = np.ascontiguousarray(w.data.reshape(w.shape[-2:]).T)
         weight = weight.reshape(1, weight.shape[0], 1, weight.shape[1])
         depth = symbols(x.shape[-1])
-        made = _product(builder, node, layout, 1, rows, columns, 1, depth, flat, weight, x, w, None, finish, out_type)
-        return Anchored(made, layout)
+        return _product(builder, node, layout, 1, rows, columns, 1, depth, flat, weight, x, w, None, finish, out_type)
 
     def a(b: Any, m: Any, tap: Any, c: Any) -> Any:
         return left(*batch_index(x, b), m, c)
@@ -98,14 +79,13 @@ def matmul(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) ->
         return right(*batch_index(w, b), c, n)
 
     batch = symbols(normalize(product(shape[:-2])))
-    made = _product(
+    return _product(
         builder, node, layout, batch, symbols(shape[-2]), symbols(shape[-1]), 1, symbols(x.shape[-1]), a, element, x, w,
         None, finish, out_type,
     )  # fmt: skip
-    return Anchored(made, layout)
 
 
-def conv(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> Anchored:
+def conv(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> Product:
     """x [N, C, spatial...], w [O, C/groups, kernel...]: patches as rows, (kernel position, channel) as depth."""
     x, w, bias, attrs = operand(node, 0), operand(node, 1), node.inputs[2], node.attrs
     if w.data is None:
@@ -123,11 +103,10 @@ def conv(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> A
 
     taps = int(np.prod(kernel))
     weight = w.data.reshape(groups, outer, inner, taps).transpose(0, 1, 3, 2)
-    made = _product(
+    return _product(
         builder, node, layout, groups, rows, outer, taps, inner, a, np.ascontiguousarray(weight), x, w, bias, finish,
         out_type, groups > 1,
     )  # fmt: skip
-    return Anchored(made, layout)
 
 
 def patch_reader(builder: KernelBuilder, node: Node) -> Callable[[Any, tuple[Any, ...], Any], Any]:

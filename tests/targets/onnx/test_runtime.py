@@ -12,10 +12,11 @@ from onnx_models.float_models import conv_chain
 
 from qcompiler.errors import UsageError
 from qcompiler.executors.reference import run_reference
-from qcompiler.targets import get_target
-from qcompiler.targets.onnx import emit, runtime
+from qcompiler.targets import get_target, timing
+from qcompiler.targets.onnx import emit
 from qcompiler.targets.onnx.emitter import Style
-from qcompiler.targets.onnx.runtime import OnnxSession, measure_pair
+from qcompiler.targets.onnx.runtime import OnnxSession
+from qcompiler.targets.timing import measure_pair
 
 
 class Clock:
@@ -40,7 +41,7 @@ class Clock:
 
 def test_ratio_is_of_neighbouring_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(runtime, "time", clock)
+    monkeypatch.setattr(timing, "time", clock)
     measured = measure_pair(clock.costs(1.0), clock.costs(4.0), seconds=0.2, threads=2)
     assert measured.latency_ms == pytest.approx(1.0) and measured.baseline_ms == pytest.approx(4.0)
     assert measured.ratio == pytest.approx(0.25) and not measured.noisy
@@ -49,14 +50,14 @@ def test_ratio_is_of_neighbouring_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_uses_its_time_where_the_ratio_varies(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(runtime, "time", clock)
+    monkeypatch.setattr(timing, "time", clock)
     measured = measure_pair(clock.costs(1.0, 1.3, 1.6), clock.costs(4.0), seconds=0.4)
     assert measured.rounds > 70
 
 
 def test_wide_spread_is_called_noisy(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(runtime, "time", clock)
+    monkeypatch.setattr(timing, "time", clock)
     measured = measure_pair(clock.costs(1.0, 3.0), clock.costs(4.0), seconds=0.0)
     assert measured.noisy and measured.rounds == 5
 
