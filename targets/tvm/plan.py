@@ -11,6 +11,7 @@ from qcompiler.executors.reference import run_node
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.ir.builder import constant
 from qcompiler.ir.dims import same_shape
+from qcompiler.targets.tvm.decompose import decompose
 from qcompiler.targets.tvm.groups import Group, group_nodes
 from qcompiler.targets.tvm.movement import COPIES, VIEWS
 from qcompiler.targets.tvm.pointwise import QUANTIZED
@@ -61,7 +62,7 @@ def plan_kernels(graph: Graph) -> Plan:
     Raises:
         UnsupportedError: ops without a kernel, all of them with their module paths.
     """
-    graph = without_empty(graph)
+    graph = decompose(without_empty(graph))
     known = {*VIEWS, *COPIES, *POINTWISE, *PRODUCTS, *ALL_STAGES}
     missing = [node.where() for node in graph.nodes if node.op not in known]
     if missing:

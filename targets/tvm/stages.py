@@ -54,8 +54,13 @@ def _masked(builder: KernelBuilder, node: Node, index: int) -> Callable[[Point],
     return lambda point: view.read(point).astype("bool")
 
 
-def _exponentials(builder: KernelBuilder, node: Node, exponential: Callable[[Any], Any], mask: Any) -> tuple[Any, Any, Any, Any]:
-    """(e [rows, length], sum of e [rows], rows, length): e of max - x where the mask keeps it, 0 elsewhere; int64."""
+def _exponentials(
+    builder: KernelBuilder, node: Node, exponential: Callable[[Any], Any], mask: Any, narrow: bool = False
+) -> tuple[Any, Any, Any, Any]:
+    """(e [rows, length] int32, sum of e [rows], rows, length): e of max - x where the mask keeps it, 0 elsewhere.
+
+    The sum is int32 if `narrow`, which says that it fits, and int64 otherwise.
+    """
     rows, length, point = _rows(builder, node)
     x = builder.view(operand(node, 0))
     lowest = -(1 << 20)
@@ -74,7 +79,8 @@ def _exponentials(builder: KernelBuilder, node: Node, exponential: Callable[[Any
 
     exps = te.compute((rows, length), e, name="exps")
     j = te.reduce_axis((0, length), "j")
-    total = te.compute((rows,), lambda r: te.sum(exps[r, j].astype("int64"), axis=j), name="total")
+    kind = "int32" if narrow else "int64"
+    total = te.compute((rows,), lambda r: te.sum(exps[r, j].astype(kind), axis=j), name="total")
     return exps, total, rows, length
 
 
@@ -96,13 +102,30 @@ def _rounded(e: Any, total: Any, bits: int) -> Any:
     return quotient((i64(e) << const64(bits + 1)) + total, whole).astype("int32")
 
 
-def _softmax_lookup(builder: KernelBuilder, node: Node) -> View:
-    e, total, _, _ = _exponentials(builder, node, _table(builder, node), _masked(builder, node, 2))
+def _probabilities(e: Any, total: Any, rows: Any, length: Any) -> Callable[[Any, Any], Any]:
+    """(512 e + total) div (2 total) by (row, column), for int32 sums below 2^30 and e < 2^15.
+
+    It is ((512 e + total) >> 1) div total, at most 256: a float32 quotient is off by less than 2^-12 and so its floor
+    by at most one, which the remainder shows.
+    """
+    inverse = te.compute((rows,), lambda r: tirx.const(1.0, "float32") / tirx.max(total[r], 1).astype("float32"), name="inverse")
 
     def probability(r: Any, c: Any) -> Any:
-        return saturate(_rounded(e[r, c], total[r], 8), *result_limits(node), storage(node.output))
+        whole = tirx.max(total[r], 1)
+        top = (e[r, c] * 512 + total[r]) >> 1
+        q = (top.astype("float32") * inverse[r]).astype("int32")
+        rest = top - q * whole
+        return q + i32(rest >= whole) - i32(rest < 0)
 
-    return _row_view(builder, node, probability)
+    return probability
+
+
+def _softmax_lookup(builder: KernelBuilder, node: Node) -> View:
+    length = _rows(builder, node)[1]
+    narrow = isinstance(length, int) and length < 1 << 15
+    e, total, rows, length = _exponentials(builder, node, _table(builder, node), _masked(builder, node, 2), narrow)
+    share = _probabilities(e, total, rows, length) if narrow else lambda r, c: _rounded(e[r, c], total[r], 8)
+    return _row_view(builder, node, lambda r, c: saturate(share(r, c), *result_limits(node), storage(node.output)))
 
 
 def _shiftmax(builder: KernelBuilder, node: Node) -> View:
@@ -116,12 +139,16 @@ def _shiftmax(builder: KernelBuilder, node: Node) -> View:
     def exponential(d: Any) -> Any:
         return shift_exp(tirx.const(0, "int32") - d, unit, bits)
 
-    e, total, _, _ = _exponentials(builder, node, exponential, _masked(builder, node, 1))
     kind = storage(node.output)
     if attrs["division"] == "round":
-        return _row_view(
-            builder, node, lambda r, c: saturate(_rounded(e[r, c], total[r], 8), *result_limits(node), kind)
-        )
+        length = _rows(builder, node)[1]
+        # e <= unit 2^bits; the sums and 512 e + sum stay below 2^31
+        peak = unit << bits
+        small = isinstance(length, int) and length * peak < 1 << 30 and 512 * peak + length * peak < 1 << 31
+        e, total, rows, length = _exponentials(builder, node, exponential, _masked(builder, node, 1), small)
+        share = _probabilities(e, total, rows, length) if small else lambda r, c: _rounded(e[r, c], total[r], 8)
+        return _row_view(builder, node, lambda r, c: saturate(share(r, c), *result_limits(node), kind))
+    e, total, _, _ = _exponentials(builder, node, exponential, _masked(builder, node, 1))
     top = const64((1 << 31) - 1)
 
     def element(r: Any, c: Any) -> Any:
