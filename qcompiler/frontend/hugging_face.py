@@ -9,6 +9,7 @@ import inspect
 import json
 import logging
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ def load_directory(path: Path) -> torch.nn.Module:
     cls = getattr(transformers, str(architecture), None) or transformers.AutoModel
     if "auto_map" in raw and not hasattr(transformers, str(architecture)):
         raise UnsupportedError(f"{path}: {architecture} needs code from the directory, which is not run")
+    if "quantization_config" in raw:
+        return _load_packed(path, raw)
     before = os.environ.get("HF_HUB_OFFLINE")
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
@@ -81,6 +84,32 @@ def load_directory(path: Path) -> torch.nn.Module:
             del os.environ["HF_HUB_OFFLINE"]
         else:
             os.environ["HF_HUB_OFFLINE"] = before
+    return model.eval()
+
+
+def _load_packed(path: Path, raw: dict[str, Any]) -> torch.nn.Module:
+    """The model of a checkpoint that was quantized: its other tensors as usual, then linear layers of codes."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    from .packed_checkpoint import read_packed
+    from .packed_linear import put_in
+
+    tensors: dict[str, torch.Tensor] = {}
+    try:
+        for file in sorted(path.glob("*.safetensors")):
+            tensors |= load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path} cannot be loaded: {error}") from error
+    arrays = {n: (t.float() if t.dtype is torch.bfloat16 else t).numpy() for n, t in tensors.items()}
+    layers = read_packed(raw["quantization_config"], arrays)
+    kept = {n: t for n, t in tensors.items() if n.rpartition(".")[0] not in layers or n.endswith(".bias")}
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(kept, Path(folder) / "model.safetensors", {"format": "pt"})
+        plain = {k: v for k, v in raw.items() if k != "quantization_config"}
+        (Path(folder) / "config.json").write_text(json.dumps(plain), encoding="utf-8")
+        model = load_directory(Path(folder))
+    put_in(model, layers)
     return model.eval()
 
 

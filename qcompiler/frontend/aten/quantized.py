@@ -142,6 +142,13 @@ def dequantize_blocks(
     return _real(c, x, _blocks(x, block, scale, zero, dtype, low, high)[0])
 
 
+def dequantize_groups(
+    c: Context, x: Value, scale: Any, zero: Any, low: int, high: int, dtype: Any, group: int = 128, *_: Any
+) -> Value:
+    """A matrix with a scale for every `group` elements of a row."""
+    return _real(c, x, _blocks(x, (1, min(group, x.shape[1])), scale, zero, dtype, low, high)[0])
+
+
 def learnable(quantizer: Converter) -> Converter:
     """Learned scale and zero point, which is rounded where it is used: (x, scale, zero, [axis,] low, high, factor)."""
 
@@ -158,6 +165,7 @@ CONVERTERS: dict[str, Converter] = {
     **{f"quantized_decomposed.dequantize_per_tensor.{o}": dequantize for o in ("default", "tensor")},
     "quantized_decomposed.quantize_per_channel.default": quantize_channels,
     "quantized_decomposed.dequantize_per_channel.default": dequantize_channels,
+    "quantized_decomposed.dequantize_per_channel_group.default": dequantize_groups,
     **{f"aten.fake_quantize_per_tensor_affine.{o}": fake(quantize) for o in ("default", "tensor_qparams")},
     "aten.fake_quantize_per_channel_affine.default": fake(quantize_channels),
     "aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams.default": switched(quantize),
