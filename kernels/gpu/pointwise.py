@@ -139,6 +139,17 @@ def where(condition: View, a: View, b: View, out: View) -> Launch:
     return _launch("WHERE", out, [(condition, 0), (a, 0), (b, 0)], NONE)
 
 
-def not_zero(x: View, out: View) -> Launch:
-    """Truth values."""
-    return _launch("NOT_ZERO", out, [(x, 0)], NONE)
+PLAIN = {
+    name: code
+    for code, name in enumerate(
+        (
+            "not_zero", "logical_not", "logical_and", "logical_or", "logical_xor", "equal", "not_equal", "less", "less_equal",
+            "greater", "greater_equal", "add", "sub", "mul", "maximum", "minimum",
+        )
+    )
+}  # fmt: skip
+
+
+def plain(op: str, xs: Sequence[View], out: View) -> Launch:
+    """Arithmetic, comparison or logic of plain integers and truth values: one of `PLAIN`."""
+    return _launch("PLAIN", out, [(x, 0) for x in xs], NONE, form=PLAIN[op])

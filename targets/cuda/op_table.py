@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from qcompiler.ir import DType
+from qcompiler.kernels.gpu.pointwise import PLAIN
 from qcompiler.targets.base import Kernel
 from qcompiler.targets.cuda import rules_functions, rules_movement, rules_products
 from qcompiler.targets.cuda.lower import Rule
 
 RULES: dict[str, Rule] = {**rules_products.RULES, **rules_functions.RULES, **rules_movement.RULES}
+
+# Logic and arithmetic of plain integers, which is no quantized form of the op of that name.
+_PLAIN = frozenset(PLAIN)
 
 # uint8 codes are int8 codes 128 lower; the integer passes make them so.
 _PRODUCT = tuple(
@@ -19,5 +23,5 @@ _CODES = tuple(Kernel("int8", a) for a in (DType.int8, DType.uint8))
 KERNELS: dict[str, tuple[Kernel, ...]] = {
     **dict.fromkeys(("conv", "linear"), _PRODUCT),
     "matmul": _PAIR,
-    **dict.fromkeys((op for op in RULES if op not in ("conv", "linear", "matmul")), _CODES),
+    **dict.fromkeys((op for op in RULES if op not in ("conv", "linear", "matmul") and op not in _PLAIN), _CODES),
 }

@@ -1,4 +1,4 @@
-"""Data movement: views where strides can say it, else one copy."""
+"""Data movement: views where strides can say it, else one copy. Logic and arithmetic of plain integers (masks)."""
 
 from __future__ import annotations
 
@@ -107,10 +107,19 @@ def _cast(low: Lowering, node: Node) -> None:
     x = low.view(value)
     y = low.like(node.output, x)
     to_truth = node.output.dtype is DType.bool
-    low.add(pointwise.not_zero(x, y) if to_truth else pointwise.copy(x, y), [node], node.output, y)
+    low.add(pointwise.plain("not_zero", [x], y) if to_truth else pointwise.copy(x, y), [node], node.output, y)
+
+
+def _plain(low: Lowering, node: Node) -> None:
+    if any(v.quant is not None for v in (*node.operands, node.output)):
+        raise NoKernel("it computes on plain integers; codes are rescaled by requantize_sum and integer_mul")
+    views = [low.view(v) for v in node.operands]
+    y = low.new(node.output)
+    low.add(pointwise.plain(node.op, views, y), [node], node.output, y)
 
 
 RULES: dict[str, Rule] = {
+    **dict.fromkeys((op for op in pointwise.PLAIN if op != "not_zero"), _plain),
     "reshape": _reshape,
     "transpose": _transpose,
     "expand": _expand,

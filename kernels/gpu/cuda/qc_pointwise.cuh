@@ -23,7 +23,8 @@ struct PointParams {
 };
 
 enum Form { SIGMOID, TANH, GATED };
-enum PointOp { REQUANTIZE, SUM, LOOKUP, INTERPOLATE, MULTIPLY, SHIFT_SIGMOID, COPY, PAD, RESIZE, GATHER, WHERE, NOT_ZERO, ADD_INTEGERS };
+enum PointOp { REQUANTIZE, SUM, LOOKUP, INTERPOLATE, MULTIPLY, SHIFT_SIGMOID, COPY, PAD, RESIZE, GATHER, WHERE, PLAIN };
+enum Plain { NOT_ZERO, NOT, AND, OR, XOR, EQUAL, NOT_EQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, ADD, SUBTRACT, TIMES, LARGER, SMALLER };
 
 __device__ __forceinline__ int64_t limited(int64_t v, const Rescale &r) { return clip(v + r.zero_point, r.low, r.high); }
 
@@ -59,6 +60,29 @@ __device__ __forceinline__ int32_t shift_sigmoid(const PointParams &p, int64_t v
     const int64_t a = shift_exp(v - m, p.unit, p.bits), b = shift_exp(-m, p.unit, p.bits), s = a + b;
     const int64_t g = ((a << (p.gate_bits + 1)) + s) / (2 * s);
     return (int32_t)(p.form == SIGMOID ? g : p.form == TANH ? 2 * g - ((int64_t)1 << p.gate_bits) : v * g);
+}
+
+// Arithmetic of plain integers and truth values; the result wraps around in its type.
+__device__ __forceinline__ int64_t plain(int form, int64_t a, int64_t b)
+{
+    switch (form) {
+    case NOT_ZERO: return a != 0;
+    case NOT: return a == 0;
+    case AND: return a != 0 && b != 0;
+    case OR: return a != 0 || b != 0;
+    case XOR: return (a != 0) != (b != 0);
+    case EQUAL: return a == b;
+    case NOT_EQUAL: return a != b;
+    case LESS: return a < b;
+    case LESS_EQUAL: return a <= b;
+    case GREATER: return a > b;
+    case GREATER_EQUAL: return a >= b;
+    case ADD: return (int64_t)((uint64_t)a + (uint64_t)b);
+    case SUBTRACT: return (int64_t)((uint64_t)a - (uint64_t)b);
+    case TIMES: return (int64_t)((uint64_t)a * (uint64_t)b);
+    case LARGER: return a > b ? a : b;
+    default: return a < b ? a : b;
+    }
 }
 
 template <int OP, int PROFILE>
@@ -111,8 +135,10 @@ __device__ __forceinline__ void pointwise(const PointParams &p)
         const Strided &s = p.in[chosen ? 1 : 2];
         y = load_code(s, offset_of(place, s.stride));
     }
-    if (OP == NOT_ZERO)
-        y = load_code(x, offset_of(place, x.stride)) != 0;
+    if (OP == PLAIN) {
+        const int64_t a = load_code(x, offset_of(place, x.stride));
+        y = plain(p.form, a, p.operands > 1 ? load_code(p.in[1], offset_of(place, p.in[1].stride)) : 0);
+    }
     store_code(p.out, offset_of(place, p.out.stride), y);
 }
 

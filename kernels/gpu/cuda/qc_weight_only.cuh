@@ -24,19 +24,8 @@ struct WeightOnlyParams {
 __device__ __forceinline__ unsigned pair(uint16_t half) { return (unsigned)half * 0x00010001u; }
 
 #ifdef QC_EMULATOR
-__device__ __forceinline__ float half_to_float(uint16_t bits)
-{
-    _Float16 h;
-    __builtin_memcpy(&h, &bits, 2);
-    return (float)h;
-}
-__device__ __forceinline__ uint16_t float_to_half(float value)
-{
-    const _Float16 h = (_Float16)value;
-    uint16_t bits;
-    __builtin_memcpy(&bits, &h, 2);
-    return bits;
-}
+__device__ __forceinline__ float half_to_float(uint16_t bits) { return qc_emu_half_to_float(bits); }
+__device__ __forceinline__ uint16_t float_to_half(float value) { return qc_emu_float_to_half(value); }
 __device__ __forceinline__ unsigned dequantize_pair(unsigned word, unsigned zero, unsigned scale)
 {
     const unsigned codes = (word & 0x000f000fu) | 0x64006400u;

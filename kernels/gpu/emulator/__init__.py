@@ -63,6 +63,13 @@ class EmulatedLibrary:
         self._library = ctypes.CDLL(str(path))
         self._launch = self._library.qc_emu_launch
         self._launch.restype = ctypes.c_int
+        self._conflicts = self._library.qc_emu_bank_conflicts
+        self._conflicts.restype = ctypes.c_uint64
+
+    @property
+    def bank_conflicts(self) -> int:
+        """Rows of matrix loads that found their bank of shared memory taken, in all launches so far."""
+        return int(self._conflicts())
 
     def launch(
         self, kernel: str, grid: Sequence[int], block: Sequence[int], parameters: bytes | Callable[[Sequence[int]], bytes], regions: Sequence[Region]

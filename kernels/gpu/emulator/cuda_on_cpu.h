@@ -35,6 +35,8 @@ void *qc_emu_shared(const char *name, unsigned bytes);
 uint4 qc_emu_ldmatrix(const void *row);                // ldmatrix.x4.b16
 int4 qc_emu_mma_s8(int4 c, uint4 a, uint2 b);          // m16n8k32, s8 x s8 -> s32
 float4 qc_emu_mma_f16(float4 c, uint4 a, uint2 b);     // m16n8k16, f16 x f16 -> f32
+float qc_emu_half_to_float(uint16_t bits);
+uint16_t qc_emu_float_to_half(float value);
 void qc_emu_copy_async(void *shared, const void *global, int bytes);
 void qc_emu_copy_commit(void);
 void qc_emu_copy_wait(int groups);                     // until at most so many groups are under way

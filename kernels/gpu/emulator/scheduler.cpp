@@ -2,7 +2,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#if !defined(__x86_64__)
+// Switching by ucontext works everywhere and costs two system calls; x86-64 has its own.
+#if defined(__x86_64__) && !defined(QC_EMU_UCONTEXT)
+#define QC_EMU_OWN_SWITCH
+#else
 #include <ucontext.h>
 #endif
 
@@ -29,7 +32,7 @@ bool on_a_stack(const void *address)
 
 static void thread_main();
 
-#if defined(__x86_64__)
+#ifdef QC_EMU_OWN_SWITCH
 extern "C" void qc_emu_switch(void **save, void *load);
 asm(".text\n.globl qc_emu_switch\n.hidden qc_emu_switch\n.type qc_emu_switch,@function\n"
     "qc_emu_switch:\n"
@@ -195,6 +198,9 @@ uint3 qc_emu_block_size(void) { return launch.block; }
 uint3 qc_emu_grid_size(void) { return launch.grid; }
 void qc_emu_sync_threads(void) { wait(Wait::block); }
 void qc_emu_sync_warp(void) { meet_warp(Collective::sync); }
+
+// Rows of matrix loads that had to wait for a bank of shared memory, since the library was loaded.
+__attribute__((visibility("default"))) uint64_t qc_emu_bank_conflicts(void) { return bank_conflicts; }
 
 // Run a kernel over its grid. 0 if all is well, else 1 and the first error in `text`.
 __attribute__((visibility("default")))

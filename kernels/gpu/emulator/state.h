@@ -54,6 +54,7 @@ extern std::vector<Thread> threads;
 extern Thread *current;
 extern std::vector<uint32_t> warp_epoch;  // raised by every __syncwarp and __syncthreads
 extern uint32_t block_epoch;              // raised by every __syncthreads
+extern uint64_t bank_conflicts;            // of matrix loads
 extern std::string message;               // of the first error, empty if there is none
 
 // Note an error of the current thread and leave it for good.

@@ -1,13 +1,30 @@
 // Warp-wide instructions with the fragment layouts of the PTX manual, and asynchronous copies, which land as late as
 // the program allows.
+#include <math.h>
 #include <string.h>
 
 #include "state.h"
 
 namespace emulator {
 
+uint64_t bank_conflicts;
+
+// The eight rows of a matrix are read at once if they lie in different groups of four banks.
+static void count_conflicts(const Thread *lanes)
+{
+    for (int m = 0; m < 4; m++) {
+        unsigned used = 0;
+        for (int i = 0; i < 8; i++) {
+            const unsigned group = 1u << ((uintptr_t)lanes[8 * m + i].row / 16 % 8);
+            bank_conflicts += (used & group) != 0;
+            used |= group;
+        }
+    }
+}
+
 static void load_matrices(Thread *lanes)
 {
+    count_conflicts(lanes);
     unsigned char rows[32][16];
     for (int i = 0; i < 32; i++) {
         current = &lanes[i];
@@ -62,9 +79,9 @@ static void multiply_s8(Thread *lanes)
 
 static float half_value(const unsigned char *p)
 {
-    _Float16 h;
-    memcpy(&h, p, 2);
-    return (float)h;
+    uint16_t bits;
+    memcpy(&bits, p, 2);
+    return qc_emu_half_to_float(bits);
 }
 
 // Exact products, added in double and rounded once; the hardware's order of additions is not specified.
@@ -118,6 +135,31 @@ void compute(Collective what, Thread *lanes)
 using namespace emulator;
 
 extern "C" {
+
+float qc_emu_half_to_float(uint16_t bits)
+{
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const float size = exponent == 31 ? (fraction ? NAN : INFINITY)
+                       : exponent ? ldexpf((float)(1024 + fraction), exponent - 25) : ldexpf((float)fraction, -24);
+    return bits & 0x8000 ? -size : size;
+}
+
+// Rounded to nearest, ties to even.
+uint16_t qc_emu_float_to_half(float value)
+{
+    const uint16_t sign = signbit(value) ? 0x8000 : 0;
+    const float size = fabsf(value);
+    if (isnan(value))
+        return sign | 0x7e00;
+    if (size >= 65520.0f)
+        return sign | 0x7c00;
+    int exponent;
+    frexpf(size, &exponent);
+    if (exponent < -13 || size == 0)
+        exponent = -13;  // subnormal: steps of 2^-24
+    const int steps = (int)rintf(ldexpf(size, 11 - exponent));  // 1024 to 2048, less where subnormal
+    return (uint16_t)(sign | (steps + ((exponent + 13) << 10)));
+}
 
 uint64_t qc_emu_shuffle(uint64_t value, int lane)
 {

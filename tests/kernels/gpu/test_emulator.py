@@ -110,6 +110,25 @@ QC_KERNEL(left_barrier, 64, P)
 QC_KERNEL(same_element, 64, P) { p.y[threadIdx.x / 2] = p.x[threadIdx.x]; }
 QC_KERNEL(writes_operand, 64, P) { ((int32_t *)p.x)[threadIdx.x] = p.y[threadIdx.x]; }
 QC_KERNEL(misaligned, 32, P) { qc::store_vector(p.y + 1 + 4 * threadIdx.x, int4{1, 2, 3, 4}); }
+// flag: bytes between the rows of matrices
+QC_KERNEL(matrices, 32, P)
+{
+    QC_SHARED(int32_t, tile, 32 * 32);
+    for (int i = threadIdx.x; i < 32 * 32; i += 32)
+        tile[i] = i;
+    __syncthreads();
+    const uint4 r = qc::load_matrices((const char *)tile + threadIdx.x * p.flag);
+    p.y[threadIdx.x] = r.x + r.w;
+}
+// bits of float32 to bits of float16 and back
+QC_KERNEL(halves, 64, P)
+{
+    const unsigned i = blockIdx.x * 64 + threadIdx.x;
+    float v;
+    __builtin_memcpy(&v, p.x + i, 4);
+    v = p.flag ? qc_emu_half_to_float((uint16_t)p.x[i]) : (float)qc_emu_float_to_half(v);
+    __builtin_memcpy(p.y + i, &v, 4);
+}
 QC_KERNEL(reverse_warp, 64, P) { p.y[threadIdx.x] = __shfl_sync(qc::ALL, p.x[threadIdx.x], 31 - int(threadIdx.x % 32)); }
 """
 
@@ -185,3 +204,37 @@ def test_results_that_are_not_written(library: EmulatedLibrary) -> None:
 def test_too_many_threads(library: EmulatedLibrary) -> None:
     with pytest.raises(EmulationError, match="a block has 1 to 1024 threads, not 1025"):
         launch(library, "copy", threads=1025)
+
+
+def test_matrix_loads_count_bank_conflicts(library: EmulatedLibrary) -> None:
+    before = library.bank_conflicts
+    lane = np.arange(32)
+    got = launch(library, "matrices", size=32, flag=16, threads=32)
+    assert np.array_equal(got, lane + (96 + lane)) and library.bank_conflicts == before
+    launch(library, "matrices", size=32, flag=128, threads=32)  # all rows in the same banks
+    assert library.bank_conflicts == before + 4 * 7
+
+
+def test_float16_is_numpys(library: EmulatedLibrary) -> None:
+    """All finite values, numbers halfway between them, and numbers beyond both ends."""
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    real = bits.view(np.float16).astype(np.float32)
+    finite = bits[np.isfinite(real)]
+    assert np.array_equal(converted(library, finite.astype(np.int32), 1), real[finite])
+    ordered = np.sort(real[finite])
+    rng = np.random.default_rng(0)
+    numbers = np.concatenate([ordered[::3], [0.0, -0.0], (ordered[1:] + ordered[:-1])[::5] / 2, rng.standard_normal(5000) * 2.0 ** rng.integers(-28, 17, 5000)])
+    numbers = numbers.astype(np.float32)
+    with np.errstate(over="ignore"):
+        expected = numbers.astype(np.float16).view(np.uint16)
+    assert np.array_equal(converted(library, numbers.view(np.int32), 0), expected)
+
+
+def converted(library: EmulatedLibrary, x: np.ndarray, flag: int) -> np.ndarray:
+    padded = np.zeros(-(-len(x) // 64) * 64, np.int32)
+    padded[: len(x)] = x
+    y = np.zeros(len(padded), np.float32)
+    regions = [Region("operand", padded.view(np.uint8), "read"), Region("result", y.view(np.uint8), "write")]
+    blocks = len(padded) // 64
+    library.launch("halves", (blocks, 1, 1), (64, 1, 1), lambda places: struct.pack("<QQii", *places, len(x), flag), regions)
+    return y[: len(x)]

@@ -40,6 +40,7 @@ def test_every_tile_gives_the_same_integers() -> None:
     for launch, y, memory, expected in drawn:
         emulate([launch], memory, library)
         assert np.array_equal(read(y, memory), expected), launch.kernel.name
+        assert library.bank_conflicts == 0, launch.kernel.name
         assert 0.2 < (np.abs(expected) < 127).mean() < 1  # neither zeros nor all saturated
 
 

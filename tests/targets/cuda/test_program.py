@@ -121,6 +121,23 @@ def test_movement_and_shared_outputs(rounding: str, tmp_path: Path, no_nvcc: Non
         assert a.dtype == e.dtype and np.array_equal(a, e)
 
 
+def test_masks_are_computed_from_integers(tmp_path: Path, no_nvcc: None) -> None:
+    """Padding and a least position, joined and broadcast over heads, choose between codes."""
+    requires_tool("g++")
+    b = GraphBuilder("mask", Level.INTEGER)
+    padding, start = b.input("padding", DType.int64, (2, 5)), b.input("start", DType.int64, (2, 1))
+    x = b.input("x", DType.int8, (2, 3, 5), CODES)
+    late = b.op("less_equal", b.op("minimum", start, b.const(np.int64(3))), b.const(np.arange(5)))
+    keep = b.op("logical_and", b.op("cast", padding, dtype=DType.bool), late)
+    keep = b.op("reshape", keep, shape=(2, 1, 5))
+    other = b.const(np.full((1, 1, 5), -7, np.int8), quant=CODES)
+    graph = b.build([b.op("where", keep, x, other), keep])
+    emit_artefact(graph, 80, tmp_path, {})
+    arrays = [np.array([[1, 1, 1, 0, 1], [1, 0, 1, 1, 1]]), np.array([[0], [9]]), np.arange(30, dtype=np.int8).reshape(2, 3, 5)]
+    for got, expected in zip(EmulatedSession(tmp_path).run(arrays), run_reference(graph, arrays), strict=True):
+        assert got.dtype == expected.dtype and np.array_equal(got, expected)
+
+
 def test_refusals_name_every_op() -> None:
     b = GraphBuilder("refused", Level.INTEGER)
     x = b.input("x", DType.int8, (1, 4, 6), CODES)
