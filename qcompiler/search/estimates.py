@@ -56,7 +56,7 @@ class Estimates:
         self.space, self.anchor, self.config, self.name, self.others = space, anchor, config, name, others
         self.model = LatencyModel(seed)
         self.checked: list[tuple[float, float]] = []
-        self._own: dict[Config, float] = {}
+        self._own: dict[Config, float] = {config: 1.0}
         self._fit()
 
     def of(self, config: Config, name: str) -> float:
@@ -98,10 +98,10 @@ class Estimates:
     def to_dict(self) -> dict[str, Any]:
         """For `tune.json`: how many measurements taught, and how well the estimates before each ranked them."""
         rank = spearman(*map(list, zip(*self.checked, strict=True))) if len(self.checked) >= FEWEST else None
-        return {"figure": self.name, "points": len(self._own), "transferred": len(self.others.rows), "rank_correlation": rank}
+        return {"figure": self.name, "points": len(self._own) - 1, "transferred": len(self.others.rows), "rank_correlation": rank}
 
     def _fit(self) -> None:
-        own = self.points if self._own else Points()
+        own = self.points
         self.model.fit(
             [*own.rows, *self.others.rows], [*own.analytic, *self.others.analytic],
             [*own.measured, *self.others.measured], own=len(own.rows),
