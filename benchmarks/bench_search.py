@@ -20,8 +20,10 @@ from benchmarks.search.replay import (
     METHODS,
     Table,
     boosted_order,
+    direction_order,
     lookup_order,
     oracle_order,
+    permuted,
     sensitivity_order,
     shuffled_order,
     trials,
@@ -32,6 +34,7 @@ SUBJECT = "xgboost, transfer"
 PAPER = "the paper's (Quantune, six ImageNet networks, its own table and count): 36.5 x"
 DRAWS = 2000
 CHANCE_SEEDS = 300
+BLIND_SEEDS = 20
 Runs = dict[str, dict[str, np.ndarray]]
 
 
@@ -129,7 +132,7 @@ def _costs(tables: Sequence[Table], runs: Runs) -> list[str]:
 
 
 def _sanity(tables: Sequence[Table], runs: Runs) -> list[str]:
-    """Random is what chance gives, an oracle needs one trial, shuffled labels teach nothing."""
+    """Random is what chance gives, an oracle needs one trial, and who sees no answer does as well as random."""
     lines = []
     for table in tables:
         found = np.array([trials(table, METHODS["random"](table, (), s)) for s in range(CHANCE_SEEDS)])
@@ -138,14 +141,31 @@ def _sanity(tables: Sequence[Table], runs: Runs) -> list[str]:
         inside = abs(found.mean() - exact) <= 1.5 * error  # 300 seeds and several tables: beyond one interval by chance
         assert inside, f"{table.network}: random {found.mean():.1f}, expected {exact:.1f} +- {error:.1f}"
         assert trials(table, oracle_order(table, (), 0)) == 1
-    shuffled = []
+    lines.append("- sanity: random agrees with (N+1)/(k+1), the oracle needs 1")
+    blind = _shares(tables, lambda t, others, s: (q := permuted(t, s), boosted_order(q, others, s)), BLIND_SEEDS)
+    error = 1.96 * blind.std(ddof=1) / np.sqrt(blind.size)
+    assert abs(blind.mean() - 1) <= 1.5 * error, f"losses given to other configurations: {blind.mean():.2f} x random"
+    lines.append(
+        f"- sanity: with losses given to other configurations, {SUBJECT} needs {blind.mean():.2f} x random "
+        f"({blind.mean() - error:.2f} to {blind.mean() + error:.2f}): it sees no answer"
+    )
+    for words, method, seeds in (
+        ("labels shuffled, what is acceptable left in its place", shuffled_order, 10),
+        ("no labels, least along random directions of the features", direction_order, CHANCE_SEEDS),
+    ):
+        found = _shares(tables, lambda t, others, s, method=method: (t, method(t, others, s)), seeds)
+        lines.append(f"- {words}: {found.mean():.2f} x random; below 1 where the best lie in corners of the features")
+    return lines
+
+
+def _shares(tables: Sequence[Table], order: Callable, seeds: int) -> np.ndarray:
+    """Trials over the exact expectation of random, for every network and seed."""
+    found = []
     for table in tables:
         others = [t for t in tables if t is not table]
-        found = [trials(table, shuffled_order(table, others, s)) for s in range(10)]
-        shuffled.append(np.mean(found) / ((len(table.configs) + 1) / (table.acceptable.sum() + 1)))
-    share = float(np.exp(np.mean(np.log(shuffled))))
-    lines.append(f"- sanity: random agrees with (N+1)/(k+1), the oracle needs 1; shuffled labels need {share:.2f} x random")
-    return lines
+        exact = (len(table.configs) + 1) / (table.acceptable.sum() + 1)
+        found += [trials(*order(table, others, s)) / exact for s in range(seeds)]
+    return np.array(found)
 
 
 def main() -> None:

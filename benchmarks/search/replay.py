@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -184,8 +184,34 @@ def scratch_order(table: Table, others: Sequence[Table], seed: int) -> Sequence[
 
 
 def shuffled_order(table: Table, others: Sequence[Table], seed: int) -> Sequence[int]:
-    """XGBoost with transfer, every label given to another configuration: it can know nothing."""
+    """XGBoost with transfer, every label given to another configuration: it can know nothing, but see `direction_order`."""
     return boosted_order(table, others, seed, shuffled=True)
+
+
+def permuted(table: Table, seed: int) -> Table:
+    """The table with its losses given to other configurations: what is acceptable has nothing to do with features.
+
+    Any method that does not see the answer needs (N + 1) / (k + 1) trials there, whatever it learned elsewhere.
+    """
+    order = np.random.default_rng([seed, 6]).permutation(len(table.configs))
+    return replace(table, search=table.search[order], report=table.report[order], error=table.error[order])
+
+
+def direction_order(table: Table, others: Sequence[Table], seed: int) -> Sequence[int]:
+    """Least along a direction in the space of features that is drawn anew for every trial: no labels, no learning.
+
+    It goes from corner to corner of that space. Where the best configurations lie in corners (those with least noise
+    do), it finds them sooner than random does, and so does every model that takes the least prediction.
+    """
+    rng = np.random.default_rng([seed, 7])
+    names = sorted({n for row in table.rows for n in row})
+    x = np.array([[row.get(n, 0.0) for n in names] for row in table.rows])
+    x = x[:, x.std(0) > 1e-9]
+    x = (x - x.mean(0)) / x.std(0)
+    left, order = list(range(len(x))), []
+    while left:
+        order.append(left.pop(int(np.argmin(x[left] @ rng.normal(size=x.shape[1])))))
+    return order
 
 
 def _corpora(others: Sequence[Table], rng: np.random.Generator, shuffled: bool) -> list[Corpus]:

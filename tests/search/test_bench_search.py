@@ -1,10 +1,20 @@
 """The replay of the search benchmark, on made-up tables and on those that are kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from benchmarks import bench_search
-from benchmarks.search.replay import METHODS, Table, boosted_order, oracle_order, trials
+from benchmarks.search.replay import (
+    METHODS,
+    Table,
+    boosted_order,
+    direction_order,
+    oracle_order,
+    permuted,
+    trials,
+)
 from benchmarks.search.tables import FOLDER
 
 
@@ -35,13 +45,24 @@ def test_random_is_chance_and_an_oracle_needs_one_trial():
     assert trials(one, oracle_order(one, (), 0)) == 1
 
 
-def test_shuffled_labels_teach_nothing_and_true_ones_do():
+def test_losses_of_other_configurations_teach_nothing_and_true_ones_do():
     tables = [table(i) for i in range(4)]
     chance = (len(tables[0].configs) + 1) / (tables[0].acceptable.sum() + 1)
     learned = [trials(tables[0], boosted_order(tables[0], tables[1:], s)) for s in range(2)]
-    shuffled = [trials(tables[0], boosted_order(tables[0], tables[1:], s, shuffled=True)) for s in range(4)]
     assert np.mean(learned) < 0.3 * chance
-    assert np.mean(shuffled) > 0.5 * chance
+    blind = [permuted(tables[0], s) for s in range(12)]
+    found = np.array([trials(t, boosted_order(t, tables[1:], s)) for s, t in enumerate(blind)]) / chance
+    assert abs(found.mean() - 1) < 3 * found.std(ddof=1) / np.sqrt(len(found))
+
+
+def test_least_along_random_directions_beats_random_where_the_best_lie_in_a_corner():
+    corner, middle = table(0), table(0)
+    x = np.array([row["noise_sum"] for row in corner.rows])
+    middle = replace(middle, search=np.abs(x - np.median(x)) + 1, report=np.abs(x - np.median(x)) + 1)
+    for one, sooner in ((corner, True), (middle, False)):
+        chance = (len(one.configs) + 1) / (one.acceptable.sum() + 1)
+        found = np.mean([trials(one, direction_order(one, (), s)) for s in range(20)])
+        assert (found < 0.5 * chance) == sooner
 
 
 def test_ratios_of_equal_methods_are_one_and_intervals_hold_them():
