@@ -87,7 +87,8 @@ class Branch:
     def _auto_method(self, plan: QuantPlan, roots: Sequence[Value], sweep: _Sweep) -> str:
         """What `auto` stands for, by the first plan that asks: as in a compile, by error on held-back samples."""
         if sweep.count not in self._auto:
-            meter = ErrorMeter(self.graph, split_samples(sweep.samples)[1])
+            held_back = split_samples(sweep.samples)[1] if sweep.count > 1 else sweep.samples
+            meter = ErrorMeter(self.graph, held_back)
             trials = {m: replace(plan, activations=_calibrated(plan, roots, m, sweep)) for m in CANDIDATES}
             self._auto[sweep.count] = max(CANDIDATES, key=lambda m: meter.sqnr_db(trials[m]))
         return self._auto[sweep.count]

@@ -13,7 +13,13 @@ from support.tiny_llama import tiny_llama
 from support.tools import requires_file, requires_tool
 
 ROOT = Path(__file__).parent.parent.parent
-RUN_HERE = {"01_compile_efficientnet.py", "02_compile_cortex_m.py", "03_generate_smollm2.py", "05_qat_lsq.py"}
+RUN_HERE = {
+    "01_compile_efficientnet.py",
+    "02_compile_cortex_m.py",
+    "03_generate_smollm2.py",
+    "04_tune_small_network.py",
+    "05_qat_lsq.py",
+}
 
 
 def test_every_example_is_run() -> None:
@@ -85,3 +91,15 @@ def test_compile_cortex_m(tmp_path: Path) -> None:
     report = json.loads((out / "report.json").read_text())
     assert report["memory"]["flash_bytes"] < 32_000 and report["memory"]["ram_bytes"] < 8_000
     assert report["memory"]["arena_ratio"] <= 1.05 and report["coverage_summary"]["op_share"] == 1
+
+
+def test_tune_small_network(tmp_path: Path) -> None:
+    requires_tool("gcc", "cc")
+    out = tmp_path / "digits"
+    command = [sys.executable, ROOT / "examples/04_tune_small_network.py", "--out", out, "--trials", "12"]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    assert float(first.stdout.split("right on ")[1].split("%")[0]) > 85
+    tuned = json.loads((out / "tune.json").read_text())
+    assert tuned["best"]["figures"]["size_bytes"]["value"] <= 12_000 < tuned["baseline"]["figures"]["size_bytes"]["value"]
+    assert {"static w4a8", "static w8a8"} <= set(tuned["best"]["config"]["groups"].values())

@@ -21,9 +21,9 @@ def size_of(evaluator, choice):
 
 def search(evaluator, tmp_path, goal, solver):
     study = Store(tmp_path / f"{solver}.sqlite").study("t", {})
-    found = tuner(study, evaluator, goal, solver=solver, trials=24).run(evaluator.space.uniform("static w8a8"))
+    found = tuner(study, evaluator, goal, solver=solver, trials=16).run(evaluator.space.uniform("static w8a8"))
     assert goal.meets(found.best)
-    assert sum(t.stage == "fast" for t in found.trials) <= 24
+    assert sum(t.stage == "fast" for t in found.trials) <= 16
     return found
 
 
@@ -36,7 +36,7 @@ def test_every_solver_keeps_a_size_beats_uniform_bits_and_proves_what_it_can(eva
     # Of five groups a greedy step is a large part; the others are exact.
     assert all(p.gap <= (0.6 if p.solver == "greedy" else 1e-3) for p in proofs if np.isfinite(p.bound))
     assert any(np.isfinite(p.bound) for p in proofs), "the additive problem has a bound"
-    assert measured.solver == solver and measured.evaluations <= 24 and measured.gap == np.inf
+    assert measured.solver == solver and measured.evaluations <= 16 and measured.gap == np.inf
     fast = [t.value("loss") for t in result.trials if t.stage == "fast" and t.value("size_bytes") <= (wide + narrow) / 2]
     assert measured.objective == min(fast)
 

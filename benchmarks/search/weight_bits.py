@@ -1,0 +1,251 @@
+"""A search problem over the bits of weights alone: any widths, whatever kernels exist. Stands in for a FastEvaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qcompiler.calibration import load_samples
+from qcompiler.executors.torch_executor import TorchExecutor
+from qcompiler.ir import DType, Graph, Node
+from qcompiler.passes.quantize.plan import QuantPlan
+from qcompiler.passes.rounding.gptq import factorize, round_columns
+from qcompiler.passes.rounding.group_grid import group_grid, nearest_codes
+from qcompiler.recipe import Recipe, load_recipe
+from qcompiler.search.choices import Choice
+from qcompiler.search.fast import FastEvaluator
+from qcompiler.search.groups import Group
+from qcompiler.search.losses import Accuracy
+from qcompiler.search.space import Config, Space
+from qcompiler.search.workload import Workload
+from qcompiler.targets import get_target
+
+BITS = (8, 4, 3, 2)
+"""Widest first, as spaces have it."""
+GROUP = 64
+CHOICES = tuple(Choice("weight_only", b, 32, True, GROUP if b < 8 else None) for b in BITS)
+RECIPE = load_recipe("w8a8")
+
+
+class Rounded:
+    """A rounded weight, in place of `WeightCodes`: codes int8 [O, K], scales [O, G], real when it is asked for."""
+
+    def __init__(self, codes: Tensor, scale: Tensor, shape: tuple[int, ...], size: int) -> None:
+        self.codes, self.scale, self.shape, self.size = codes.to(torch.int8), scale.float(), shape, size
+
+    def real(self) -> np.ndarray:
+        """float32 in the weight's own shape."""
+        spread = self.scale.repeat_interleave(self.size, 1)[:, : self.codes.shape[1]]
+        kept = int(np.prod(self.shape[1:]))
+        return (self.codes * spread)[:, :kept].reshape(self.shape).numpy()
+
+
+def rounded(weight: np.ndarray, bits: int, moment: Tensor | None = None) -> Rounded:
+    """A weight [O, ...] in `bits`: to nearest, or by GPTQ where the second moment [K, K] of its input is given."""
+    flat = torch.from_numpy(np.array(weight.reshape(len(weight), -1)))
+    size = min(GROUP, flat.shape[1]) if bits < 8 else flat.shape[1]
+    flat = torch.nn.functional.pad(flat, (0, -flat.shape[1] % size))
+    grid = group_grid(flat, DType[f"int{bits}"], size)
+    if moment is None or bits == 8:
+        codes = nearest_codes(flat, grid)
+    else:
+        codes = round_columns(flat, factorize(moment), grid)[0]
+    return Rounded(codes, grid.scale, weight.shape, size)
+
+
+class WeightBits(FastEvaluator):
+    """Losses with rounded weights, and what sensitivity providers ask for.
+
+    Args:
+        workload: the graph and its data.
+        codes: rounded weight of a node and a width.
+        figure: name of what is reported.
+        shown: from the loss to that figure.
+    """
+
+    def __init__(
+        self, workload: Workload, codes: Callable[[Node, int], Rounded], figure: str, shown: Callable[[Any], float]
+    ) -> None:
+        self.nodes = [n for n in workload.graph.nodes if n.op in ("conv", "linear") and n.operands[1].is_const]
+        space = Space((), tuple(_group(n) for n in self.nodes))
+        super().__init__(workload, space)
+        self.codes, self.figure, self.shown = codes, figure, shown
+        self._branch = WeightBranch(self)
+        self._measured: dict[tuple[Config, str], Accuracy] = {}
+
+    def branch(self, recipe: Recipe) -> Any:
+        """There are no transforms, so there is one."""
+        return self._branch
+
+    def loss(self, choices: Config, split: str) -> float:
+        """Of a solution."""
+        return self.accuracy(choices, split).loss
+
+    def accuracy(self, config: Config, split: str = "judged") -> Accuracy:
+        """As it was measured before, where it was: several providers measure the same configurations."""
+        if (config, split) not in self._measured:
+            self._measured[config, split] = super().accuracy(config, split)
+        return self._measured[config, split]
+
+    def float_loss(self, split: str) -> float:
+        """Of the float model: 0, as losses are relative to it."""
+        return 0.0
+
+    def nearest_loss(self, bits: int, split: str) -> float:
+        """Of uniform bits rounded to nearest."""
+        plan = QuantPlan(self.workload.graph)
+        plan.weights = {n: rounded(np.asarray(n.operands[1].data), bits) for n in self.nodes}  # type: ignore[misc]
+        return self.of_plan(plan, split).loss
+
+    def clusters(self, parts: int) -> list[list[int]]:
+        """Layers of one kind (the last part of the module's path) in one part of the depth."""
+        found: dict[tuple[str, int], list[int]] = {}
+        for i, group in enumerate(self.space.groups):
+            found.setdefault((group.name.rpartition(".")[2], i * parts // len(self.nodes)), []).append(i)
+        return list(found.values())
+
+
+class WeightBranch:
+    """In place of `Branch`: plans that only round weights."""
+
+    def __init__(self, of: WeightBits) -> None:
+        self.of, self.graph = of, of.workload.graph
+
+    def plan(self, recipe: Recipe) -> QuantPlan:
+        """The weights at the widths that the recipe names."""
+        plan = QuantPlan(self.graph)
+        for node in self.of.nodes:
+            bits = recipe.settings_for(node.origin.module, node.op).weight_bits
+            plan.weights[node] = self.of.codes(node, bits)  # type: ignore[assignment]
+        return plan
+
+
+def _group(node: Node) -> Group:
+    shape = tuple(int(d) for d in node.operands[1].shape)
+    return Group(node.origin.module, ((node.origin.module, node.op),), CHOICES, int(np.prod(shape)), shape[0], 0)
+
+
+def _cached(make: Callable[[Node, int], Rounded]) -> Callable[[Node, int], Rounded]:
+    """Codes in int8 are kept; the real weights they stand for are made when a plan is run."""
+    known: dict[tuple[Node, int], Rounded] = {}
+
+    def codes(node: Node, bits: int) -> Rounded:
+        if (node, bits) not in known:
+            known[node, bits] = make(node, bits)
+        return known[node, bits]
+
+    return codes
+
+
+def efficientnet() -> WeightBits:
+    """EfficientNet-Lite0, loss relative to the float logits' energy."""
+    from benchmarks.search.networks import load
+
+    network = load("efficientnet-lite0")
+    parts = (network.calibration[:8], network.search, network.report)
+    workload = Workload(network.graph, get_target("onnx"), RECIPE, *(load_samples(p, network.graph) for p in parts))
+    return WeightBits(
+        workload, _cached(lambda node, bits: rounded(np.asarray(node.operands[1].data), bits)), "SQNR dB", _decibel
+    )
+
+
+def _decibel(loss: Any) -> float:
+    return float("inf") if not loss else float(-10 * np.log10(loss))
+
+
+class Perplexity(WeightBits):
+    """Losses are mean negative log likelihoods of the next tokens."""
+
+    def loss(self, choices: Config, split: str) -> float:
+        from qcompiler.search.recipes import to_recipe
+
+        return self._likelihood(self._branch.plan(to_recipe(self.space, choices, RECIPE)), split)
+
+    def float_loss(self, split: str) -> float:
+        return self._likelihood(None, split)
+
+    def nearest_loss(self, bits: int, split: str) -> float:
+        plan = QuantPlan(self.workload.graph)
+        plan.weights = {n: rounded(np.asarray(n.operands[1].data), bits) for n in self.nodes}  # type: ignore[misc]
+        return self._likelihood(plan, split)
+
+    def _likelihood(self, plan: QuantPlan | None, split: str) -> float:
+        executor, losses = TorchExecutor(self.workload.graph), []
+        for (ids,) in getattr(self.workload, split):
+            logits = executor.run([ids], plan=plan)[0][0, :-1].float()
+            losses.append(float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(np.asarray(ids[0, 1:])))))
+        return float(np.mean(losses))
+
+
+CALIBRATION_TOKENS, MOMENT_WINDOWS, JUDGED_WINDOWS = 128, 8, 2
+
+
+def smollm2(folder: Path) -> WeightBits:
+    """SmolLM2-135M, decoder layers only; codes by GPTQ are kept in the folder."""
+    from benchmarks.llm_rows import logits_module
+    from benchmarks.smollm2 import WINDOW, calibration_windows, evaluation_windows
+    from qcompiler.compilation import Request, build_passes, capture_model, split_passes
+    from qcompiler.passes.base import Context, run_passes
+
+    sequence = torch.export.Dim("seq", min=2, max=WINDOW)
+    example = (torch.zeros(1, 16, dtype=torch.long),)
+    captured, _ = capture_model(Request(logits_module(), example, dynamic_shapes={"input_ids": {1: sequence}}))
+    target = get_target("onnx")
+    graph, _ = run_passes(captured, split_passes(build_passes(RECIPE, target))[0], Context(target=target))
+    windows = calibration_windows(MOMENT_WINDOWS + JUDGED_WINDOWS)
+    parts = (
+        [(w[:, :CALIBRATION_TOKENS],) for w in windows[:2]],
+        [(w,) for w in windows[MOMENT_WINDOWS:]],
+        [(w,) for w in evaluation_windows()],
+    )
+    workload = Workload(graph, target, RECIPE, *(load_samples(p, graph) for p in parts))
+    codes = _GptqCodes(graph, windows[:MOMENT_WINDOWS], folder)
+    found = Perplexity(workload, codes.of, "perplexity", lambda loss: float(np.exp(loss)))
+    found.nodes = [n for n in found.nodes if "layers." in n.origin.module]
+    found.space = Space((), tuple(_group(n) for n in found.nodes))
+    codes.prepare(found.nodes)
+    return found
+
+
+class _GptqCodes:
+    """Codes of all layers and widths, layer inputs taken from the float model."""
+
+    def __init__(self, graph: Graph, windows: list[np.ndarray], folder: Path) -> None:
+        self.graph, self.windows, self.path = graph, windows, folder / "gptq.pt"
+        self._codes: dict[tuple[str, int], tuple[Tensor, Tensor, int]] = {}
+        if self.path.exists():
+            self._codes = torch.load(self.path)
+
+    def of(self, node: Node, bits: int) -> Rounded:
+        """The rounded weight."""
+        codes, scale, size = self._codes[node.origin.module, bits]
+        return Rounded(codes, scale, tuple(int(d) for d in node.operands[1].shape), size)
+
+    def prepare(self, nodes: list[Node]) -> None:
+        """Round what is not there yet, and keep it."""
+        if all((n.origin.module, b) in self._codes for n in nodes for b in BITS):
+            return
+        moments = self._moments(nodes)
+        for node in nodes:
+            for bits in BITS:
+                one = rounded(np.asarray(node.operands[1].data), bits, moments[node.operands[0]])
+                self._codes[node.origin.module, bits] = (one.codes, one.scale, one.size)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(self._codes, self.path)
+
+    def _moments(self, nodes: list[Node]) -> dict[Any, Tensor]:
+        executor, found = TorchExecutor(self.graph), {}
+
+        def add(value: Any, tensor: Tensor) -> None:
+            rows = tensor.reshape(-1, tensor.shape[-1]).float()
+            product = rows.T @ rows
+            found[value] = found[value] + product if value in found else product
+
+        for ids in self.windows:
+            executor.run([ids], {n.operands[0] for n in nodes}, add)
+        return found

@@ -1,0 +1,63 @@
+"""The bench of bits per layer, on a small network."""
+
+import numpy as np
+import pytest
+import torch
+from search.problems import workload
+
+from benchmarks.search import layer_bits
+from benchmarks.search.layer_bits import Bench, Kept, search
+from benchmarks.search.weight_bits import BITS, WeightBits, _cached, rounded
+from support.toy_networks import encoder_network
+
+
+@pytest.fixture(scope="module")
+def subject():
+    make = _cached(lambda node, bits: rounded(np.asarray(node.operands[1].data), bits))
+    return WeightBits(workload(encoder_network()), make, "loss", float)
+
+
+def test_codes_are_in_groups_and_their_error_falls_with_bits():
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((8, 100)).astype(np.float32)
+    errors = []
+    for bits in BITS:
+        found = rounded(weight, bits)
+        assert found.real().shape == weight.shape and found.scale.shape == (8, 1 if bits == 8 else 2)
+        assert len(np.unique(found.codes)) <= 2**bits
+        errors.append(np.square(found.real() - weight).sum())
+    assert errors == sorted(errors)
+
+
+def test_rounding_under_the_input_s_moment_loses_less_at_the_output():
+    rng = np.random.default_rng(1)
+    weight = rng.standard_normal((16, 64)).astype(np.float32)
+    inputs = (rng.standard_normal((256, 8)) @ rng.standard_normal((8, 64)) + 0.1 * rng.standard_normal((256, 64)))
+    inputs = inputs.astype(np.float32)
+    plain, gptq = rounded(weight, 3), rounded(weight, 3, torch.from_numpy(inputs.T @ inputs))
+    error = [np.square(inputs @ (w.real() - weight).T).sum() for w in (plain, gptq)]
+    assert error[1] < 0.7 * error[0]
+
+
+def test_what_is_searched_is_no_worse_than_any_provider_alone_and_is_kept(subject, tmp_path, monkeypatch):
+    monkeypatch.setitem(layer_bits.PROVIDERS, "toy", ("weight_mse", "layer_sqnr", "loss"))
+    monkeypatch.setitem(layer_bits.EVOLUTION, "toy", layer_bits.Evolution(3, 4, (1,), 2))
+    bench = Bench(subject, Kept(tmp_path))
+    solutions, lines = search(bench, "toy", 5.0)
+    assert all(bench.mean_bits(c) <= 5.0 + 1e-9 for c in solutions.values())
+    losses = {name: bench.loss(c, "judged") for name, c in solutions.items()}
+    assert losses["searched"] == min(losses.values()) < bench.loss(bench.uniform(4), "judged")
+    assert all("gap to that bound" in line for line in lines[:-1])
+    monkeypatch.setattr(subject, "loss", None)  # the losses are in the folder: the network is not needed
+    again = Bench(subject, Kept(tmp_path))
+    assert search(again, "toy", 5.0)[0] == solutions
+
+
+def test_calibrated_sensitivities_have_what_was_measured_of_each_cluster(subject, tmp_path):
+    bench = Bench(subject, Kept(tmp_path))
+    table, wide, three = bench.sensitivity("layer_sqnr"), bench.uniform(8), BITS.index(3)
+    scaled = bench.calibrated(table)
+    for members in subject.clusters(layer_bits.CLUSTERS):
+        lowered = [three if g in members else c for g, c in enumerate(wide)]
+        added = bench.loss(lowered, "judged") - bench.loss(wide, "judged")
+        assert sum(scaled[g][three] for g in members) == pytest.approx(max(added, 1e-6))
