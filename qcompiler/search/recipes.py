@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qcompiler.recipe import Recipe
@@ -94,13 +94,3 @@ def settings_of(choice: Choice) -> dict[str, Any]:
 def literal(module: str) -> str:
     """A shell pattern that matches one module path (and what is inside it)."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in module)
-
-
-def uniform_names(groups: Sequence[Group]) -> list[str]:
-    """Names of quantized choices that every group has, or for the groups without, float stands in; widest first."""
-    names: dict[str, int] = {}
-    for group in groups:
-        for choice in group.choices:
-            if choice.scheme != "float":
-                names[choice.name] = names.get(choice.name, 0) + 1
-    return sorted(names, key=lambda n: -names[n])

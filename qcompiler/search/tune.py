@@ -101,13 +101,15 @@ def tune(
     limits.goal(get_target(request.target), 1.0)
     check_strategy(settings.solver, "drop" if limits.drop is not None else "cost")
     get_provider(settings.sensitivity)
-    opened = Store(store)
+    if Path(store).exists():
+        Store(store).close()  # a damaged or foreign file is refused before anything is captured
     with clock.phase("capture"):
         workload, hashes = prepare(request)
         sizes = _sizes(workload.graph, workload.judged)
         groups = find_groups(workload.graph, workload.recipe, workload.target, sizes)
         space = Space(usual_knobs(len(workload.calibration), workload.recipe), groups)
     goal = limits.goal(workload.target, _float_bytes(workload.graph))
+    opened = Store(store)
     beside = Path(store).with_suffix(".recipe.yaml")
 
     def save(recipe: str) -> None:

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from search.problems import Sick, problem, tuner
+from search.problems import Dying, Sick, problem, tuner
 
 from qcompiler.errors import ConstraintError
 from qcompiler.recipe import load_recipe
@@ -94,6 +94,7 @@ def test_the_result_does_not_depend_on_workers(evaluator, tmp_path):
     finally:
         pool.close()
     assert outline(there) == outline(here)
+    assert there.correlation == here.correlation and there.certificates == here.certificates
 
 
 def test_trials_that_fail_are_recorded_and_the_search_goes_on(evaluator, store):
@@ -104,6 +105,18 @@ def test_trials_that_fail_are_recorded_and_the_search_goes_on(evaluator, store):
     assert failed and all("sick" in t.error for t in failed)
     assert goal.meets(result.best) and len(result.trials) > 24
     assert json.dumps([t.to_dict() for t in result.trials])
+
+
+def test_a_worker_that_is_lost_costs_its_trial_only(evaluator, tmp_path):
+    goal = size_goal(evaluator, 0.5)
+    pool = LocalProcesses(Dying(evaluator.workload, evaluator.space), 2)
+    try:
+        found = tuner(Store(tmp_path / "a").study("t", {}), evaluator, goal, workers=pool).run(baseline(evaluator))
+    finally:
+        pool.close()
+    failed = [t for t in found.trials if not t.ok]
+    assert failed and all("died" in t.error for t in failed)
+    assert goal.meets(found.best) and sum(t.stage == "fast" for t in found.trials) == 16
 
 
 def test_a_limit_that_nothing_keeps_names_the_best_and_what_limits_it(evaluator, store):
