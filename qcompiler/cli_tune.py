@@ -103,6 +103,8 @@ def run(
 
 def show(tuned: Tuned, out: Path, *, as_json: bool) -> None:
     """Results on stdout."""
+    from qcompiler.search.reporting import proof
+
     if as_json:
         support.print_json({"out": str(out), **tuned.data})
         return
@@ -122,9 +124,8 @@ def show(tuned: Tuned, out: Path, *, as_json: bool) -> None:
             f"sensitivity {correlation.provider} ranks {correlation.configurations} random configurations with "
             f"correlation {correlation.spearman:.2f}"
         )
-    for proof in tuned.result.certificates[-2:]:
-        bound = "no bound" if proof.bound == float("-inf") else f"bound {proof.bound:.6g}, gap {proof.gap:.2%}"
-        typer.echo(f"{proof.solver}: {proof.objective:.6g}, {bound} ({proof.note})")
+    for certificate in tuned.result.certificates[-2:]:
+        typer.echo(proof(certificate))
     typer.echo(f"written to {out}: recipe.yaml, tune.json, report.html (stopped by {tuned.result.stopped_by})")
 
 

@@ -276,8 +276,8 @@ class SearchGroup(_Row):
 class SearchSection(_Row):
     """How `tune` came to this artefact.
 
-    `rank_correlation` is Spearman's between summed sensitivities and measured losses over the trials, None with too
-    few of them. `baseline_chosen`: nothing beat the recipe as it was.
+    `rank_correlation` is Spearman's between summed sensitivities and measured losses of random configurations, None
+    with too few of them. `baseline_chosen`: nothing beat the recipe as it was. `proofs`: certificates of the solvers.
     """
 
     goal: str
@@ -289,6 +289,7 @@ class SearchSection(_Row):
     provider: str
     rank_correlation: float | None = None
     baseline_chosen: bool
+    proofs: tuple[str, ...] = ()
     points: tuple[SearchPoint, ...] = ()
     groups: tuple[SearchGroup, ...] = ()
 

@@ -9,7 +9,15 @@ from qcompiler.report.data import SearchGroup, SearchPoint, SearchSection
 if TYPE_CHECKING:
     from qcompiler.search.goal import Goal
     from qcompiler.search.result import Result
+    from qcompiler.search.solvers import Certificate
     from qcompiler.search.space import Space
+
+
+def proof(certificate: Certificate) -> str:
+    """A certificate in one line."""
+    bounded = certificate.bound > float("-inf")
+    bound = f"bound {certificate.bound:.6g}, gap {certificate.gap:.2%}" if bounded else "no bound"
+    return f"{certificate.solver}: {certificate.objective:.6g}, {bound} ({certificate.note})"
 
 
 def search_section(space: Space, result: Result, goal: Goal) -> SearchSection:
@@ -51,6 +59,7 @@ def search_section(space: Space, result: Result, goal: Goal) -> SearchSection:
         failed=sum(not t.ok for t in result.trials),
         provider=result.sensitivity.provider,
         rank_correlation=None if correlation is None else correlation.spearman,
+        proofs=tuple(proof(c) for c in result.certificates[-2:]),
         baseline_chosen=result.best.key == result.baseline.key,
         points=tuple(points),
         groups=tuple(groups),
