@@ -90,6 +90,7 @@ class Reconstruction:
         seed: of the order of parts.
         checkpoint: keeps finished units.
         progress: called as progress(unit, done, total).
+        corrected: mean errors of layers will be taken out by bias correction.
     """
 
     def __init__(
@@ -102,9 +103,10 @@ class Reconstruction:
         seed: int,
         checkpoint: Checkpoint,
         progress: Callable[[str, int, int], None],
+        corrected: bool = False,
     ) -> None:
         self.graph, self.plan, self.learn, self.schedule, self.seed = graph, plan, learn, schedule, seed
-        self.checkpoint, self.progress = checkpoint, progress
+        self.checkpoint, self.progress, self.corrected = checkpoint, progress, corrected
         self.walk = SideBySide(graph, plan, samples, PARTS)
         self.executor = TorchExecutor(graph, autograd=True)
         self.notes: list[Note] = []
@@ -181,27 +183,35 @@ class Reconstruction:
             operands = self.executor.quantized_operands(node, given, self.plan)
             if node in weights:
                 operands[1] = weights[node]
-            for value, tensor in zip(
-                node.outputs, self.executor.run_node(node, operands, part.bindings), strict=True
-            ):
+            results = self.executor.run_node(node, operands, part.bindings)
+            if node in weights and self.corrected:
+                results = (self._corrected(node, results[0], part),)
+            for value, tensor in zip(node.outputs, results, strict=True):
                 values[value] = self.executor.stored(value, tensor, self.plan)
-        channels = channel_axis(unit.nodes[0].op) if len(unit.nodes) == 1 else None
-        return torch.stack([self._relative(v, values[v], part, channels) for v in unit.outputs]).sum()
+        return torch.stack([self._relative(v, values[v], part) for v in unit.outputs]).sum()
 
-    def _relative(self, value: Value, got: Tensor, part: Part, channels: int | None) -> Tensor:
-        """Power of the error over that of the float value, padding left out.
-
-        Where the axis of channels is given, the mean error of every channel is left out too: behind a single layer
-        bias correction removes it.
-        """
+    def _relative(self, value: Value, got: Tensor, part: Part) -> Tensor:
+        """Power of the error over that of the float value, padding left out."""
         expected = part.real[value]
         error, tokens = got - expected, self.walk.token_axes(value, part)
         if tokens is not None and part.keep is not None:
             error, expected = (t.movedim(tokens, (0, 1))[part.keep] for t in (error, expected))
-        if channels is not None and error.ndim > 1:
-            rest = [a for a in range(error.ndim) if a != channels % error.ndim]
-            error = error - error.mean(rest, keepdim=True)
         return error.square().sum() / expected.square().sum().clamp_min(1e-20)
+
+    def _corrected(self, node: Node, got: Tensor, part: Part) -> Tensor:
+        """A layer's result without the mean error of every channel, as bias correction will leave it.
+
+        Learned weights would otherwise spend their freedom on means, and have nothing left once these are corrected.
+        """
+        expected = part.real[node.output]
+        axis = channel_axis(node.op) % expected.ndim
+        error, tokens = expected - got, self.walk.token_axes(node.output, part)
+        shape = [-1 if a == axis else 1 for a in range(error.ndim)]
+        if tokens is not None and part.keep is not None and axis not in tokens:
+            order = [*tokens, *(a for a in range(error.ndim) if a not in tokens)]
+            error, axis = error.permute(order)[part.keep], order.index(axis) - 1
+        rest = [a for a in range(error.ndim) if a != axis]
+        return got + error.mean(rest).reshape(shape) if rest else got
 
 
 class LearnedRounding(Pass):
@@ -209,10 +219,14 @@ class LearnedRounding(Pass):
 
     Class attributes:
         by_block: units are blocks, else layers.
+
+    Attributes:
+        corrected: bias correction follows, and takes out the mean error of every layer.
     """
 
     by_block: ClassVar[bool]
     config: Any
+    corrected: bool = False
 
     def reconstruct(self, graph: Graph, context: Context, learn: Learn, schedule: Schedule) -> Result:
         """Run the engine.
@@ -234,7 +248,7 @@ class LearnedRounding(Pass):
         engine = Reconstruction(
             graph, side, samples, learn, schedule, int(context.rng(self.name).integers(1 << 31)),
             Checkpoint(context, self.name, self.config),
-            lambda unit, done, total: context.progress(f"{self.name}: {unit}", done, total),
+            lambda unit, done, total: context.progress(f"{self.name}: {unit}", done, total), self.corrected,
         )  # fmt: skip
         return Result(
             graph, False, engine.run(block_units(graph, nodes) if self.by_block else layer_units(nodes))

@@ -42,8 +42,8 @@ class RoundAdaround(LearnedRounding):
     must_follow = ("calibrate_activations", "round_nearest", "round_hessian")
     by_block: ClassVar[bool] = False
 
-    def __init__(self, config: AdaroundConfig | None = None) -> None:
-        self.config = config or AdaroundConfig()
+    def __init__(self, config: AdaroundConfig | None = None, corrected: bool = False) -> None:
+        self.config, self.corrected = config or AdaroundConfig(), corrected
 
     def run(self, graph: Graph, context: Context) -> Result:
         def learn(node: Node, weight: np.ndarray, start: WeightCodes) -> AdaRoundWeight:

@@ -40,8 +40,8 @@ class RoundAutoround(LearnedRounding):
     must_follow = ("calibrate_activations", "round_nearest", "round_hessian")
     by_block: ClassVar[bool] = True
 
-    def __init__(self, config: AutoroundConfig | None = None) -> None:
-        self.config = config or AutoroundConfig()
+    def __init__(self, config: AutoroundConfig | None = None, corrected: bool = False) -> None:
+        self.config, self.corrected = config or AutoroundConfig(), corrected
 
     def run(self, graph: Graph, context: Context) -> Result:
         plan: QuantPlan = context.tables["plan"]

@@ -25,5 +25,5 @@ class RoundBrecq(RoundAdaround):
     kind = Kind.LOSSY
     by_block = True
 
-    def __init__(self, config: BrecqConfig | None = None) -> None:
-        self.config = config or BrecqConfig()
+    def __init__(self, config: BrecqConfig | None = None, corrected: bool = False) -> None:
+        super().__init__(config or BrecqConfig(), corrected)

@@ -47,7 +47,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         RoundNearest(configs.get("round_nearest")),  # a start for every weight
         RoundHessian(configs.get("round_hessian")),  # better codes where the recipe says so
         RoundGptq(configs.get("round_gptq")),  # the same for linear layers, on the quantized prefix
-        RoundAdaround(configs.get("round_adaround")),  # learned from what the codes above give
+        RoundAdaround(configs.get("round_adaround"), configs.get("correct_bias", True) is not None),  # learned from the codes above
         *snap_passes(configs),  # every scale a power of two, where the recipe's profile needs that
         CorrectBias(configs.get("correct_bias")),  # last: makes up for the errors of all the codes above
         LowerToQuantized(lower),  # real factors still: what integerize turns into multipliers and shifts

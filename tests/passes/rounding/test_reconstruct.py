@@ -15,6 +15,7 @@ from qcompiler.ir import DType, Graph, QuantParams
 from qcompiler.passes.base import Context, run_passes
 from qcompiler.passes.quantize.plan import WeightCodes
 from qcompiler.passes.rounding import reconstruct
+from qcompiler.passes.rounding.correct_bias import CorrectBias
 from qcompiler.passes.rounding.learned_weight import AdaRoundWeight, SignRoundWeight
 from qcompiler.passes.rounding.reconstruct import block_units, layer_units
 from qcompiler.passes.rounding.round_adaround import AdaroundConfig, RoundAdaround
@@ -176,6 +177,17 @@ def test_learned_codes_are_better_on_new_data_and_repeat(method):
         found.append(list(plan_of(context).weights.values()))
     for a, b in zip(*found, strict=True):
         assert np.array_equal(a.codes, b.codes) and a.quant == b.quant
+
+
+def test_means_that_bias_correction_takes_out_are_not_learned() -> None:
+    """Told that it follows, blocks are learned to a smaller error behind it."""
+    found = {}
+    for corrected in (True, False):
+        graph, context = prepared("brecq")
+        RoundBrecq(BrecqConfig(steps=80), corrected).run(graph, context)
+        CorrectBias().run(graph, context)
+        found[corrected] = fake_sqnr(graph, context)
+    assert found[True] > found[False] + 0.2
 
 
 @pytest.mark.parametrize("method", METHODS)
