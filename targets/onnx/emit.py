@@ -171,7 +171,8 @@ def _model(e: Emitter, outputs: list[str], metadata: Mapping[str, str]) -> onnx.
         e.graph.name or "graph",
         [_value_info(v.name, v) for v in e.graph.inputs],
         [_value_info(n, v) for n, v in zip(outputs, e.graph.outputs, strict=True)],
-        [_tensor(name, array) for name, array in e.initializers.items() if name in used],
+        # each array goes as its tensor is made: a transposed weight is a copy, and two of all would be in memory
+        [_tensor(name, e.initializers.pop(name)) for name in list(e.initializers) if name in used],
     )
     opsets = [helper.make_opsetid("", OPSET)]
     opsets += [helper.make_opsetid(domain, DOMAIN_VERSION) for domain in sorted({n.domain for n in e.nodes} - {""})]
@@ -180,23 +181,32 @@ def _model(e: Emitter, outputs: list[str], metadata: Mapping[str, str]) -> onnx.
     return model
 
 
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Bytes of all weights, counted by tensor: ByteSize() overflows beyond 2 GiB."""
+    return sum(len(t.raw_data) for t in model.graph.initializer)
+
+
+def spill_model(model: onnx.ModelProto, path: Path) -> None:
+    """Write the model with its weights in `NAME.data`, tensor by tensor; `model` has none of them afterwards."""
+    location = path.name + ".data"
+    onnx.save_model(
+        model, os.fspath(path), save_as_external_data=True, location=location, size_threshold=EXTERNAL_TENSOR_BYTES
+    )
+
+
 def save_model(model: onnx.ModelProto, path: Path) -> list[Path]:
     """Write the model, weights beside it in `NAME.data` beyond 1.5 GB; returns the files written.
 
     Raises:
         OSError: disk full, read-only.
     """
-    # counted by tensor: ByteSize() overflows beyond 2 GiB
-    size = sum(len(t.raw_data) for t in model.graph.initializer)
-    if size <= EXTERNAL_DATA_BYTES:
+    if weight_bytes(model) <= EXTERNAL_DATA_BYTES:
         path.write_bytes(model.SerializeToString(deterministic=True))
         return [path]
     data = path.with_name(path.name + ".data")
     data.unlink(missing_ok=True)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    onnx.save_model(
-        copy, os.fspath(path), save_as_external_data=True, location=data.name, size_threshold=EXTERNAL_TENSOR_BYTES
-    )
+    spill_model(copy, path)
     return [path, data]
 

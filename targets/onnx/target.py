@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from .isa import ISAS, PAIR_PRODUCTS, host_isa
 from .op_table import PORTABLE, RUNTIME_KERNELS
 
 BASELINE = Style(runtime_kernels=True, plain=True)
+SPILLED_BYTES = 64_000_000
+"""Float weights from which on the baseline is loaded from a file."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,20 @@ class OnnxTarget(Target):
         return OnnxSession(folder / self.artefact, threads, optimize)
 
     def open_float(self, graph: Graph, threads: int = 1) -> Any:
-        """The float baseline: the FLOAT graph as any exporter writes it, with every optimization of the runtime."""
-        from .emit import emit_model
+        """The float baseline: the FLOAT graph as any exporter writes it, with every optimization of the runtime.
+
+        Large weights go through a temporary file, so that no second and third copy of them is in memory.
+        """
+        from .emit import emit_model, spill_model, weight_bytes
         from .runtime import OnnxSession
 
-        return OnnxSession(emit_model(graph, BASELINE).proto.SerializeToString(), threads)
+        model = emit_model(graph, BASELINE).proto
+        if weight_bytes(model) < SPILLED_BYTES:
+            return OnnxSession(model.SerializeToString(), threads)
+        with TemporaryDirectory(prefix="qcompiler-", ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / "float.onnx"
+            spill_model(model, path)
+            return OnnxSession(path, threads)
 
     def measure(
         self,

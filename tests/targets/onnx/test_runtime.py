@@ -131,3 +131,17 @@ def test_float_baseline_is_the_graph(tmp_path: Path) -> None:
     np.testing.assert_allclose(session.run([image])[0], run_reference(graph, [image])[0], rtol=1e-4, atol=1e-5)
     names = {n.domain for n in emit.emit_model(graph, Style(True, True)).proto.graph.node}
     assert names == {""}
+
+
+def test_float_baseline_is_the_same_through_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, arrays = conv_chain(), [np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)]
+    target = get_target("onnxruntime-cpu")
+    whole = target.open_float(graph).run(arrays)
+    spilled = []
+    write = emit.spill_model
+    monkeypatch.setattr(emit, "EXTERNAL_TENSOR_BYTES", 16)
+    monkeypatch.setattr(emit, "spill_model", lambda model, path: spilled.append(path) or write(model, path))
+    monkeypatch.setattr("qcompiler.targets.onnx.target.SPILLED_BYTES", 0)
+    for a, b in zip(target.open_float(graph).run(arrays), whole, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(spilled) == 1 and not spilled[0].parent.exists()
