@@ -139,7 +139,6 @@ def test_float_baseline_is_the_same_through_a_file(monkeypatch: pytest.MonkeyPat
     whole = target.open_float(graph).run(arrays)
     spilled = []
     write = emit.spill_model
-    monkeypatch.setattr(emit, "EXTERNAL_TENSOR_BYTES", 16)
     monkeypatch.setattr(emit, "spill_model", lambda model, path: spilled.append(path) or write(model, path))
     monkeypatch.setattr("qcompiler.targets.onnx.target.SPILLED_BYTES", 0)
     for a, b in zip(target.open_float(graph).run(arrays), whole, strict=True):
