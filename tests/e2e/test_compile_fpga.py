@@ -1,0 +1,86 @@
+"""A float network to an HLS project through the command line and the public interface; exact in C simulation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import qcompiler as qc
+from qcompiler.cli import app
+from support.tools import requires_tool
+
+
+def run(*args: object):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def images(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(5)
+    return [rng.normal(size=(1, 3, 32, 32)).astype(np.float32) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def saved(here: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """A project that `compile` wrote, and what it printed."""
+    requires_tool("g++")
+    out = tmp_path_factory.mktemp("fpga") / "out"
+    source = f"{here}/net.py:net"
+    result = run("compile", source, "-t", "fpga-hls:xc7a100t@125", "-r", "w8a8-int", "-c", here / "calibration.npz", "-o", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    return out, json.loads(result.stdout)
+
+
+def test_a_saved_project_runs_and_is_exact(saved: tuple[Path, dict]) -> None:
+    out, printed = saved
+    assert printed["target"] == "fpga-hls:xc7a100t@125" and printed["accuracy"]["sqnr_db"] > 20
+    compiled = qc.load(out)
+    for x in images(4):
+        (got,), (want,) = compiled.run(x, raw=True), compiled.reference(x, raw=True)
+        assert got.dtype == np.int8 and np.array_equal(got, want)
+    assert (out / "top.cpp").is_file() and (out / "vitis_hls.tcl").is_file()
+
+
+def test_multipliers_have_the_targets_bits_and_layers_one_shift(saved: tuple[Path, dict]) -> None:
+    program = qc.load(saved[0]).graph
+    rescales = [n for n in program.nodes if n.op == "requantize"]
+    assert len(rescales) >= 5
+    assert max(int(n.inputs[1].data.max()) for n in rescales) < 1 << 17
+    assert all(len(set(n.inputs[2].data.ravel().tolist())) == 1 for n in rescales)
+
+
+def test_verify(saved: tuple[Path, dict]) -> None:
+    result = run("verify", saved[0], "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["differing"] == 0
+
+
+@pytest.mark.parametrize("recipe", ["w8a8-pow2", "narrow"])
+def test_powers_of_two_and_narrow_codes(recipe: str, user_module) -> None:
+    requires_tool("g++")
+    given: object = recipe
+    if recipe == "narrow":  # 4-bit layers between 8-bit ones
+        from qcompiler.recipe import load_recipe
+
+        rules = [{"match": "blocks.*", "weight_bits": 4, "activation_bits": 4}]
+        given = load_recipe("w8a8-int").with_changes({"rules": rules, "rounding": "nearest"})
+    model, example = user_module.net()
+    data = [(x,) for x in images(8)]
+    compiled = qc.compile(model, example, target="fpga-hls", recipe=given, calibration=data, evaluation=data[:2])
+    if recipe == "narrow":
+        assert {n.inputs[1].dtype.bits for n in compiled.graph.nodes if n.op == "conv"} == {4, 8}
+    for (x,) in data[:3]:
+        assert np.array_equal(compiled.run(x, raw=True)[0], compiled.reference(x, raw=True)[0])
+
+
+def test_bad_input(here: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    common = ("-c", here / "calibration.npz", "-o", out)
+    unknown = run("compile", f"{here}/net.py:net", "-t", "fpga-hls:xc7z02", *common)
+    assert unknown.exit_code == 2 and "Did you mean 'xc7z020'" in unknown.stderr
+    slow = run("compile", f"{here}/net.py:net", "-t", "fpga-hls", "-r", "w8a8-dynamic", *common)
+    assert slow.exit_code == 4, slow.stderr
+    assert not out.exists()
