@@ -36,9 +36,10 @@ constexpr int log2_up(int n) { return n <= 1 ? 0 : 1 + log2_up((n + 1) / 2); }
 template <int BITS, int BYTES> inline exact<BITS> packed(const uint8_t (&row)[BYTES], int index) {
 #pragma HLS INLINE
     const int first = index * BITS;
-    unsigned bits = row[first / 8] >> (first % 8);
-    if (first % 8 + BITS > 8) {
-        bits |= (unsigned)row[first / 8 + 1] << (8 - first % 8);
+    uint32_t bits = row[first / 8] >> (first % 8);
+    for (int got = 8 - first % 8, byte = first / 8 + 1; got < BITS; got += 8, ++byte) {
+#pragma HLS UNROLL
+        bits |= (uint32_t)row[byte] << got;
     }
     return (exact<BITS>)(ap_int<BITS>)bits;
 }

@@ -22,7 +22,7 @@ from qcompiler.targets.fpga_hls.emit_units import memory_file, unit_file
 from qcompiler.targets.fpga_hls.legalize import Legalized, legalize
 from qcompiler.targets.fpga_hls.order import flatten
 from qcompiler.targets.fpga_hls.parts import Option
-from qcompiler.targets.fpga_hls.schedule import choose_foldings
+from qcompiler.targets.fpga_hls.schedule import choose_foldings, whole_frames
 from qcompiler.targets.fpga_hls.stream import Unit
 from qcompiler.targets.fpga_hls.toolchain import FLAGS
 from qcompiler.targets.fpga_hls.units import Weighted
@@ -57,7 +57,8 @@ def plan_network(graph: Graph, option: Option) -> Plan:
         ConstraintError: symbolic shapes, a batch, or sums that overflow.
     """
     legalized = legalize(graph)
-    return Plan(legalized, fold(legalized.dataflow, choose_foldings(legalized.dataflow, option.part)), option)
+    network = fold(legalized.dataflow, choose_foldings(legalized.dataflow, option.part))
+    return Plan(legalized, network.with_depths(whole_frames(network)), option)
 
 
 def emit_project(graph: Graph, option: Option, folder: Path, metadata: Mapping[str, str] | None = None) -> Emission:
@@ -125,7 +126,7 @@ def kernel_choices(plan: Plan) -> tuple[KernelChoice, ...]:
 
 def types(unit: Unit, op: str) -> str:
     """What a unit computes on."""
-    port = unit.inputs[0]
+    port = (unit.inputs or unit.outputs)[0]
     codes = f"{'int' if port.signed else 'uint'}{port.bits}"
     return f"{codes} x int{unit.weight_bits}" if isinstance(unit, Weighted) and op != "requantize" else codes
 

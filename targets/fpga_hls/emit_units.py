@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from qcompiler.errors import InternalError
 from qcompiler.targets.fpga_hls.cpp_text import array, flat_array, integer, packed_rows, struct, word
-from qcompiler.targets.fpga_hls.stream import Scaling, Unit
+from qcompiler.targets.fpga_hls.emit_rows import EMITTERS as ROW_EMITTERS
+from qcompiler.targets.fpga_hls.stream import Unit
+from qcompiler.targets.fpga_hls.unit_text import UnitText, factors, memory_pragmas, scaling_struct
 from qcompiler.targets.fpga_hls.units import (
     Add,
     Concat,
@@ -25,29 +26,6 @@ from qcompiler.targets.fpga_hls.units import (
     Weighted,
     WidthConverter,
 )
-
-IMPLEMENTATIONS = {"lut": "lutram", "bram": "bram", "uram": "uram"}
-
-
-@dataclass(frozen=True)
-class UnitText:
-    """A unit in C++.
-
-    Attributes:
-        header: of kernels/fpga_hls that it calls.
-        function: template of that header.
-        structs: definitions of `NAME_config` and what it needs.
-        memories: definitions of constant arrays.
-        arguments: names of these arrays, in order.
-        pragmas: about them, for the body of the function.
-    """
-
-    header: str
-    function: str
-    structs: str
-    memories: str = ""
-    arguments: tuple[str, ...] = ()
-    pragmas: tuple[str, ...] = field(default=())
 
 
 def unit_text(unit: Unit) -> UnitText:
@@ -92,33 +70,8 @@ def describe(unit: Unit) -> str:
     """One line about a unit."""
     sizes = f", {unit.rows} x {unit.columns}" if isinstance(unit, Weighted) else ""
     at = f" of {unit.module}" if unit.module else ""
-    lanes = f"{unit.inputs[0].lanes} lanes in, {unit.outputs[0].lanes} out"
+    lanes = f"{', '.join(str(p.lanes) for p in unit.inputs) or 'no'} lanes in, {unit.outputs[0].lanes} out"
     return f"{type(unit).__name__}{at}{sizes}: {lanes}, {unit.interval} cycles per frame"
-
-
-def _scaling(unit: Unit, scaling: Scaling, product_bits: int) -> str:
-    types = {"code_t": integer(scaling.bits, scaling.signed), "product_t": integer(product_bits)}
-    return struct(
-        f"{unit.name}_scaling", types,
-        {
-            "shift": scaling.shift, "zero_point": scaling.zero_point, "qmin": scaling.qmin, "qmax": scaling.qmax,
-            "half_even": scaling.rounding == "shift_half_even",
-        },
-    )  # fmt: skip
-
-
-def factors(scaling: Scaling) -> np.ndarray:
-    """What the C++ takes as multipliers: places of a left shift for `shift_half_even`."""
-    if scaling.rounding != "shift_half_even":
-        return scaling.multiplier
-    return np.array([int(m).bit_length() - 1 for m in scaling.multiplier], np.int64)
-
-
-def _memory_pragmas(unit: Unit, name: str, dim: int = 2) -> tuple[str, ...]:
-    found = [f"ARRAY_RESHAPE variable={name} complete dim={dim}"] if dim else []
-    if unit.folding.storage in IMPLEMENTATIONS:
-        found.append(f"BIND_STORAGE variable={name} type=rom_1p impl={IMPLEMENTATIONS[unit.folding.storage]}")
-    return tuple(found)
 
 
 def _weighted(unit: Weighted, function: str, header: str, simd: int, rows: np.ndarray) -> UnitText:
@@ -139,11 +92,11 @@ def _weighted(unit: Weighted, function: str, header: str, simd: int, rows: np.nd
         "input_t": word(unit.inputs[0]), "output_t": word(unit.outputs[0]), "acc_t": acc, "multiplier_t": multiplier,
         "scaling": f"{name}_scaling",
     }  # fmt: skip
-    structs = _scaling(unit, scaling, scaling.product_bits(unit.acc_bits)) + "\n" + struct(f"{name}_config", types, constants)
+    structs = scaling_struct(unit, scaling, scaling.product_bits(unit.acc_bits)) + "\n" + struct(f"{name}_config", types, constants)
     arrays = {f"{name}_weights": ("uint8_t", packed), f"{name}_bias": (acc, unit.bias.reshape(-1, pe)), f"{name}_multiplier": (multiplier, m)}
     memories = "\n".join(array(kind, called, values) for called, (kind, values) in arrays.items())
     pragmas = (
-        *_memory_pragmas(unit, f"{name}_weights"), f"ARRAY_RESHAPE variable={name}_bias complete dim=2",
+        *memory_pragmas(unit, f"{name}_weights"), f"ARRAY_RESHAPE variable={name}_bias complete dim=2",
         f"ARRAY_RESHAPE variable={name}_multiplier complete dim=2",
     )  # fmt: skip
     return UnitText(header, function, structs, memories, tuple(arrays), pragmas)
@@ -199,7 +152,7 @@ def _frame_pool(unit: Unit) -> UnitText:
         "vectors": unit.vectors, "groups": unit.channels // unit.folding.pe, "pe": unit.folding.pe, "bias": unit.bias,
         "multiplier": int(factors(unit.scaling)[0]),
     }  # fmt: skip
-    scaling = _scaling(unit, unit.scaling, unit.scaling.product_bits(unit.acc_bits))
+    scaling = scaling_struct(unit, unit.scaling, unit.scaling.product_bits(unit.acc_bits))
     return UnitText("qc_pool.h", "frame_pool", f"{scaling}\n{struct(f'{unit.name}_config', types, constants)}")
 
 
@@ -216,7 +169,7 @@ def _add(unit: Unit) -> UnitText:
         "words": unit.outputs[0].words, "pe": unit.folding.pe, "multiplier_a": m[0], "multiplier_b": m[1],
         "offset": -sum(f * z for f, z in zip(m, unit.zero_points, strict=True)),
     }  # fmt: skip
-    scaling = _scaling(unit, unit.scaling, add_bits(unit))
+    scaling = scaling_struct(unit, unit.scaling, add_bits(unit))
     return UnitText("qc_elementwise.h", "add", f"{scaling}\n{struct(f'{unit.name}_config', types, constants)}")
 
 
@@ -238,7 +191,7 @@ def _rescale(unit: Unit) -> UnitText:
         "words": unit.outputs[0].words, "pe": unit.folding.pe, "zero_point": unit.zero_point_in,
         "multiplier": int(factors(unit.scaling)[0]),
     }  # fmt: skip
-    scaling = _scaling(unit, unit.scaling, unit.scaling.product_bits(unit.act_bits + 2))
+    scaling = scaling_struct(unit, unit.scaling, unit.scaling.product_bits(unit.act_bits + 2))
     return UnitText("qc_elementwise.h", "rescale", f"{scaling}\n{struct(f'{unit.name}_config', types, constants)}")
 
 
@@ -253,7 +206,7 @@ def _lookup(unit: Unit) -> UnitText:
     name = f"{unit.name}_table"
     return UnitText(
         "qc_elementwise.h", "lookup", struct(f"{unit.name}_config", types, constants), flat_array(entry, name, unit.table), (name,),
-        _memory_pragmas(unit, name, 0),
+        memory_pragmas(unit, name, 0),
     )  # fmt: skip
 
 
@@ -284,6 +237,7 @@ def _converter(unit: Unit) -> UnitText:
 
 
 _EMITTERS: Mapping[type[Unit], Callable[[Unit], UnitText]] = {
+    **ROW_EMITTERS,
     MatrixVector: _matrix_vector,
     Depthwise: _depthwise,
     SlidingWindow: _sliding_window,

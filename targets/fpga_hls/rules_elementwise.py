@@ -9,6 +9,7 @@ from qcompiler.targets.fpga_hls.legalize import (
     Legalizer,
     NoStream,
     Rule,
+    Stream,
     channels_last,
     known_shape,
     limits,
@@ -22,6 +23,7 @@ from qcompiler.targets.fpga_hls.rules_products import (
     window_of,
     zero_point,
 )
+from qcompiler.targets.fpga_hls.rules_rows import constant_stream
 from qcompiler.targets.fpga_hls.stream import Scaling
 from qcompiler.targets.fpga_hls.units import Add, Concat, Lookup, MaxPool, Rescale
 
@@ -46,8 +48,8 @@ def _sum(low: Legalizer, node: Node) -> None:
     rounding = str(node.attrs["rounding"])
     if rounding not in ("dyadic", "shift_half_even"):
         raise NoStream(f"it rounds by {rounding}; units round by dyadic or shift_half_even")
-    streams = [low.stream(v) for v in node.operands]
-    if known_shape(node.operands[0]) != known_shape(node.operands[1]):
+    streams = _operands(low, node)
+    if not any(v.is_const for v in node.operands) and known_shape(node.operands[0]) != known_shape(node.operands[1]):
         raise NoStream(f"{list(node.operands[0].shape)} and {list(node.operands[1].shape)} are broadcast")
     if not np.array_equal(streams[0].positions, streams[1].positions):
         raise NoStream("its operands arrive in different orders")
@@ -60,6 +62,13 @@ def _sum(low: Legalizer, node: Node) -> None:
         step.needed,
     )  # fmt: skip
     low.add(unit, streams, (node,), streams[0].positions)
+
+
+def _operands(low: Legalizer, node: Node) -> list[Stream]:
+    """Both streams; a constant flows in the order of the other."""
+    flowing = next(low.stream(v) for v in node.operands if not v.is_const)
+    shape = known_shape(node.output)
+    return [constant_stream(low, node, v, flowing, shape) if v.is_const else low.stream(v) for v in node.operands]
 
 
 def _lookup(low: Legalizer, node: Node) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,15 @@ from qcompiler.ir.ops.spec import centred
 from qcompiler.targets.fpga_hls.legalize import (
     Legalizer,
     NoStream,
-    Rule,
     Stream,
     channels_last,
     known_shape,
-    scaling_of,
 )
 from qcompiler.targets.fpga_hls.stream import Scaling
 from qcompiler.targets.fpga_hls.units import Depthwise, FramePool, MatrixVector, SlidingWindow
+
+ProductRule = Callable[[Legalizer, Node, Node, Scaling], None]
+"""Takes a product, the requantize that reads it, and how that rescales."""
 
 
 def first(node: Node) -> Value:
@@ -94,28 +95,6 @@ def image_positions(value: Value) -> np.ndarray:
     """Positions of [N, C, spatial...] pixel after pixel."""
     shape = known_shape(value)
     return np.arange(int(np.prod(shape))).reshape(shape).transpose(channels_last(len(shape))).ravel()
-
-
-def product(low: Legalizer, node: Node) -> None:
-    """Products wait for the requantize that reads them."""
-    user = low.graph.sole_user(node.output)
-    if user is None or user.op != "requantize":
-        raise NoStream("its accumulators are not read by one requantize alone")
-    if any(v.quant is None for v in node.operands[:1]):
-        raise NoStream("its operand is no codes")
-    low.pending.add(node.output)
-
-
-def requantize(low: Legalizer, node: Node) -> None:
-    """A rescale by itself, or the end of a product."""
-    acc = first(node)
-    source = low.graph.producer(acc)
-    if source is None or source.op not in RULES_OF_PRODUCTS:
-        from qcompiler.targets.fpga_hls.rules_elementwise import rescale
-
-        rescale(low, node)
-        return
-    RULES_OF_PRODUCTS[source.op](low, source, node, scaling_of(node))
 
 
 def _layer(low: Legalizer, product: Node, weights: np.ndarray, x: Value, scaling: Scaling) -> dict[str, object]:
@@ -231,5 +210,4 @@ def _frame_sum(
     low.add(unit, [stream], nodes, np.arange(channels) if positions is None else positions)
 
 
-RULES_OF_PRODUCTS = {"conv": _conv, "linear": _linear, "reduce_mean": _mean, "reduce_sum": _mean}
-RULES: dict[str, Rule] = {**dict.fromkeys(RULES_OF_PRODUCTS, product), "requantize": requantize}
+PRODUCTS: dict[str, ProductRule] = {"conv": _conv, "linear": _linear, "reduce_mean": _mean, "reduce_sum": _mean}

@@ -1,4 +1,4 @@
-"""Foldings that let all units of a network take about as long as the slowest, within a number of multipliers."""
+"""Foldings that let all units of a network take about as long as the slowest, within a number of multipliers; FIFOs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from itertools import product
 
 from qcompiler.targets.fpga_hls.dataflow import Dataflow
 from qcompiler.targets.fpga_hls.parts import Part
+from qcompiler.targets.fpga_hls.row_units import Product
 from qcompiler.targets.fpga_hls.stream import Folding, Unit
-from qcompiler.targets.fpga_hls.units import MatrixVector, Weighted
+from qcompiler.targets.fpga_hls.units import Fork, MatrixVector, Weighted
 
 MULTIPLIERS_PER_DSP = 0.5
 """Of the multipliers that the DSP slices of a part could be: the rest rescales."""
@@ -54,3 +55,17 @@ def choose_foldings(graph: Dataflow, part: Part) -> Mapping[str, Folding]:
 def _widest(unit: Unit) -> Unit:
     lanes = [key for key in unit.choices if key != "storage"]
     return unit.folded(**{key: max(unit.choices[key]) for key in lanes})  # type: ignore[type-var]
+
+
+def whole_frames(graph: Dataflow) -> Mapping[str, int]:
+    """FIFO depths of networks in which a unit stores one operand whole while the other waits: a frame each, by edge.
+
+    What waits there is the other operand itself, and every branch of a fork that does not pass through the unit.
+    Other networks need less, and get none.
+    """
+    products = [u.name for u in graph.units if isinstance(u, Product)]
+    if not products:
+        return {}
+    forks = {u.name for u in graph.units if isinstance(u, Fork)}
+    waiting = [e for e in graph.edges if e.source in forks or (e.target in products and e.target_port == 0)]
+    return {e.name: graph.port(e).words for e in waiting}
