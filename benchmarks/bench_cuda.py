@@ -1,6 +1,7 @@
 """CUDA kernels: random cases and whole networks in the emulator, what the assembler reports, and figures of a GPU.
 
-    python -m benchmarks.bench_cuda [--parts fuzz networks resources gpu] [--cases N] [--seed S] [--inputs N] [--json FILE]
+    python -m benchmarks.bench_cuda [--parts fuzz networks resources gpu] [--cases N] [--families NAME ...]
+        [--networks NAME ...] [--inputs N] [--seed S] [--json FILE]
 
 `fuzz`: N random programs over all families of kernels, every integer compared with the reference (float16 products
 with a tolerance). `networks`: ResNet-8 and one layer of MiniLM-L6, every launch compared. `resources`: registers,
@@ -16,6 +17,7 @@ import json
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import numpy as np
 from benchmarks.gpu_kernels.figures import gpu_figures
 from benchmarks.gpu_kernels.networks import NETWORKS, compile_network
 from benchmarks.gpu_kernels.run import ALL_FAMILIES, draw_case, run_cases
+from qcompiler.boundary import quantize_inputs
 from qcompiler.errors import MissingToolError, UnsupportedError
 from qcompiler.kernels.gpu import gemm
 from qcompiler.kernels.gpu.emulator import CUDA
@@ -35,29 +38,27 @@ from qcompiler.targets.cuda.plan import read_plan
 PARTS = ("fuzz", "networks", "resources", "gpu")
 
 
-def fuzz(cases: int, seed: int) -> list[dict[str, Any]]:
+def fuzz(cases: int, seed: int, families: Sequence[str]) -> list[dict[str, Any]]:
     """Random cases by family."""
     each = -(-cases // len(ALL_FAMILIES))
     rows = []
-    for family in ALL_FAMILIES:
+    for family in families:
         drawn = [draw_case(family, seed + i) for i in range(each)]
         failures = run_cases(drawn)
         for case, what in failures[:5]:
             print(f"{family}, seed {case.seed}: {what}", file=sys.stderr)
         launched = Counter(launch.kernel.name for case in drawn for launch in case.launches)
-        rows.append({"family": family, "cases": each, "kernels": len(launched), "differing": len(failures)})
+        rows.append({"family": family, "cases": each, "kernels": len(launched), "launches": launched.total(), "differing": len(failures)})
     return rows
 
 
-def networks(inputs: int, folder: Path) -> list[dict[str, Any]]:
+def networks(names: Sequence[str], inputs: int, folder: Path) -> list[dict[str, Any]]:
     """Whole networks through `compile`, then more samples in the emulator."""
     rows = []
-    for name in NETWORKS:
+    for name in names:
         compiled, samples = compile_network(name, inputs)
         out = compiled.save(folder / name)
         plan = read_plan(out)
-        from qcompiler.boundary import quantize_inputs
-
         codes = [quantize_inputs(compiled.graph, s) for s in samples]
         found = compiled.target.verify(compiled.graph, out, codes)
         rows.append(
@@ -111,6 +112,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--cases", type=int, default=300)
+    parser.add_argument("--families", nargs="+", choices=ALL_FAMILIES, default=list(ALL_FAMILIES))
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--inputs", type=int, default=10, help="samples of each network")
     parser.add_argument("--json", type=Path)
@@ -119,10 +122,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "fuzz" in options.parts:
-            results["fuzz"] = fuzz(options.cases, options.seed)
+            results["fuzz"] = fuzz(options.cases, options.seed, options.families)
             print(f"\n{table(results['fuzz'])}", flush=True)
         if "networks" in options.parts:
-            results["networks"] = networks(options.inputs, folder)
+            results["networks"] = networks(options.networks, options.inputs, folder)
             print(f"\n{table(results['networks'])}", flush=True)
         if "resources" in options.parts:
             results["resources"] = resources(folder)

@@ -73,12 +73,25 @@ class Draw(GraphBuilder):
         )  # fmt: skip
 
 
+def followed(b: Draw, y: Value) -> Value:
+    """What products compute in the same launch: a table, or the sum with a residual."""
+    form, out = b.choose("nothing", "lookup", "sum"), b.choose(DType.int8, DType.int16)
+    if form == "lookup" and y.dtype is DType.int8:
+        return b.op("lookup", y, b.const(b.rng.integers(out.min, out.max + 1, 256).astype(out.numpy), out), quant=b.quant(out))
+    if form == "sum":
+        xs = (b.codes(*y.shape, dtype=b.choose(DType.int8, DType.int16)), y)
+        if b.number(0, 1):
+            return b.op("requantize_sum", *xs, quant=b.quant(out), rounding="dyadic", multipliers=(3 << 18, -(1 << 20)), shift=21)
+        return b.op("requantize_sum", *xs, quant=b.quant(out), rounding="shift_half_even", multipliers=(1, 2), shift=b.number(0, 3))
+    return y
+
+
 def linear(b: Draw) -> Value:
     """Few rows (dp4a) and many (tensor cores), in every width of loads."""
     rows = (b.number(1, 8),) if b.number(0, 3) == 0 else b.choose((b.size(200),), (b.number(1, 3), b.size(70)))
     n, k = b.size(200), b.size(300)
     x = b.codes(*rows, k)
-    return b.rescale(b.op("linear", x, b.weights(n, k), b.bias(n)), k)
+    return followed(b, b.rescale(b.op("linear", x, b.weights(n, k), b.bias(n)), k))
 
 
 def conv(b: Draw) -> Value:
@@ -95,7 +108,7 @@ def conv(b: Draw) -> Value:
         "conv", x, b.weights(out * groups, inner, *kernel), b.bias(out * groups),
         strides=tuple(b.number(1, 3) for _ in range(rank)), pads=pads, dilations=dilations, groups=groups,
     )  # fmt: skip
-    return b.rescale(acc, inner * int(np.prod(kernel)))
+    return followed(b, b.rescale(acc, inner * int(np.prod(kernel))))
 
 
 def depthwise(b: Draw) -> Value:

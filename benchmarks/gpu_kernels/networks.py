@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 TOKENS, WORDS = 128, 2000
-NETWORKS = ("ResNet-8", "MiniLM-L6, one layer")
+NETWORKS = ("resnet8", "minilm-layer")
 
 
 def compile_network(name: str, samples: int, batch: int = 1, layers: int = 1, target: str = "cuda-sm80") -> tuple[Any, list[tuple[np.ndarray, ...]]]:

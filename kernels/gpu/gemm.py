@@ -132,6 +132,37 @@ class Geometry:
     dilation: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class After:
+    """What a product computes from its codes before they are written: a table, or the sum with a residual.
+
+    Attributes:
+        kind: of `qc::Next`.
+        table: [256] of the result's type; of a table.
+        other: lies as the result; of a sum.
+        numbers: multipliers, zero points, shift and limits of a sum.
+    """
+
+    kind: str = "NOTHING"
+    table: View | None = None
+    other: View | None = None
+    multipliers: tuple[int, int] = (0, 0)
+    zero_points: tuple[int, int] = (0, 0)
+    shift: int = 0
+    limits: tuple[int, int, int] = (0, 0, 0)
+
+    def fields(self) -> list[Field]:
+        """Of the struct."""
+        wide = self.other is not None and self.other.dtype.itemsize == 2
+        return [
+            ("p", reading(self.table)), ("p", reading(self.other)), *longs(*self.multipliers),
+            *ints(wide, *self.zero_points, self.shift, *self.limits), ("a", 8),
+        ]  # fmt: skip
+
+
+NOTHING = After()
+
+
 def vector_width(view: View, size: int, strides: Sequence[int], offset: int | None = None) -> int:
     """Elements of int8 that may be read at once, 16, 4 or 1: all rows begin aligned and have a multiple of them."""
     for width in (16, 4):
@@ -148,14 +179,16 @@ _NO_WINDOW: list[Field] = [("p", None), *longs(0, 0, 0), *ints(*[0] * 9), ("a", 
 
 
 def _launch(
-    tile: Tile, operand: str, vec: int, activations: bool, fields: list[Field], c: View, rescale: Rescale, grid: tuple[int, int, int], work: int,
+    tile: Tile, operand: str, vec: int, activations: bool, fields: list[Field], c: View, rescale: Rescale, after: After,
+    grid: tuple[int, int, int], work: int,
 ) -> Launch:  # fmt: skip
     out = OUTPUTS[c.dtype.name]
     kind = "activations" if activations else "weights"
-    name = f"gemm_{tile.name}_{operand.lower()}{vec}_{kind}_{rescale.profile}_{c.dtype.name}"
+    fused = "" if after.kind == "NOTHING" else f"_{after.kind.lower()}"
+    name = f"gemm_{tile.name}_{operand.lower()}{vec}_{kind}_{rescale.profile}{fused}_{c.dtype.name}"
     body = (
         f"qc::Gemm<{tile.bm}, {tile.bn}, {tile.wm}, {tile.wn}, {tile.stages}, qc::{operand}, {vec}, {str(activations).lower()}, "
-        f"{PROFILES[rescale.profile]}, {out}>::run(p)"
+        f"{PROFILES[rescale.profile]}, qc::{after.kind}, {out}>::run(p)"
     )
     return Launch(Kernel(name, "qc_gemm.cuh", "qc::GemmParams", body, tile.threads), grid, tuple(fields), work)
 
@@ -165,10 +198,12 @@ def _vector_stores(c: View, row: int, batch: Sequence[int]) -> bool:
     return all(v % 16 == 0 for v in (c.offset, row * size, *(b * size for b in batch)))
 
 
-def linear(a: View, weights: Weights, c: View, rescale: Rescale, tile: Tile | None = None, arch: int = 80) -> Launch:
+def linear(
+    a: View, weights: Weights, c: View, rescale: Rescale, tile: Tile | None = None, arch: int = 80, after: After = NOTHING
+) -> Launch:
     """a [M, K] with contiguous rows, c [M, N] with contiguous rows."""
     m, n, k = a.shape[0], weights.n, weights.k
-    if tile is None and m <= MOST_ROWS:
+    if tile is None and m <= MOST_ROWS and after is NOTHING:
         return few_rows(a, weights, c, rescale)
     tile = tile or choose_tile(m, n, 1, arch)
     b = weights.codes
@@ -176,14 +211,16 @@ def linear(a: View, weights: Weights, c: View, rescale: Rescale, tile: Tile | No
         *_matrix(a, a.strides[0], (0, 0)),
         *_matrix(b, b.strides[1], (0, 0)),
         ("p", writing(c)), *longs(c.strides[0], 0, 0),
-        ("p", reading(weights.bias)), *rescale.fields(), *_NO_WINDOW,
+        ("p", reading(weights.bias)), *rescale.fields(), *after.fields(), *_NO_WINDOW,
         *ints(m, n, k, 1, 0, 0, 0, _vector_stores(c, c.strides[0], ())),
     ]  # fmt: skip
     grid = (ceil_div(m, tile.bm), ceil_div(n, tile.bn), 1)
-    return _launch(tile, "MATRIX", vector_width(a, k, a.strides[:1]), False, fields, c, rescale, grid, m * n * k)
+    return _launch(tile, "MATRIX", vector_width(a, k, a.strides[:1]), False, fields, c, rescale, after, grid, m * n * k)
 
 
-def matmul(a: View, b: View, c: View, zero_points: tuple[int, int], rescale: Rescale, tile: Tile | None = None, arch: int = 80) -> Launch:
+def matmul(
+    a: View, b: View, c: View, zero_points: tuple[int, int], rescale: Rescale, tile: Tile | None = None, arch: int = 80
+) -> Launch:
     """Products of two activations: a [Z0, Z1, M, K], b [Z0, Z1, N, K], c [Z0, Z1, M, N]; innermost axes are contiguous."""
     (z0, z1, m, k), n = a.shape, b.shape[2]
     tile = tile or choose_tile(m, n, z0 * z1, arch)
@@ -192,11 +229,11 @@ def matmul(a: View, b: View, c: View, zero_points: tuple[int, int], rescale: Res
         *_matrix(a, a.strides[2], a.strides[:2]),
         *_matrix(b, b.strides[2], b.strides[:2]),
         ("p", writing(c)), *longs(c.strides[2], *c.strides[:2]),
-        ("p", None), *rescale.fields(), *_NO_WINDOW,
+        ("p", None), *rescale.fields(), *NOTHING.fields(), *_NO_WINDOW,
         *ints(m, n, k, z1, 0, *zero_points, _vector_stores(c, c.strides[2], c.strides[:2])),
     ]  # fmt: skip
     grid = (ceil_div(m, tile.bm), ceil_div(n, tile.bn), z0 * z1)
-    return _launch(tile, "MATRIX", vec, True, fields, c, rescale, grid, z0 * z1 * m * n * k)
+    return _launch(tile, "MATRIX", vec, True, fields, c, rescale, NOTHING, grid, z0 * z1 * m * n * k)
 
 
 def tap_table(name: str, geometry: Geometry, channels: int, strides: tuple[int, int, int], vec: int) -> View:
@@ -214,7 +251,7 @@ def tap_table(name: str, geometry: Geometry, channels: int, strides: tuple[int, 
 
 def conv(
     name: str, x: View, weights: Weights, y: View, geometry: Geometry, zero_point: int, rescale: Rescale,
-    tile: Tile | None = None, arch: int = 80,
+    tile: Tile | None = None, arch: int = 80, after: After = NOTHING,
 ) -> Launch:  # fmt: skip
     """x, y [N, C, H, W] with any strides of x; y lies channels last. Weights [O, kernel y, kernel x, C / groups]."""
     batch, _, height, width = x.shape
@@ -238,12 +275,12 @@ def conv(
         *_matrix(x, 0, (0, inner * channel)),
         *_matrix(b, b.strides[1], (0, b.strides[0])),
         ("p", writing(y)), *longs(row, 0, weights.n),
-        ("p", reading(weights.bias)), *rescale.fields(), *window,
+        ("p", reading(weights.bias)), *rescale.fields(), *after.fields(), *window,
         *ints(m, weights.n, weights.k, weights.groups, weights.n, 0, 0, _vector_stores(y, row, (weights.n,) if weights.groups > 1 else ())),
     ]  # fmt: skip
     grid = (ceil_div(m, tile.bm), ceil_div(weights.n, tile.bn), weights.groups)
     work = m * math.prod((weights.n, weights.k, weights.groups))
-    return _launch(tile, "WINDOWS", vec, False, fields, y, rescale, grid, work)
+    return _launch(tile, "WINDOWS", vec, False, fields, y, rescale, after, grid, work)
 
 
 MOST_ROWS = 8

@@ -1,7 +1,8 @@
 """From an INTEGER graph to launches of kernels.
 
     movement  transposes, slices, broadcasts and most reshapes are views with other strides and cost nothing
-    fusion    a product is computed where it is rescaled; accumulators never reach memory
+    fusion    a product is computed where it is rescaled; accumulators never reach memory; a table or a residual sum that
+              alone reads its codes is computed in the same launch
     layout    convolutions and pools give channels-last results; what follows keeps the order of its operand
 
 Ops without a kernel are collected and refused together.
@@ -74,6 +75,8 @@ class Lowering:
         self.graph, self.arch = graph, arch
         self.steps: list[Step] = []
         self.indices: dict[str, int] = {}
+        self.fused: set[Node] = set()
+        """Nodes that were computed with what they read."""
         self._rules = rules
         self._views: dict[Value, View] = {}
         self._names: dict[str, int] = {}
@@ -93,8 +96,8 @@ class Lowering:
             self.bind(value, self.new(value))
         problems = []
         for node in self.graph.nodes:
-            if not all(self._known(v) for v in node.operands):
-                continue  # what it reads was refused already
+            if node in self.fused or not all(self._known(v) for v in node.operands):
+                continue  # it is computed already, or what it reads was refused
             rule = self._rules.get(node.op)
             try:
                 if rule is None:
@@ -156,6 +159,10 @@ class Lowering:
         if value not in self._views:
             raise NoKernel("it reads accumulators; only a requantize can")
         return self._views[value]
+
+    def placed(self, value: Value) -> View | None:
+        """Where a value lies, None if it is not computed yet."""
+        return self._views.get(value)
 
     def add(self, launch: Launch, nodes: Sequence[Node], value: Value | None, view: View) -> None:
         """Append a launch that computes a value; nothing is launched for an empty result."""

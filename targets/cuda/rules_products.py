@@ -11,6 +11,7 @@ from qcompiler.kernels.gpu import gemm, pointwise, windows
 from qcompiler.kernels.gpu.gemm import Geometry
 from qcompiler.kernels.gpu.launch import View, memory_order
 from qcompiler.kernels.gpu.rescale import OUTPUTS
+from qcompiler.targets.cuda.fuse import after
 from qcompiler.targets.cuda.lower import Lowering, NoKernel, Rule, first, known_shape, rescale_of, zero_point
 
 
@@ -35,6 +36,11 @@ def requantize(low: Lowering, node: Node) -> None:
         low.add(pointwise.requantize(x, zero_point(value), y, rescale), [node], node.output, y)
         return
     EMIT[product.op](low, product, node)
+
+
+def nodes(product: Node, node: Node, last: Node) -> list[Node]:
+    """The nodes of one launch, each once."""
+    return [product, node] if last is node else [product, node, last]
 
 
 def _weights(product: Node) -> tuple[np.ndarray, np.ndarray | None]:
@@ -68,11 +74,13 @@ def _linear(low: Lowering, product: Node, node: Node) -> None:
         flat = low.copy(x, value, (product,)).reshape((rows, k))
     assert flat is not None
     name = low.fresh(product.origin.module or "linear")
-    y = low.new(node.output)
+    follows, last = after(low, node, range(len(x.shape))) if rows > gemm.MOST_ROWS else (gemm.NOTHING, node)
+    y = low.new(last.output)
     c = y.reshape((rows, n))
     assert c is not None
     weights = gemm.pack_weights(name, codes, bias, zero_point(value))
-    low.add(gemm.linear(flat, weights, c, rescale_of(node, name), arch=low.arch), [product, node], node.output, y)
+    launch = gemm.linear(flat, weights, c, rescale_of(node, name), arch=low.arch, after=follows)
+    low.add(launch, nodes(product, node, last), last.output, y)
 
 
 def _matmul(low: Lowering, product: Node, node: Node) -> None:
@@ -144,10 +152,11 @@ def _conv(low: Lowering, product: Node, node: Node) -> None:
     codes, bias = _weights(product)
     x, groups, rank = low.view(value), product.attrs["groups"], len(value.shape)
     order = channels_last(rank)
-    y = low.new(node.output, order)
     depthwise = groups == codes.shape[0] and codes.shape[1] == 1 and groups > 1
     if x.strides[1] != 1 and x.shape[1] != 1 and (depthwise or codes.shape[1] % 4 == 0):
         x = low.copy(x, value, (product,), order)  # neighbouring channels can be read together
+    follows, last = (gemm.NOTHING, node) if depthwise else after(low, node, order)
+    y = low.new(last.output, order)
     x, planes = _planes(x), _planes(y)
     geometry = geometry_of(codes.shape[2:], product)
     name = low.fresh(product.origin.module or "conv")
@@ -158,8 +167,8 @@ def _conv(low: Lowering, product: Node, node: Node) -> None:
     else:
         flat = filters.transpose(0, 2, 3, 1).reshape(len(filters), -1)
         weights = gemm.pack_weights(name, flat, bias, zero_point(value), groups)
-        launch = gemm.conv(name, x, weights, planes, geometry, zero_point(value), rescale, arch=low.arch)
-    low.add(launch, [product, node], node.output, y)
+        launch = gemm.conv(name, x, weights, planes, geometry, zero_point(value), rescale, arch=low.arch, after=follows)
+    low.add(launch, nodes(product, node, last), last.output, y)
 
 
 def _mul(low: Lowering, product: Node, node: Node) -> None:

@@ -5,7 +5,7 @@
 // are gathered in shared memory and written in 16-byte pieces.
 #pragma once
 
-#include "qc_requantize.cuh"
+#include "qc_epilogue.cuh"
 #include "qc_tile_load.cuh"
 
 namespace qc {
@@ -16,6 +16,7 @@ struct GemmParams {
     int64_t c_row, c_batch0, c_batch1;
     const int32_t *bias;   // [N] per group, or null
     Rescale rescale;
+    After after;           // what is computed from the codes before they are written
     Window window;         // of a convolution
     int32_t m, n, k, batch1;
     int32_t group_channels;     // channels from one batch1 to the next: N for groups of a convolution, else 0
@@ -32,7 +33,7 @@ struct Share {
     Row rows[COUNT];
 };
 
-template <int BM, int BN, int WM, int WN, int STAGES, int OPERAND, int VEC, bool ACTIVATIONS, int PROFILE, class OUT>
+template <int BM, int BN, int WM, int WN, int STAGES, int OPERAND, int VEC, bool ACTIVATIONS, int PROFILE, int NEXT, class OUT>
 struct Gemm {
     static constexpr int WARPS_M = BM / WM, WARPS_N = BN / WN, THREADS = WARPS_M * WARPS_N * 32;
     static constexpr int MI = WM / 16, NI = WN / 16;
@@ -158,6 +159,7 @@ struct Gemm {
         __syncthreads();  // the results take the place of the tiles
 
         OUT *result = (OUT *)shared;
+        const int64_t place = z0 * p.c_batch0 + z1 * p.c_batch1;
         const int constant = multiply_wrapping(multiply_wrapping(p.a_zero, p.b_zero), p.k);
 #pragma unroll
         for (int j = 0; j < 2 * NI; j++)
@@ -180,11 +182,13 @@ struct Gemm {
                         } else
                             v = add_wrapping(v, bias);
                         const int row = wm + 16 * i + 8 * half + lane / 4;
-                        result[row * C_ROW + column] = (OUT)requantize<PROFILE>(v, p.rescale, channel);
+                        const int code = requantize<PROFILE>(v, p.rescale, channel);
+                        const bool there = m0 + row < p.m && n < p.n;
+                        result[row * C_ROW + column] = next<NEXT, OUT>(p.after, code, place + (m0 + row) * p.c_row + n, there);
                     }
             }
         __syncthreads();
-        OUT *c = (OUT *)p.c + z0 * p.c_batch0 + z1 * p.c_batch1;
+        OUT *c = (OUT *)p.c + place;
         for (int q = threadIdx.x; q < BM * BN / PIECE; q += THREADS) {
             const int row = q / (BN / PIECE), column = q % (BN / PIECE) * PIECE;
             const OUT *from = result + row * C_ROW + column;
