@@ -36,16 +36,6 @@ class Grid:
     high: int
     group_size: int
 
-    def column(self, j: int) -> tuple[Tensor, Tensor]:
-        """Scale and zero point [N] of column j."""
-        g = j // self.group_size
-        return self.scale[:, g], self.zero[:, g]
-
-    def round(self, w: Tensor, j: int) -> Tensor:
-        """Nearest codes [N] of column j with weights w [N]."""
-        scale, zero = self.column(j)
-        return torch.clamp(torch.round(w / scale) + zero, self.low, self.high)
-
     def real(self, codes: Tensor) -> Tensor:
         """Weights [N, K] that codes stand for."""
         columns = torch.arange(codes.shape[1]) // self.group_size

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.passes.rounding.gptq import Grid, gptq, inverse_factor, objective, refit_scales
+from qcompiler.passes.rounding.gptq import GramSum, Grid, gptq, inverse_factor, objective, refit_scales
+from qcompiler.passes.rounding.group_grid import nearest_codes
 
 
 def grid_for(weight: torch.Tensor, bits: int, group_size: int) -> Grid:
@@ -26,10 +27,6 @@ def problem(seed: int, rows: int, columns: int, samples: int = 200) -> tuple[tor
     return weight, x.T @ x / samples
 
 
-def nearest(weight: torch.Tensor, grid: Grid) -> torch.Tensor:
-    return torch.stack([grid.round(weight[:, j].double(), j) for j in range(weight.shape[1])], 1)
-
-
 def test_golden_pair() -> None:
     """w = (.6, .6), H = [[1, .9], [.9, 1]], step 1: codes (1, 0), objective .088 against .608 for nearest."""
     weight = torch.tensor([[0.6, 0.6]], dtype=torch.float64)
@@ -38,7 +35,7 @@ def test_golden_pair() -> None:
     codes, _ = gptq(weight, hessian, grid, damping=0.0)
     assert codes.tolist() == [[1, 0]]
     assert objective(weight, grid.real(codes.double()), hessian) == pytest.approx(0.088)
-    assert objective(weight, grid.real(nearest(weight, grid)), hessian) == pytest.approx(0.608)
+    assert objective(weight, grid.real(nearest_codes(weight, grid)), hessian) == pytest.approx(0.608)
 
 
 @settings(max_examples=25, deadline=None)
@@ -47,7 +44,7 @@ def test_uncorrelated_inputs_round_to_nearest(seed: int, rows: int, columns: int
     weight, _ = problem(seed, rows, columns)
     grid = grid_for(weight, bits, 16)
     codes, _ = gptq(weight, torch.eye(columns, dtype=torch.float64), grid)
-    assert torch.equal(codes.double(), nearest(weight, grid))
+    assert torch.equal(codes.double(), nearest_codes(weight, grid))
 
 
 @pytest.mark.parametrize("act_order", [True, False])
@@ -64,7 +61,7 @@ def test_better_than_nearest_and_refit_better_still(bits: int) -> None:
     weight, hessian = problem(2, 32, 64)
     grid = grid_for(weight, bits, 32)
     codes = gptq(weight, hessian, grid)[0]
-    plain = objective(weight, grid.real(nearest(weight, grid)), hessian)
+    plain = objective(weight, grid.real(nearest_codes(weight, grid)), hessian)
     better = objective(weight, grid.real(codes.double()), hessian)
     assert better < 0.6 * plain
     refitted = Grid(
@@ -86,7 +83,7 @@ def test_dead_columns_round_to_nearest() -> None:
     hessian[5], hessian[:, 5] = 0, 0
     grid = grid_for(weight, 4, 12)
     codes = gptq(weight, hessian, grid)[0]
-    assert torch.equal(codes[:, 5].double(), grid.round(weight[:, 5], 5))
+    assert torch.equal(codes[:, 5].double(), nearest_codes(weight, grid)[:, 5])
 
 
 def test_singular_moments_get_more_damping() -> None:
@@ -109,5 +106,40 @@ def test_groups_of_zeros_keep_their_scale() -> None:
     weight, hessian = problem(7, 3, 8)
     weight[1, :4] = 0
     grid = grid_for(weight, 4, 4)
-    codes = nearest(weight, grid)
+    codes = nearest_codes(weight, grid)
     assert torch.equal(refit_scales(weight, codes, hessian, grid)[1], grid.scale[1])
+
+
+def test_scales_of_groups_with_small_inputs_are_refitted_beside_massive_ones() -> None:
+    """Inputs of the second group are 10^4 times those of the first: its ridge is none of the first one's.
+
+    1 %: a ridge of 10^-6 on the one still reaches the other through what correlates.
+    """
+    x = torch.randn(400, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x[:, 8:] *= 1e4
+    codes = torch.randint(-7, 8, (5, 16), generator=torch.Generator().manual_seed(2)).double()
+    true = Grid(torch.rand(5, 2, dtype=torch.float64) + 0.5, torch.zeros(5, 2, dtype=torch.float64), -7, 7, 8)
+    start = Grid(true.scale * 1.3, true.zero, -7, 7, 8)
+    for dtype in (torch.float64, torch.float32):
+        found = refit_scales(true.real(codes), codes, (x.T @ x).to(dtype), start)
+        torch.testing.assert_close(found.double(), true.scale, rtol=0.01, atol=0)
+
+
+def test_inverse_factor_is_the_upper_factor_of_the_inverse() -> None:
+    hessian = problem(3, 1, 30)[1]
+    factor, used = inverse_factor(hessian, 0.01)
+    damped = hessian + used * hessian.diagonal().mean() * torch.eye(30, dtype=torch.float64)
+    assert torch.equal(factor, factor.triu())
+    torch.testing.assert_close(factor.T @ factor @ damped, torch.eye(30, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("parts", [1, 4, 6])
+def test_moments_in_panels_are_the_plain_sums(parts: int) -> None:
+    rows = torch.randn(parts, 20, 230, generator=torch.Generator().manual_seed(parts))
+    sums = GramSum(230)
+    for part in rows:
+        sums.add(part)
+        sums.add_drift(part.abs(), part)
+    flat = rows.reshape(-1, 230).double()
+    for got, expected in zip(sums.totals(), (flat.T @ flat, flat.abs().T @ flat), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))

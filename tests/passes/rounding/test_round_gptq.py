@@ -58,9 +58,10 @@ def quality(graph: Graph, plan: QuantPlan) -> float:
         {},
         {"weight_bits": 3, "weight_symmetric": False},
         {"scheme": "dynamic", "granularity": "group"},
+        {"scheme": "dynamic", "granularity": "group", "activation_bits": 16},
         {"scheme": "dynamic", "granularity": "token", "group_size": 0, "weight_bits": 4},
     ],
-    ids=["w4a16", "w3a16", "w4a8", "per-channel"],
+    ids=["w4a16", "w3a16", "w4a8", "dynamic-two-terms", "per-channel"],
 )
 def test_better_than_nearest(changes: dict[str, object]) -> None:
     graph = deep()
@@ -160,3 +161,21 @@ def test_blocks_come_from_module_paths() -> None:
     graph = deep(depth=2)
     assert [block_of(n) for n in graph.nodes if n.op == "linear"] == ["layers.0", "layers.0", "layers.1", "layers.1"]
     assert block_of(next(n for n in encoder_network().nodes if n.op == "linear")) == "attention.q"
+
+
+@pytest.mark.parametrize(("target", "share"), [(0.5, 0.5), (0.0, 0.0)])
+def test_the_float_side_is_run_only_where_it_is_looked_at(target: float, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples in four parts: two of them for D, none without a float target."""
+    monkeypatch.setattr("qcompiler.passes.rounding.side_by_side.batches", lambda graph, samples: [[s] for s in samples])
+    runs = {"_real": 0, "_rounded": 0}
+    for name in runs:
+        original = getattr(SideBySide, name)
+
+        def counted(self: SideBySide, *args: object, _name: str = name, _original=original) -> object:
+            runs[_name] += 1
+            return _original(self, *args)
+
+        monkeypatch.setattr(SideBySide, name, counted)
+    graph = deep()
+    rounded(graph, context(graph), GptqConfig(float_target=target, samples=4))
+    assert runs["_rounded"] > 0 and runs["_real"] == share * runs["_rounded"]
