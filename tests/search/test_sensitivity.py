@@ -8,6 +8,7 @@ from qcompiler.passes.rounding.sites import weight_of
 from qcompiler.search.sensitivity import correlate, get_provider, provider_names
 from qcompiler.search.sensitivity.base import Subject
 from qcompiler.search.sensitivity.hessian import HutchinsonTrace
+from support.toy_networks import encoder_network
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +16,15 @@ def evaluator():
     return problem()
 
 
+@pytest.fixture(scope="module")
+def encoder():
+    return problem(graph=encoder_network())
+
+
+@pytest.mark.parametrize("network", ["evaluator", "encoder"])
 @pytest.mark.parametrize("name", provider_names())
-def test_every_provider_prefers_more_bits(evaluator, name):
+def test_every_provider_prefers_more_bits(network, name, request):
+    evaluator = request.getfixturevalue(network)
     space = evaluator.space
     reference = space.uniform("static w8a8")
     found = get_provider(name).estimate(evaluator, reference)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.attention
 from torch import Tensor
 
 from qcompiler.search.sensitivity.base import Provider, Subject, zeros
@@ -31,7 +32,9 @@ class HutchinsonTrace(Provider):
         self.vectors, self.samples = vectors, samples
 
     def rows(self, study: Subject) -> tuple[list[np.ndarray], list[np.ndarray], float]:
-        traces, errors, runs = self.mean_traces(study)
+        # The fused attention kernels have no second derivative.
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            traces, errors, runs = self.mean_traces(study)
         table, spread = zeros(study.space), zeros(study.space)
         for at, group in enumerate(study.space.groups):
             for i in range(len(group.choices)):
