@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from qcompiler.search.choices import Choice
     from qcompiler.search.groups import Group
-    from qcompiler.search.space import Config, Space
+    from qcompiler.search.space import Space
 
 # Products per unit of time beside float32, on a CPU with 8-bit multiply-add. A prior: measurements correct it.
 _SPEED = {"float": 1.0, "static": 2.0, "dynamic": 1.7, "weight_only": 1.0}
@@ -52,8 +52,3 @@ FIGURES = frozenset(COSTS)
 def tables(space: Space, name: str) -> list[np.ndarray]:
     """A cost by group and choice."""
     return [np.array([COSTS[name](g, c) for c in g.choices]) for g in space.groups]
-
-
-def total(space: Space, config: Config, name: str) -> float:
-    """A cost of a configuration."""
-    return float(sum(COSTS[name](g, c) for g, c in zip(space.groups, space.choices(config), strict=True)))

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from qcompiler.metrics import spearman
 from qcompiler.search import costs
 from qcompiler.search.cost_models import FEWEST, LatencyModel
@@ -57,11 +59,24 @@ class Estimates:
         self.model = LatencyModel(seed)
         self.checked: list[tuple[float, float]] = []
         self._own: dict[Config, float] = {config: 1.0}
+        self._tables: dict[str, list[np.ndarray]] = {}
+        self._known: dict[tuple[Config, str], float] = {}
         self._fit()
 
     def of(self, config: Config, name: str) -> float:
         """A cost in the unit of the measured figure."""
-        here, there = (costs.total(self.space, c, name) for c in (config, self.config))
+        if (config, name) not in self._known:
+            self._known[config, name] = self._estimate(config, name)
+        return self._known[config, name]
+
+    def _total(self, config: Config, name: str) -> float:
+        if name not in self._tables:
+            self._tables[name] = costs.tables(self.space, name)
+        places = config[len(self.space.knobs) :]
+        return float(sum(row[i] for row, i in zip(self._tables[name], places, strict=True)))
+
+    def _estimate(self, config: Config, name: str) -> float:
+        here, there = (self._total(c, name) for c in (config, self.config))
         measured = self.anchor.value(name)
         if name == "size_bytes":
             return measured + here - there
@@ -72,7 +87,7 @@ class Estimates:
 
     def bound(self, name: str, figure: float) -> float:
         """A bound on a figure as one on the formula, without what was learned."""
-        there, measured = costs.total(self.space, self.config, name), self.anchor.value(name)
+        there, measured = self._total(self.config, name), self.anchor.value(name)
         return there + figure - measured if name == "size_bytes" else there * figure / measured
 
     def learn(self, config: Config, trial: Trial) -> None:
@@ -91,7 +106,7 @@ class Estimates:
         configs = sorted(self._own)
         return Points(
             [cost_row(self.space, c) for c in configs],
-            [costs.total(self.space, c, self.name) / costs.total(self.space, self.config, self.name) for c in configs],
+            [self._total(c, self.name) / self._total(self.config, self.name) for c in configs],
             [self._own[c] for c in configs],
         )
 
@@ -101,6 +116,7 @@ class Estimates:
         return {"figure": self.name, "points": len(self._own) - 1, "transferred": len(self.others.rows), "rank_correlation": rank}
 
     def _fit(self) -> None:
+        self._known.clear()
         own = self.points
         self.model.fit(
             [*own.rows, *self.others.rows], [*own.analytic, *self.others.analytic],

@@ -22,6 +22,7 @@ from qcompiler.search.sensitivity.local import LocalRuns
 if TYPE_CHECKING:
     from qcompiler.ir import Node
     from qcompiler.search.branch import Branch
+    from qcompiler.search.choices import Choice
     from qcompiler.search.fast import FastEvaluator
     from qcompiler.search.groups import Group
     from qcompiler.search.space import Config, Space
@@ -44,6 +45,8 @@ class Features:
         self.seconds = 0.0
         self._noise: dict[Any, dict[Any, tuple[float, float]]] = {}
         self._runs: dict[int, LocalRuns] = {}
+        self._group_noise: dict[tuple[int, str], dict[Any, tuple[float, float]]] = {}
+        self._group_rows: dict[tuple[int, str], Row] = {}
         work = evaluator.workload
         self._keys = [(n.origin.module, n.op) for n in layers(work.graph, work.recipe, work.target)]
         self._model = self._describe_model()
@@ -77,37 +80,44 @@ class Features:
 
     def group_rows(self, config: Config) -> list[Row]:
         """Precisions, noise and shape of every group."""
-        noise = self._layer_noise(config)
-        found = []
-        for at, (group, choice) in enumerate(zip(self.space.groups, self.space.choices(config), strict=True)):
+        return [self._group_row(at, choice) for at, choice in enumerate(self.space.choices(config))]
+
+    def _group_row(self, at: int, choice: Choice) -> Row:
+        """A group's row depends on its own choice only."""
+        if (at, choice.name) not in self._group_rows:
+            group, noise = self.space.groups[at], self._noise_of(at, choice)
             values = [noise.get(m, (0.0, 0.0)) for m in group.members]
-            found.append(
-                {
-                    "group_bits": float(choice.weight_bits),
-                    "group_activation_bits": float(choice.activation_bits),
-                    "group_noise": _log(sum(v[0] for v in values)),
-                    "group_weight_noise": _log(sum(v[1] for v in values)),
-                    f"group {choice.scheme}": 1.0,
-                    **self._describe_group(group, at),
-                }
-            )
-        return found
+            self._group_rows[at, choice.name] = {
+                "group_bits": float(choice.weight_bits),
+                "group_activation_bits": float(choice.activation_bits),
+                "group_noise": _log(sum(v[0] for v in values)),
+                "group_weight_noise": _log(sum(v[1] for v in values)),
+                f"group {choice.scheme}": 1.0,
+                **self._describe_group(group, at),
+            }
+        return self._group_rows[at, choice.name]
 
     def _layer_noise(self, config: Config) -> dict[Any, tuple[float, float]]:
         """(output noise, weight noise) of each quantized layer by (module, op)."""
         if not self.space.groups:
             return self._of(config, config)
-        # At the first option of every global knob: one plan per choice, whatever the number of settings.
-        head = (0,) * len(self.space.knobs)
         found: dict[Any, tuple[float, float]] = {}
-        for at, (group, choice) in enumerate(zip(self.space.groups, self.space.choices(config), strict=True)):
-            if choice.scheme != "float":
-                uniform = self.space.uniform(choice.name)
-                place = len(self.space.knobs) + at
-                assert self.space.groups[at].choices[uniform[place]] == choice
-                table = self._of((*head, *uniform[len(head) :]), choice.name)
-                found.update({m: table[m] for m in group.members if m in table})
+        for at, choice in enumerate(self.space.choices(config)):
+            found.update(self._noise_of(at, choice))
         return found
+
+    def _noise_of(self, at: int, choice: Choice) -> dict[Any, tuple[float, float]]:
+        """Noise of a group's layers at the first option of every global knob: one plan per choice serves all groups."""
+        if choice.scheme == "float":
+            return {}
+        if (at, choice.name) not in self._group_noise:
+            uniform = self.space.uniform(choice.name)
+            head = len(self.space.knobs)
+            assert self.space.groups[at].choices[uniform[head + at]] == choice
+            table = self._of(((0,) * head + uniform[head:]), choice.name)
+            members = self.space.groups[at].members
+            self._group_noise[at, choice.name] = {m: table[m] for m in members if m in table}
+        return self._group_noise[at, choice.name]
 
     def _of(self, config: Config, key: Any) -> dict[Any, tuple[float, float]]:
         if key not in self._noise:
@@ -132,7 +142,8 @@ class Features:
 
     def _describe_model(self) -> Row:
         graph = self.evaluator.workload.graph
-        nodes = [n for n in graph.nodes if (n.origin.module, n.op) in set(self._keys)]
+        keys = set(self._keys)
+        nodes = [n for n in graph.nodes if (n.origin.module, n.op) in keys]
         weights = sum(int(np.prod(n.operands[1].shape)) for n in nodes)
         return {
             "model_layers": float(np.log2(1 + len(nodes))),
@@ -142,7 +153,8 @@ class Features:
         }
 
     def _describe_group(self, group: Group, at: int) -> Row:
-        nodes = [n for n in self.evaluator.workload.graph.nodes if (n.origin.module, n.op) in set(group.members)]
+        members = set(group.members)
+        nodes = [n for n in self.evaluator.workload.graph.nodes if (n.origin.module, n.op) in members]
         first = nodes[0].operands[1].shape
         return {
             "group_weights": float(np.log2(1 + group.weights)),

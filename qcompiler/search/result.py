@@ -58,7 +58,7 @@ class Result:
         front: measured trials, and accuracy trials, that none other beats in loss and cost.
         trials: all.
         resumed: trials that were taken from the store.
-        stopped_by: `trials`, `budget`, `exhausted` or `interrupted`.
+        stopped_by: `trials`, `budget`, `exhausted` (the space), or `solver`, which had no more to propose.
         correlation: of the sensitivities with the losses of random configurations, None with too few of them.
         held_out: rank correlation of the transferred model on left-out studies.
         sensitivity: estimates that proposals started from.

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from search.problems import problem, tuner
+from search.problems import cost_of, problem, tuner
 
 from qcompiler.errors import UsageError
-from qcompiler.search import costs
 from qcompiler.search.estimates import Estimates, Points
 from qcompiler.search.goal import Goal
 from qcompiler.search.store import Figure, Store, Trial
@@ -16,7 +15,7 @@ def evaluator():
 
 
 def size_of(evaluator, choice):
-    return costs.total(evaluator.space, evaluator.space.uniform(choice), "size_bytes")
+    return cost_of(evaluator.space, evaluator.space.uniform(choice), "size_bytes")
 
 
 def search(evaluator, tmp_path, goal, solver):
@@ -62,7 +61,7 @@ def test_solvers_that_do_not_suit_a_limit_are_refused():
 def timed(space, config, slow):
     """A device on which 4-bit weights are `slow` times as slow as the formula says."""
     share = np.mean([c.weight_bits == 4 for c in space.choices(config)])
-    return costs.total(space, config, "latency_ms") * slow**share
+    return cost_of(space, config, "latency_ms") * slow**share
 
 
 def test_measured_latencies_correct_the_formula_and_serve_other_searches(evaluator):

@@ -2,11 +2,10 @@ import json
 
 import numpy as np
 import pytest
-from search.problems import Dying, Sick, problem, tuner
+from search.problems import Dying, Sick, cost_of, problem, tuner
 
 from qcompiler.errors import ConstraintError
 from qcompiler.recipe import load_recipe
-from qcompiler.search import costs
 from qcompiler.search.goal import Goal
 from qcompiler.search.local_workers import LocalProcesses
 from qcompiler.search.store import Store
@@ -28,8 +27,8 @@ def baseline(evaluator):
 
 
 def size_goal(evaluator, share):
-    wide = costs.total(evaluator.space, baseline(evaluator), "size_bytes")
-    narrow = costs.total(evaluator.space, evaluator.space.uniform("static w4a8"), "size_bytes")
+    wide = cost_of(evaluator.space, baseline(evaluator), "size_bytes")
+    narrow = cost_of(evaluator.space, evaluator.space.uniform("static w4a8"), "size_bytes")
     return Goal("drop", "size_bytes", narrow + share * (wide - narrow))
 
 
