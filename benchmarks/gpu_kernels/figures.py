@@ -29,7 +29,8 @@ def gpu_figures() -> tuple[str, list[dict[str, Any]]]:
         MissingToolError, UnsupportedError: there is no GPU, or no bindings.
     """
     device = Device()
-    rows = [_product(device), *_weight_only(device), *_minilm(device)]
+    product, rate = _product(device)
+    rows = [product, *_weight_only(device), *_minilm(device, rate)]
     return f"{device.name} (sm_{device.arch})", rows
 
 
@@ -98,8 +99,8 @@ def _has_torch_cuda() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def _product(device: Device, size: int = 4096) -> dict[str, Any]:
-    """int8 product with rescale, beside torch._int_mm (cuBLASLt) without."""
+def _product(device: Device, size: int = 4096) -> tuple[dict[str, Any], float]:
+    """int8 product with rescale, beside torch._int_mm (cuBLASLt) without; also its operations per nanosecond."""
     x, y = (in_order(Buffer(n, size * size), np.dtype(np.int8), (size, size)) for n in "xy")
     weights = gemm.pack_weights("w", np.random.default_rng(0).integers(-127, 128, (size, size)).astype(np.int8), None, 0)
     rescale = make_rescale("dyadic", np.full(size, 1 << 30), np.full(size, 44), 0, -128, 127)
@@ -109,12 +110,12 @@ def _product(device: Device, size: int = 4096) -> dict[str, Any]:
     tops = 2 * size**3 / ours / 1e9
     what = f"int8 product {size}^3 with rescale, tile {chosen} (best of the space: {min(times, key=times.__getitem__)})"
     if not _has_torch_cuda():
-        return _row(what, f"{ours:.3f} ms, {tops:.0f} TOPS", "cuBLASLt: torch has no CUDA here", "")
+        return _row(what, f"{ours:.3f} ms, {tops:.0f} TOPS", "cuBLASLt: torch has no CUDA here", ""), 1000 * tops
     import torch
 
     a, b = (torch.randint(-127, 128, (size, size), dtype=torch.int8, device="cuda") for _ in range(2))
     theirs = torch_milliseconds(lambda: torch._int_mm(a, b.t()))
-    return _row(what, f"{ours:.3f} ms, {tops:.0f} TOPS", f"cuBLASLt {theirs:.3f} ms, int32 results", f"{theirs / ours:.2f} x its speed")
+    return _row(what, f"{ours:.3f} ms, {tops:.0f} TOPS", f"cuBLASLt {theirs:.3f} ms, int32 results", f"{theirs / ours:.2f} x its speed"), 1000 * tops
 
 
 def _weight_only(device: Device, n: int = 16384, k: int = 8192) -> list[dict[str, Any]]:
@@ -138,15 +139,32 @@ def _weight_only(device: Device, n: int = 16384, k: int = 8192) -> list[dict[str
     return rows
 
 
-def _minilm(device: Device, batch: int = 8) -> list[dict[str, Any]]:
-    """All six layers at batch 8, from device memory to device memory, beside torch in float32 and float16."""
+def _launches(device: Device, session: CudaSession, rate: float, most: int = 8) -> list[dict[str, Any]]:
+    """The launches that take longest, one by one; products beside the rate of the large product above."""
+    times = [(milliseconds(device, lambda i=i: session.launch(i)), launch) for i, launch in enumerate(session.plan.launches)]
+    total = sum(time for time, _ in times)
+    rows = []
+    for time, launch in sorted(times, key=lambda item: -item[0])[:most]:
+        gops = 2 * launch.work / time / 1e6
+        product = "gemm" in launch.kernel
+        rows.append(
+            _row(
+                f"`{launch.kernel}`, {launch.module or 'top level'}", f"{time:.4f} ms, {time / total:.0%} of all launches",
+                f"{rate:.0f} GOPS of the product above" if product else "", f"{gops:.0f} GOPS, {gops / rate:.0%}" if product else "",
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _minilm(device: Device, rate: float, batch: int = 8) -> list[dict[str, Any]]:
+    """All six layers at batch 8, from device memory to device memory, beside torch in float32 and float16; then its launches."""
     arch = max((a for a in gemm.MULTIPROCESSORS if a <= device.arch), default=80)
     compiled, _ = compile_network(NETWORKS[1], 1, batch, 6, f"cuda-sm{arch}")
     session = CudaSession(compiled.folder, device)
     ours = milliseconds(device, session.replay)
     what = f"MiniLM-L6, batch {batch}, 128 tokens"
     if not _has_torch_cuda():
-        return [_row(what, f"{ours:.3f} ms", "torch has no CUDA here", "")]
+        return [_row(what, f"{ours:.3f} ms", "torch has no CUDA here", ""), *_launches(device, session, rate)]
     import torch
 
     module, example, _, _ = minilm(1, batch, 6)
@@ -156,4 +174,4 @@ def _minilm(device: Device, batch: int = 8) -> list[dict[str, Any]]:
         for name, model in (("float32", module), ("float16, torch.compile", torch.compile(copy.deepcopy(module).half()))):
             theirs = torch_milliseconds(lambda model=model: model(*inputs))
             rows.append(_row(what, f"{ours:.3f} ms", f"{name} {theirs:.3f} ms", f"{theirs / ours:.2f} x its speed"))
-    return rows
+    return [*rows, *_launches(device, session, rate)]

@@ -29,8 +29,11 @@ from qcompiler.kernels.gpu.launch import (
 from qcompiler.kernels.gpu.rescale import OUTPUTS, PROFILES, Rescale
 
 TILE_K = 64
-WEIGHT_ROWS = 128
-"""Output channels that weights are padded to: the widest tile."""
+
+
+def weight_rows(n: int) -> int:
+    """Output channels that weights of n are padded to: a power of two, or a multiple of the widest tile."""
+    return next((rows for rows in (32, 64) if n <= rows), ceil_div(n, 128) * 128)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def choose_tile(m: int, n: int, batch: int, arch: int = 80) -> Tile:
     slowest of them counts, and one more for what is not hidden. A multiprocessor works on its blocks one after the
     other. (2048 products, 128 and 64 bytes per cycle are those of sm_80.)
     """
+    rows = weight_rows(n)
 
     def cycles(tile: Tile) -> tuple[float, int]:
         blocks = ceil_div(m, tile.bm) * ceil_div(n, tile.bn) * batch
@@ -85,7 +89,7 @@ def choose_tile(m: int, n: int, batch: int, arch: int = 80) -> Tile:
         block = max(tile.bm * tile.bn / 2048, shared, edges / 64) + 1
         return ceil_div(blocks, MULTIPROCESSORS[arch]) * block, -tile.bm * tile.bn
 
-    return min(TILES, key=cycles)
+    return min((t for t in TILES if rows % t.bn == 0), key=cycles)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Weights:
     """Weights of a product in kernel form.
 
     Attributes:
-        codes: int8 [groups, N padded to 128, K padded to 64].
+        codes: int8 [groups, N padded by `weight_rows`, K padded to 64].
         bias: int32 [groups N], zero points folded in; None if it would be 0.
         n, k: per group, without padding.
         groups: of a convolution.
@@ -110,7 +114,7 @@ def pack_weights(name: str, codes: np.ndarray, bias: np.ndarray | None, zero_poi
     """Kernel form of weights [groups N, K], symmetric, with the zero point of the activation folded into the bias."""
     rows, k = codes.shape
     n = rows // groups
-    padded = np.zeros((groups, ceil_div(n, WEIGHT_ROWS) * WEIGHT_ROWS, max(1, ceil_div(k, TILE_K)) * TILE_K), np.int8)
+    padded = np.zeros((groups, weight_rows(n), max(1, ceil_div(k, TILE_K)) * TILE_K), np.int8)
     padded[:, :n, :k] = codes.reshape(groups, n, k)
     total = -int(zero_point) * codes.astype(np.int64).sum(1) + (0 if bias is None else bias.astype(np.int64))
     wrapped = (total & 0xFFFFFFFF).astype(np.uint32).view(np.int32)  # accumulators are added modulo 2^32
@@ -207,6 +211,7 @@ def linear(
         return few_rows(a, weights, c, rescale)
     tile = tile or choose_tile(m, n, 1, arch)
     b = weights.codes
+    assert b.shape[1] % tile.bn == 0, "weights are read in whole tiles"
     fields: list[Field] = [
         *_matrix(a, a.strides[0], (0, 0)),
         *_matrix(b, b.strides[1], (0, 0)),

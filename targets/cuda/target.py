@@ -73,10 +73,16 @@ class CudaTarget(Target):
         raise UnsupportedError(f"target {self.name} is not timed beside float on this machine; benchmarks/bench_cuda.py measures on a GPU")
 
     def verify(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], threads: int = 1) -> Any:
-        """In the emulator, which checks every access as well."""
-        from qcompiler.targets.cuda.verify import verify_emulated
+        """In the emulator, which checks every access as well, and on the GPU if there is one."""
+        from qcompiler.targets.cuda.verify import verify_emulated, verify_on
 
-        return verify_emulated(graph, folder, samples, self.arch)
+        found = verify_emulated(graph, folder, samples, self.arch)
+        try:
+            session = self.open(folder, threads)
+        except (MissingToolError, UnsupportedError) as error:
+            logger.info("verified in the emulator only: %s", error)
+            return found
+        return verify_on(session.device.name, session, graph, samples, found)
 
 
 def cuda_target(arch: int, option: str) -> CudaTarget:

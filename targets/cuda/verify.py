@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -102,6 +103,20 @@ def verify_emulated(graph: Graph, folder: Path, samples: Sequence[Sequence[np.nd
         failures.append(f"{differing} output values differ")
     noise = float("inf") if not differing else 0.0
     return Verification(graph.level.value, len(samples), {"emulator": checks}, noise, differing, worst, tuple(failures))
+
+
+def verify_on(name: str, session: Any, graph: Graph, samples: Sequence[Sequence[np.ndarray]], found: Verification) -> Verification:
+    """The outputs of another session added to what was found."""
+    differing, worst = 0, 0.0
+    for arrays in samples:
+        for got, want in zip(session.run(arrays), run_reference(graph, arrays), strict=True):
+            count, largest = difference(got, want)
+            differing, worst = differing + count, max(worst, largest)
+    failures = (*found.failures, f"{differing} output values differ on {name}") if differing else found.failures
+    noise = 0.0 if differing else found.sqnr_db
+    return replace(
+        found, differing=found.differing + differing, max_lsb=max(found.max_lsb, worst), sqnr_db=noise, failures=failures
+    )
 
 
 def _array(view: View, arena: np.ndarray, base: int) -> np.ndarray:

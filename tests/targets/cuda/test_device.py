@@ -14,6 +14,7 @@ import pytest
 from qcompiler.errors import ConstraintError, MissingToolError, UnsupportedError
 from qcompiler.executors.reference import run_reference
 from qcompiler.kernels.gpu.emulator import Region, build
+from qcompiler.targets import get_target
 from qcompiler.targets.cuda import device, emit
 from qcompiler.targets.cuda.device import CudaSession, Device
 from qcompiler.targets.cuda.emit import emit_artefact
@@ -134,6 +135,19 @@ def test_launches_are_captured_once_and_replayed(folder: Path, monkeypatch: pyte
     for seed in range(2):
         arrays = random_codes(graph, seed)
         assert np.array_equal(session.run(arrays)[0], run_reference(graph, arrays)[0])
+
+
+def test_verification_runs_on_the_device_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, target = residual_network(), get_target("cuda-sm86")
+    monkeypatch.setattr(device, "driver_module", lambda: FakeDriver(folder))
+    found = target.verify(graph, folder, [random_codes(graph)])
+    found.check()
+    assert found.differing == 0
+    wrong = FakeDriver(folder)
+    wrong.cuMemcpyHtoDAsync = lambda *_: (Error.CUDA_SUCCESS,)  # type: ignore[method-assign]
+    monkeypatch.setattr(device, "driver_module", lambda: wrong)
+    found = target.verify(graph, folder, [random_codes(graph)])
+    assert found.differing > 0 and found.failures == (f"{found.differing} output values differ on Fake Card",)
 
 
 def test_no_device(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
