@@ -11,6 +11,8 @@ from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, GraphBuilder, Level, QuantParams, verify_graph
 from qcompiler.passes.base import Context
 from qcompiler.passes.integer.config import IntegerConfig
+from qcompiler.passes.integer.integerize import profile_for
+from qcompiler.passes.integer.rescaling import Profile
 from support.integer_programs import integer_program, real_outputs, stacked
 from support.toy_networks import (
     Layers,
@@ -157,3 +159,26 @@ def test_rows_of_a_table_keep_their_codes_and_scales():
     assert len(kept) == 1 and np.array_equal(kept[0].data, table)
     arrays = [np.array([[8, 0, 3, 3]])]
     assert sqnr_db(run_reference(quantized, arrays)[0], real_outputs(program, arrays)[0]) > 36
+
+
+@pytest.mark.parametrize("mult_bits", [17, 31])
+def test_factors_of_a_layer_share_the_shift_of_the_largest(mult_bits):
+    real = np.array([[0.011, 0.0007], [1e-9, 0.0109]])
+    m, s = Profile("dyadic", mult_bits, one_shift=True).factors(real)
+    alone, shift = Profile("dyadic", mult_bits).factors(real)
+    assert (s == shift[0, 0]).all() and m[0, 0] == alone[0, 0] and 1 << (mult_bits - 1) <= m.max() < 1 << mult_bits
+    error = np.abs(m / 2.0**s - real)
+    assert (error <= 2.0 ** -(s[0, 0] + 1)).ravel()[[0, 1, 3]].all()
+    assert m[1, 0] == max(1, round(1e-9 * 2.0 ** s[0, 0]))
+
+
+def test_powers_of_two_keep_a_shift_per_channel():
+    m, s = Profile("shift_half_even", 17, one_shift=True).factors(np.array([0.25, 0.5]))
+    assert m.tolist() == [1, 1] and s.tolist() == [2, 1]
+
+
+def test_a_target_with_narrow_multipliers_gets_them():
+    narrow = ToyTarget(mult_bits=17, capabilities=frozenset({"one_shift_per_layer"}))
+    assert profile_for(IntegerConfig(), narrow) == Profile("dyadic", 17, True)
+    assert profile_for(IntegerConfig(mult_bits=15), narrow).mult_bits == 15
+    assert profile_for(IntegerConfig(), None) == Profile("dyadic", 31)

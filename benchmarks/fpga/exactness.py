@@ -1,0 +1,156 @@
+"""HLS projects in C simulation: integers that differ from the reference interpreter, build time and speed.
+
+    python -m benchmarks.fpga.exactness [--models resnet8 ds_cnn] [--recipes w8a8 w4a4] [--samples 1000] [--vendor 20]
+
+Each model is compiled with `fpga-hls` once per recipe; every output integer of the test images is compared. `native` is
+the project's C++ on this machine's own integers, `vendor` the same C++ with the vendor's ap_int types.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import qcompiler as qc
+from benchmarks.models import MODELS
+from qcompiler.boundary import quantize_inputs
+from qcompiler.executors.reference import run_reference
+from qcompiler.ir import Graph
+from qcompiler.recipe import Recipe, load_recipe
+from qcompiler.targets.fpga_hls.runtime import SimulationSession
+from qcompiler.targets.fpga_hls.target import FpgaTarget
+
+CALIBRATION = 64
+VIT_BLOCK = "vit_one_block"
+MODEL_NAMES = ("autoencoder", "ds_cnn", "resnet8", VIT_BLOCK)
+MIDDLE = ("stages.1*", "layers.[2-6]*", "blocks*fc*")
+RECIPES = ("w8a8", "w4a4", "mixed", "pow2")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model with one recipe; times in seconds, of this machine."""
+
+    model: str
+    recipe: str
+    units: int
+    interval: int
+    compile_s: float
+    sqnr_db: float | None
+    samples: int
+    differing: int
+    build_s: float
+    ms_per_frame: float
+    vendor_samples: int
+    vendor_differing: int
+    vendor_build_s: float
+    vendor_ms_per_frame: float
+
+
+def recipe(name: str) -> Recipe:
+    """A recipe by its name in the table."""
+    if name == "pow2":
+        return load_recipe("w8a8-pow2")
+    changes: dict[str, Any] = {
+        "w8a8": {},
+        "w4a4": {"weight_bits": 4, "activation_bits": 4, "rounding": "nearest"},
+        # the layers in the middle narrow, those at the borders not
+        "mixed": {"rounding": "nearest", "rules": [{"match": m, "weight_bits": 4, "activation_bits": 4} for m in MIDDLE]},
+    }[name]
+    return load_recipe("w8a8-int").with_changes(changes)
+
+
+def load(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], np.ndarray, np.ndarray]:
+    """(module, example inputs, calibration inputs, test inputs); of the transformer, the first of its blocks."""
+    source = MODELS["vit_tiny_fmnist" if name == VIT_BLOCK else name]
+    model, example = source.load()
+    if name == VIT_BLOCK:
+        model.blocks = model.blocks[:1]
+    return model, example, source.calibration(CALIBRATION), source.evaluation(1000)[0]
+
+
+def compare(graph: Graph, session: SimulationSession, samples: Sequence[Sequence[np.ndarray]]) -> tuple[int, float]:
+    """(integers that differ, seconds of simulation)."""
+    differing, seconds = 0, 0.0
+    for arrays in samples:
+        start = time.perf_counter()
+        found = session.run(arrays)
+        seconds += time.perf_counter() - start
+        differing += sum(int((a != b).sum()) for a, b in zip(found, run_reference(graph, arrays), strict=True))
+    return differing, seconds
+
+
+def bench(name: str, recipe_name: str, count: int, vendor: int, target: str) -> Row:
+    """Compile one model and simulate it both ways."""
+    model, example, calibration, test = load(name)
+    start = time.perf_counter()
+    compiled = qc.compile(
+        model, example, target=target, recipe=recipe(recipe_name), calibration=[(x[None],) for x in calibration],
+        evaluation=[(x[None],) for x in test[:20]],
+    )  # fmt: skip
+    took = time.perf_counter() - start
+    assert isinstance(compiled.target, FpgaTarget)
+    samples = [quantize_inputs(compiled.graph, [x[None]]) for x in test[: max(count, vendor)]]
+    found: dict[bool, tuple[float, int, float, int]] = {}
+    for with_vendor, n in ((False, count), (True, vendor)):
+        start = time.perf_counter()
+        session = SimulationSession(compiled.graph, compiled.target.option, Path(compiled.folder), with_vendor)
+        built = time.perf_counter() - start
+        differing, seconds = compare(compiled.graph, session, samples[:n])
+        found[with_vendor] = built, differing, 1000 * seconds / max(1, n), n
+    native, slow = found[False], found[True]
+    accuracy = compiled.report.accuracy
+    return Row(
+        name, recipe_name, len(session.plan.dataflow.units), max(u.interval for u in session.plan.dataflow.units), took,
+        None if accuracy is None else accuracy.sqnr_db, native[3], native[1], native[0], native[2], slow[3], slow[1], slow[0], slow[2],
+    )  # fmt: skip
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows in Markdown."""
+    head = (
+        "| model | recipe | units | cycles per frame | SQNR to float, dB | compile, s | native: frames, differing | ms per frame |"
+        " vendor's types: frames, differing | ms per frame |"
+    )
+    lines = [head, "|---|---|---|---|---|---|---|---|---|---|"]
+    for r in rows:
+        sqnr = "" if r.sqnr_db is None else f"{r.sqnr_db:.1f}"
+        lines.append(
+            f"| {r.model} | {r.recipe} | {r.units} | {r.interval:,} | {sqnr} | {r.compile_s:.0f} | {r.samples}, {r.differing} |"
+            f" {r.ms_per_frame:.1f} | {r.vendor_samples}, {r.vendor_differing} | {r.vendor_ms_per_frame:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the rows that are asked for; 1 if an integer differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=MODEL_NAMES, default=list(MODEL_NAMES))
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--vendor", type=int, default=20)
+    parser.add_argument("--target", default="fpga-hls")
+    parser.add_argument("--json", type=Path, help="write the rows here as well")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.models:
+        for chosen in arguments.recipes:
+            rows.append(bench(name, chosen, arguments.samples, arguments.vendor, arguments.target))
+            print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+    print(table(rows))
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(r) for r in rows], indent=1))
+    return int(any(r.differing or r.vendor_differing for r in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
