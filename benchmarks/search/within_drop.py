@@ -1,0 +1,70 @@
+"""`tune --metric agreement --max-drop 0.02` on EfficientNet-Lite0 for ONNX Runtime, beside uniform w8a8 of the same run.
+
+    python -m benchmarks.search.within_drop [--trials 16] [--judged 98] [--out out/within-drop]
+
+Half of the crops decide, as many others are reported. Trials are kept: a run that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks import data
+from benchmarks.workloads import WORKLOADS
+from qcompiler.compilation import Request
+from qcompiler.errors import ConstraintError
+from qcompiler.search.limits import Limits
+from qcompiler.search.result import Progress, Settings
+from qcompiler.search.tune import tune
+
+DROP = 0.02
+
+
+def show(progress: Progress) -> None:
+    """A line per trial."""
+    print(f"{progress.stage} {progress.done} of {progress.total}, {progress.seconds:.1f} s, best: {progress.best}", flush=True)
+
+
+def main() -> None:
+    """Search and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--generation", type=int, default=4)
+    parser.add_argument("--judged", type=int, default=98, help="crops that decide; the seven photographs take turns")
+    parser.add_argument("--out", type=Path, default=Path("out/within-drop"))
+    given = parser.parse_args()
+    module, example = WORKLOADS["efficientnet-lite0"].load()
+    crops = [(x[None],) for x in data.crops("evaluation", 2 * given.judged, seed=1)]
+    calibration = [(x[None],) for x in data.crops("calibration", 64, seed=0)]
+    request = Request(
+        module, example, target="onnxruntime-cpu", recipe="auto", calibration=calibration, evaluation=crops,
+        metric="agreement",
+    )  # fmt: skip
+    given.out.mkdir(parents=True, exist_ok=True)
+    settings = Settings(trials=given.trials, generation=given.generation)
+    try:
+        tuned = tune(request, Limits(drop=DROP), settings, given.out / "trials.sqlite", show=show)
+    except ConstraintError as error:
+        raise SystemExit(f"nothing keeps the limit: {error}") from error
+    best, base = tuned.result.best, tuned.result.baseline
+    print("\n| | drop, crops that decided | agreement, other crops | latency / float | MB |\n|---|---|---|---|---|")
+    report = tuned.compiled.report.accuracy
+    for name, trial, other in (("uniform w8a8", base, ""), ("found", best, f"{report.agreement:.3f}" if report else "")):
+        noisy = ", noisy" if trial.figures["latency_ratio"].noisy else ""
+        print(f"| {name} | {trial.value('drop'):.3f} | {other} | {trial.value('latency_ratio'):.3f}{noisy} | {trial.value('size_bytes') / 1e6:.2f} |")
+    print(f"\nknobs of what was found: {best.config['global']}; layers in float: "
+          f"{[g for g, c in best.config['groups'].items() if c == 'float']}")  # fmt: skip
+    print(f"seconds: { {n: round(s, 3) for n, s in tuned.data['seconds'].items()} }")
+    print(f"rank correlation of {tuned.data['sensitivity']}")
+    assert best.value("drop") <= DROP + 1e-12
+    kept = base.value("drop") <= DROP
+    slower = best.value("latency_ratio") > base.value("latency_ratio")
+    print("never slower than uniform w8a8: " + ("no" if slower else "yes") + ("" if kept else "; uniform w8a8 itself breaks the limit"))
+
+
+if __name__ == "__main__":
+    import torch
+
+    torch.set_num_threads(1)
+    main()
