@@ -16,6 +16,9 @@ from ..errors import UsageError, did_you_mean
 
 log = logging.getLogger("qcompiler.frontend")
 
+USER_MODULE = "qcompiler_user_"
+"""What the names of the user's modules start with."""
+
 _FORM = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)")
 
 
@@ -42,7 +45,7 @@ def load_callable(path: Path, name: str) -> Any:
     if not path.is_file():
         raise UsageError(f"no such file: {path}")
     log.warning("running code from %s", path)
-    spec = importlib.util.spec_from_file_location(f"qcompiler_user_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{USER_MODULE}{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)

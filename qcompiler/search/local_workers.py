@@ -17,6 +17,7 @@ from contextlib import suppress
 from multiprocessing.context import BaseContext
 from typing import Any
 
+from qcompiler.errors import UsageError
 from qcompiler.search.shipping import pack, unpack
 from qcompiler.search.space import Config
 from qcompiler.search.workers import LOST, Done, Outcome, Workers, attempt, one_thread
@@ -70,8 +71,16 @@ class LocalProcesses(Workers):
         self._packed = self._packed or pack(self._evaluator)
         while len(self._seats) < self.count:
             self._seats.append(_Seat(self._context, self._packed))
-        for future in [s.open() for s in self._seats]:
-            future.result()
+        try:
+            for seat in [s for s in self._seats if s.is_empty]:
+                seat.submit(_ready)  # all are made at the same time
+            for seat in self._seats:
+                seat.make_ready()
+        except BrokenProcessPool as error:
+            self.close()
+            raise UsageError(
+                "a worker process could not be set up (its own message is above); run without --workers"
+            ) from error
 
     def close(self) -> None:
         for seat in self._seats:
@@ -89,17 +98,33 @@ class _Seat:
         self._at = -1
         self._pool: ProcessPoolExecutor | None = None
 
-    def open(self) -> Future[None]:
-        """Make the process if there is none; done once it is set up."""
+    @property
+    def is_empty(self) -> bool:
+        """True if there is no process."""
+        return self._pool is None
+
+    def submit(self, function: Any, *arguments: Any) -> Future[Any]:
+        """Run a function in the process, which is made if there is none."""
         if self._pool is None:
             self._pool = ProcessPoolExecutor(1, self.context, _set_up, (self.packed,))
-        return self._pool.submit(_ready)
+        return self._pool.submit(function, *arguments)
+
+    def make_ready(self) -> None:
+        """Wait until the process is set up; one that died while it had nothing to do is replaced.
+
+        Raises:
+            BrokenProcessPool: a new one cannot be set up either.
+        """
+        try:
+            self.submit(_ready).result()
+        except BrokenProcessPool:
+            self.end()
+            self.submit(_ready).result()
 
     def start(self, at: int, config: Config) -> None:
         """Begin trial number `at`."""
-        self.open().result()
-        assert self._pool is not None
-        self.future, self._at, self.since = self._pool.submit(_in_worker, config), at, time.perf_counter()
+        self.make_ready()
+        self.future, self._at, self.since = self.submit(_in_worker, config), at, time.perf_counter()
 
     def collect(self, timeout: float | None) -> tuple[int, Outcome]:
         """The trial's number and what became of it; without a result yet, it has run out of time."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import io
 import pickle
-from types import MappingProxyType
+import sys
+from pathlib import Path
+from types import FunctionType, MappingProxyType
 from typing import Any
 
 from qcompiler.errors import UsageError
+from qcompiler.frontend.factory import USER_MODULE
 
 
 class _Pickler(pickle.Pickler):
@@ -26,11 +29,19 @@ class _Pickler(pickle.Pickler):
             return _samples, (item.signature, list(item), item.source, item.random)
         if isinstance(item, Target) and item.name.partition(":")[0] in known_targets():
             return _target, (item.name,)
+        if isinstance(item, FunctionType) and item.__module__.startswith(USER_MODULE):
+            return _function, (sys.modules[item.__module__].__file__, item.__qualname__)
         return NotImplemented
 
 
 def _view(table: dict[Any, Any]) -> Any:
     return MappingProxyType(table)  # the type itself has no name that pickle finds
+
+
+def _function(path: str, name: str) -> Any:
+    from qcompiler.frontend.factory import load_callable
+
+    return load_callable(Path(path), name)  # of the user's file, which no other process has imported
 
 
 def _samples(signature: Any, arrays: Any, source: str, random: bool) -> Any:

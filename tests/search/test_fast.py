@@ -1,9 +1,12 @@
+import sys
+
 import numpy as np
 import pytest
 from search.problems import bits_target, problem, space_for, workload
 
 from qcompiler.errors import UsageError
 from qcompiler.executors.torch_executor import TorchExecutor
+from qcompiler.frontend.factory import load_callable
 from qcompiler.passes.base import Context, run_passes
 from qcompiler.passes.quantize.assign_precision import PLAN
 from qcompiler.passes.quantize.plan import QuantPlan
@@ -84,6 +87,14 @@ def test_an_evaluator_travels_to_another_process_with_what_it_has_computed(monke
         patched.setattr("qcompiler.calibration.collect", None)  # nothing is calibrated again
         assert copy.accuracy(first).loss == evaluator.accuracy(first).loss
     assert copy.accuracy(second).loss == evaluator.accuracy(second).loss
+
+
+def test_a_metric_of_the_user_s_file_travels(tmp_path):
+    (tmp_path / "mine.py").write_text("def half(outputs, expected):\n    return 0.5\n")
+    evaluator = problem(metric=load_callable(tmp_path / "mine.py", "half"))
+    packed = pack(evaluator)
+    del sys.modules["qcompiler_user_mine"]  # as in another process
+    assert unpack(packed).workload.metric(None, None) == 0.5
 
 
 def test_what_cannot_travel_is_named():

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from search.problems import Dying, Hanging, Sick, problem
@@ -78,6 +80,39 @@ def test_a_cluster_gives_what_this_process_gives_and_survives_the_loss_of_a_work
         found = outcomes(make_workers(address, sick_one(evaluator, Dying), None), configs(evaluator, 1))
         assert [o.values is None for o in found] == [False, True, False, False]
         assert "died" in found[1].error
+
+
+class Unready:
+    """Evaluators that no other process can make."""
+
+    def __getstate__(self):
+        return {"from": os.getpid()}
+
+    def __setstate__(self, state):
+        assert state["from"] == os.getpid(), "not here"
+
+
+def test_processes_that_cannot_be_set_up_are_an_error():
+    workers = LocalProcesses(Unready(), 1)
+    with pytest.raises(UsageError, match="could not be set up"):
+        workers.run([(0,)], lambda i, outcome: None)
+    workers.close()
+
+
+def test_a_process_that_died_while_it_was_idle_is_replaced(evaluator):
+    batch = configs(evaluator, 0)
+    workers = LocalProcesses(evaluator, 1)
+    found = {}
+    try:
+        workers.run(batch[:1], found.__setitem__)
+        (seat,) = workers._seats
+        for process in list(seat._pool._processes.values()):
+            process.kill()
+            process.join()
+        workers.run(batch[1:], found.__setitem__)
+    finally:
+        workers.close()
+    assert all(o.values is not None for o in found.values())
 
 
 @pytest.mark.parametrize("text", ["local", "local:0", "remote:2", "2"])
