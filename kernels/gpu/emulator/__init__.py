@@ -9,14 +9,17 @@ float16 products.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,9 @@ from qcompiler.errors import InternalError, MissingToolError, QCError
 SOURCES = Path(__file__).parent
 CUDA = SOURCES.parent / "cuda"
 RUNTIME = ("scheduler.cpp", "memory.cpp", "warp.cpp")
+MOST_KEPT = 200
+"""Libraries in the cache."""
+
 GAP = 1 << 16
 """Bytes between the buffers of a launch that belong to none."""
 
@@ -63,6 +69,7 @@ class EmulatedLibrary:
         self._library = ctypes.CDLL(str(path))
         self._launch = self._library.qc_emu_launch
         self._launch.restype = ctypes.c_int
+        self._one_at_a_time = threading.Lock()
         self._conflicts = self._library.qc_emu_bank_conflicts
         self._conflicts.restype = ctypes.c_uint64
 
@@ -102,10 +109,11 @@ class EmulatedLibrary:
         text = ctypes.create_string_buffer(1000)
         three = ctypes.c_uint32 * 3
         body = ctypes.cast(getattr(self._library, kernel), ctypes.c_void_p)
-        failed = self._launch(
-            body, kernel.encode(), three(*grid), three(*block), ctypes.c_void_p(held.ctypes.data), ctypes.c_int64(len(raw)),
-            windows, len(regions), text, len(text),
-        )  # fmt: skip
+        with self._one_at_a_time:
+            failed = self._launch(
+                body, kernel.encode(), three(*grid), three(*block), ctypes.c_void_p(held.ctypes.data), ctypes.c_int64(len(raw)),
+                windows, len(regions), text, len(text),
+            )  # fmt: skip
         if failed:
             raise EmulationError(text.value.decode())
         for region, place in zip(regions, places):
@@ -138,14 +146,25 @@ def build(source: str, headers: Path = CUDA) -> EmulatedLibrary:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: `$XDG_CACHE_HOME/qcompiler/emulator`, `~/.cache` by default."""
+    """Where compiled kernels are kept: `$XDG_CACHE_HOME/qcompiler/emulator`, `~/.cache` by default.
+
+    A folder of this process where that cannot be written.
+    """
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(root) / "qcompiler" / "emulator"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
     except OSError:
-        folder = Path(tempfile.gettempdir()) / f"qcompiler-emulator-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        pass
+    return _private_folder()
+
+
+@cache
+def _private_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="qcompiler-emulator-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
@@ -175,7 +194,10 @@ def _runtime(compiler: str) -> Path:
 
 
 def _keep(made: Path, path: Path) -> None:
-    """Put a file into the cache at once, whole, whoever else does the same."""
+    """Put a file into the cache at once, whole, whoever else does the same; the oldest files make room."""
+    others = sorted(path.parent.glob("*.so"), key=lambda f: f.stat().st_mtime if f.exists() else 0.0)
+    for old in others[: -MOST_KEPT or None]:
+        old.unlink(missing_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}")
     shutil.copyfile(made, new)
     os.replace(new, path)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from qcompiler.errors import InternalError, MissingToolError
+from qcompiler.kernels.gpu import emulator
 from qcompiler.kernels.gpu.emulator import EmulatedLibrary, EmulationError, Region, build
 from support.tools import requires_tool
 
@@ -238,3 +241,40 @@ def converted(library: EmulatedLibrary, x: np.ndarray, flag: int) -> np.ndarray:
     blocks = len(padded) // 64
     library.launch("halves", (blocks, 1, 1), (64, 1, 1), lambda places: struct.pack("<QQii", *places, len(x), flag), regions)
     return y[: len(x)]
+
+
+def test_compiled_kernels_are_kept_and_the_oldest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requires_tool("g++")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(emulator, "MOST_KEPT", 1)
+    monkeypatch.setattr(emulator, "_built", {})
+    kept = tmp_path / "qcompiler" / "emulator"
+    kernel = '#include "qc_device.cuh"\nstruct P {{ int32_t *y; }};\nQC_KERNEL(store, 32, P) {{ p.y[threadIdx.x] = {}; }}\n'
+    for value in range(3):
+        library = build(kernel.format(value))
+        y = np.zeros(32, np.int32)
+        library.launch("store", (1, 1, 1), (32, 1, 1), lambda p: struct.pack("<Q", *p), [Region("y", y.view(np.uint8), "write")])
+        assert (y == value).all()
+    newest = {f.name for f in kept.glob("*.so")}
+    assert len(newest) == 2 and len(list(kept.glob("*.o"))) == 1
+    monkeypatch.setattr(emulator, "_built", {})
+    monkeypatch.setattr(emulator, "_compile", lambda *_: pytest.fail("it was compiled before"))
+    build(kernel.format(2))
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert emulator.cache_folder().is_dir() and not emulator.cache_folder().is_relative_to(tmp_path)
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulator.shutil, "which", lambda _: None)
+    with pytest.raises(MissingToolError, match=r"g\+\+, which is not installed: apt-get install g\+\+"):
+        build(SOURCE)
+
+
+def test_sources_that_do_not_compile() -> None:
+    requires_tool("g++")
+    with pytest.raises(InternalError, match="(?s)do not compile for the emulator.*undeclared_thing"):
+        build('#include "qc_device.cuh"\nint f() { return undeclared_thing; }\n')
