@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Device:
             raise UnsupportedError("no GPU is here; run(..., emulate=True) runs the kernels on the CPU")
         handle = self.call("cuDeviceGet", 0)
         self.context = self.call("cuDevicePrimaryCtxRetain", handle)
-        self.call("cuCtxSetCurrent", self.context)
+        self.activate()
         self.name = self.call("cuDeviceGetName", 100, handle).split(b"\0")[0].decode()
         attribute = self.driver.CUdevice_attribute
         major, minor = (
@@ -67,6 +68,10 @@ class Device:
         )
         self.arch = 10 * major + minor
         self.stream = self.call("cuStreamCreate", 0)
+
+    def activate(self) -> None:
+        """Make the device current for this thread."""
+        self.call("cuCtxSetCurrent", self.context)
 
     def call(self, name: str, *arguments: Any) -> Any:
         """One call of the driver; its result, None if it has none.
@@ -156,6 +161,13 @@ def compile_at_load(folder: Path, arch: int, why: str) -> bytes:
     return code
 
 
+def _release(device: Device, addresses: Sequence[int], module: Any) -> None:
+    device.activate()
+    for address in addresses:
+        device.call("cuMemFree", address)
+    device.call("cuModuleUnload", module)
+
+
 class CudaSession:
     """A loaded artefact: constants and arena in device memory, all launches in one CUDA graph.
 
@@ -188,6 +200,8 @@ class CudaSession:
         self.device.upload(self._bases["weights"], weights)
         self.device.synchronize()
         self._graph = self._capture()
+        freed = weakref.finalize(self, _release, self.device, tuple(self._bases.values()), self._module)
+        freed.atexit = False  # the driver frees what a process leaves behind
 
     def launch_all(self) -> None:
         """Put every launch of the plan on the stream."""
@@ -216,6 +230,7 @@ class CudaSession:
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs, in codes, for inputs in codes."""
+        self.device.activate()
         arena = self._bases["arena"]
         for tensor, array in zip(self.plan.inputs, checked_inputs(self.plan, arrays)):
             self.device.upload(arena + tensor.offset, array)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import types
 from enum import IntEnum
 from pathlib import Path
@@ -47,7 +48,7 @@ class FakeDriver:
             raise AttributeError(name)
         simple = {
             "cuInit": (), "cuCtxSetCurrent": (), "cuStreamSynchronize": (), "cuDeviceGet": (0,), "cuDevicePrimaryCtxRetain": (1,),
-            "cuStreamCreate": (2,), "cuDeviceGetName": (b"Fake Card\0\0",), "cuGraphInstantiate": (3,),
+            "cuStreamCreate": (2,), "cuModuleUnload": (), "cuDeviceGetName": (b"Fake Card\0\0",), "cuGraphInstantiate": (3,),
         }  # fmt: skip
         return lambda *_: (Error.CUDA_SUCCESS, *simple[name])
 
@@ -65,6 +66,10 @@ class FakeDriver:
         self.memory[array.ctypes.data] = array
         self.free -= size
         return (Error.CUDA_SUCCESS, array.ctypes.data)
+
+    def cuMemFree(self, address: int) -> tuple[Any, ...]:
+        self.free += self.memory.pop(address).size
+        return (Error.CUDA_SUCCESS,)
 
     def cuMemcpyHtoDAsync(self, to: int, source: int, size: int, _: int) -> tuple[Any, ...]:
         ctypes.memmove(to, source, size)
@@ -135,6 +140,17 @@ def test_launches_are_captured_once_and_replayed(folder: Path, monkeypatch: pyte
     for seed in range(2):
         arrays = random_codes(graph, seed)
         assert np.array_equal(session.run(arrays)[0], run_reference(graph, arrays)[0])
+
+
+def test_memory_is_given_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FakeDriver(folder)
+    before = driver.free
+    session = open_with(monkeypatch, driver, folder)
+    plan = read_plan(folder)
+    assert before - driver.free == plan.arena_bytes + plan.weights_bytes
+    del session
+    gc.collect()
+    assert driver.free == before and driver.memory == {}
 
 
 def test_verification_runs_on_the_device_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
