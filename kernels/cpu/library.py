@@ -45,5 +45,5 @@ class CpuLibrary:
         from qcompiler.targets.tvm.lower import Scheduled
 
         s = Schedule(function)
-        rows.schedule(s, True, self.isa.vector_bytes // 4)
+        rows.schedule(s, self.isa.vector_bytes // 4)
         return Scheduled(s.mod["main"].with_attr("tirx.is_scheduled", True), kind)

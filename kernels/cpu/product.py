@@ -278,14 +278,14 @@ def _register_tile(s: Any, acc: Any, form: Form) -> None:
     else:
         mi, v, lane, ko, ki = s.get_loops(acc)[-5:]
         s.reorder(ko, mi, v, lane, ki)
+    if not form.intrinsic:
+        s.vectorize(lane)  # before the reduction is taken apart, which the schedule does not vectorize
     zeros = s.get_loops(s.decompose_reduction(acc, ko))
     s.vectorize(zeros[-1])
     s.unroll(zeros[-2])
     s.unroll(zeros[-3])
     if form.intrinsic:
         s.tensorize(lane, intrinsic(form))
-    else:
-        s.vectorize(lane)
     s.unroll(mi)
     s.unroll(v)
 

@@ -1,7 +1,8 @@
 """Everything that is no product: row reductions, pools, depthwise convolutions, copies, elementwise kernels.
 
 The stages of a kernel are computed for one row of the output at a time, so that what lies between them stays in the
-first cache level; the innermost loop runs over whole vectors.
+first cache level. Windows over channels (depthwise convolutions, pools, sums over places) are computed for a few
+vectors of channels at a time, with the accumulators in registers and the window unrolled.
 """
 
 from __future__ import annotations
@@ -11,32 +12,83 @@ from typing import Any
 from tvm import tirx
 
 PARALLEL_ELEMENTS = 1 << 15
+UNROLLED_TAPS = 32
+CHUNKS = (4, 2, 1)
+"""Vectors of channels that a window keeps in registers, best first."""
 
 
-def schedule(s: Any, by_rows: bool, vector: int) -> None:
-    """Schedule the stages of a kernel.
-
-    Args:
-        s: TVM's schedule, whose last stage is `out`.
-        by_rows: the first axis of the output are rows that every other stage shares.
-        vector: elements per step of the innermost loop.
-    """
+def schedule(s: Any, lanes: int) -> None:
+    """Schedule the stages of a kernel whose last one is `out`; `lanes` are 32-bit elements of a vector."""
     out = s.get_sblock("out")
     others = [b for b in s.get_child_blocks(s.get_sblock("root")) if s.get(b).name_hint != "out"]
     loops = s.get_loops(out)
+    windows = [b for b in others if _is_window(s, b)]
+    if len(others) == 1 and windows and len(loops) >= 2:
+        return _window(s, out, others[0], loops, lanes)
     row = s.fuse(*loops[:-1]) if len(loops) > 1 and not others else loops[0]
-    if others:
-        for block in reversed(others):
-            s.compute_at(block, row, preserve_unit_loops=True)
-    last = s.get_loops(out)[-1]
-    extent = s.get(last).extent
-    size = int(extent) if isinstance(extent, tirx.IntImm) else 0
-    if len(loops) > 1 and _elements(s, loops) >= PARALLEL_ELEMENTS:
+    for block in reversed(others):
+        s.compute_at(block, row, preserve_unit_loops=True)
+    if _size(s, loops if others else [row, loops[-1]]) >= PARALLEL_ELEMENTS:
         s.parallel(row)
-    if size % vector == 0 and size:
-        _, inner = s.split(last, [None, vector])
+    last = s.get_loops(out)[-1]
+    size = _extent(s, last)
+    if size and size % lanes == 0:
+        _, inner = s.split(last, [None, lanes])
         s.vectorize(inner)
 
 
-def _elements(s: Any, loops: Any) -> int:
-    return 0
+def _is_window(s: Any, block: Any) -> bool:
+    """A reduction that keeps an innermost axis of channels."""
+    kinds = [int(v.iter_type) for v in s.get(block).iter_vars]
+    return len(kinds) > 2 and kinds[1] == tirx.IterVar.DataPar and tirx.IterVar.CommReduce in kinds
+
+
+def _window(s: Any, out: Any, block: Any, loops: Any, lanes: int) -> None:
+    """Chunks of channels outside, the window inside, channels of a chunk innermost."""
+    row = s.fuse(*loops[:-1]) if len(loops) > 2 else loops[0]
+    size = _extent(s, loops[-1])
+    chunk = next((n * lanes for n in CHUNKS if size and size % (n * lanes) == 0), None)
+    if chunk is None:
+        s.compute_at(block, loops[-1] if len(loops) == 2 else row, preserve_unit_loops=True)
+        return
+    outer, inner = s.split(loops[-1], [None, chunk])
+    s.compute_at(block, outer, preserve_unit_loops=True)
+    if _size(s, [row, outer]) * chunk >= PARALLEL_ELEMENTS:
+        s.parallel(row)
+    own = s.get_loops(block)[2:]
+    taps = [loop for loop, kind in zip(own, _kinds(s, block, len(own)), strict=True) if kind == tirx.IterVar.CommReduce]
+    channel = [loop for loop in own if loop not in taps][-1]
+    vectors, lane = s.split(channel, [None, lanes])
+    s.reorder(*taps, vectors, lane)
+    s.vectorize(lane)  # before the reduction is taken apart, which the schedule does not vectorize
+    s.unroll(vectors)
+    zeros = s.get_loops(s.decompose_reduction(block, taps[0]))
+    s.vectorize(zeros[-1])
+    s.unroll(zeros[-2])
+    counts = [_extent(s, tap) or UNROLLED_TAPS + 1 for tap in taps]
+    total = 1
+    for tap, count in reversed(list(zip(taps, counts, strict=True))):
+        total *= count
+        if total > UNROLLED_TAPS:
+            break
+        s.unroll(tap)
+    _, lane = s.split(inner, [None, lanes])
+    s.vectorize(lane)
+
+
+def _kinds(s: Any, block: Any, count: int) -> list[int]:
+    return [int(v.iter_type) for v in s.get(block).iter_vars][-count:]
+
+
+def _extent(s: Any, loop: Any) -> int:
+    """Iterations of a loop, 0 if they are not known."""
+    extent = s.get(loop).extent
+    return int(extent) if isinstance(extent, tirx.IntImm) else 0
+
+
+def _size(s: Any, loops: Any) -> int:
+    """Iterations of a nest; unknown extents count as many."""
+    total = 1
+    for loop in loops:
+        total *= _extent(s, loop) or 128
+    return total

@@ -43,6 +43,7 @@ class VmSession:
             inputs: name, element type and rank of each input.
         """
         self.device = tvm.cpu()
+        self._executable = executable
         self.vm = relax.VirtualMachine(executable, self.device)
         self.constants = [self.tensor(array) for array in constants]
         self.inputs = list(inputs)
@@ -86,11 +87,14 @@ class VmSession:
                 on_kernel(next(count), arguments[-1].numpy())
             return 0
 
-        self.vm.set_instrument(after)
-        try:
-            return self.run(arrays)
-        finally:
-            self.vm.set_instrument(lambda *_: 0)
+        return self._instrumented(after).run(arrays)
+
+    def _instrumented(self, instrument: Any) -> VmSession:
+        """A machine of its own: an instrument cannot be taken off again, and costs time at every call."""
+        session = VmSession(self._executable, [], self.inputs)
+        session.constants = self.constants
+        session.vm.set_instrument(instrument)
+        return session
 
     def kernel_times(self, arrays: Sequence[np.ndarray], rounds: int) -> np.ndarray:
         """Seconds per kernel and round, [rounds, kernels]."""
@@ -104,13 +108,10 @@ class VmSession:
                     rows[-1].append(time.perf_counter() - started[0])
             return 0
 
-        self.vm.set_instrument(clock)
-        try:
-            for _ in range(rounds):
-                rows.append([])
-                self.run(arrays)
-        finally:
-            self.vm.set_instrument(lambda *_: 0)
+        session = self._instrumented(clock)
+        for _ in range(rounds):
+            rows.append([])
+            session.run(arrays)
         return np.asarray(rows)
 
 

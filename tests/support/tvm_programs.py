@@ -27,6 +27,9 @@ def session_of(graph: Graph, isa: str | None = None) -> Any:
     from qcompiler.targets.tvm.lower import lower
     from qcompiler.targets.tvm.machine import host_machine
 
+    from qcompiler.targets.tvm.threads import use_threads
+
+    use_threads(1)
     machine = host_machine()
     lowered = lower(graph, CpuLibrary(machine.isa if isa is None else isa_named(isa)))
     inputs = [(v.name, v.dtype.numpy.name, len(v.shape)) for v in graph.inputs]
