@@ -183,10 +183,19 @@ def bench(
         "batch": int(arrays[0].shape[0]) if arrays[0].ndim else 1,
         "size_bytes": None if sizes is None else sizes.artefact_bytes,
     }
+    profile = compiled.target.profile(compiled.folder, codes, used)
+    if profile is not None:
+        figures |= {"peak_gops": profile.peak_gops, "layers": [asdict(kernel) for kernel in profile.kernels]}
     if as_json:
-        print_json(figures)
-    else:
-        print_table("artefact beside float, one run", ["", ""], [(k, _text(v)) for k, v in figures.items()])
+        return print_json(figures)
+    layers = figures.pop("layers", None)
+    print_table("artefact beside float, one run", ["", ""], [(k, _text(v)) for k, v in figures.items()])
+    if layers is not None:
+        rows = [
+            (k["name"], k["kernel"], ", ".join(k["modules"][:1]), f"{k['ms']:.4f}", _text(k["gops"]), _text(k["share"]))
+            for k in layers
+        ]
+        print_table("kernels, one thread; share of the measured peak", ["", "kernel", "op", "ms", "GOPS", "share"], rows)
 
 
 def simulate(

@@ -15,7 +15,7 @@ import numpy as np
 
 from qcompiler.artifact import writing
 from qcompiler.boundary import RealSession, quantize_inputs
-from qcompiler.coverage import check_kernels, check_left_in_float, refuse_unmatched
+from qcompiler.coverage import check_kernels, check_left_in_float, refuse_slow, refuse_unmatched
 from qcompiler.debug import after_pass, debug_level
 from qcompiler.errors import UsageError
 from qcompiler.evaluation import Evaluation, Metric, check_metric, evaluate
@@ -167,6 +167,7 @@ def _stages(
     with stages.stage("emit"):
         with writing(path, "temporary folder"):
             emission = target.emit(graph, path, _metadata(recipe, hashes, data))
+        refuse_slow(emission, request.allow_slow)
         # An integer program fixes the types of its codes; there is no faster kernel for the same integers.
         check_kernels(target, emission, request.allow_slow or graph.level is Level.INTEGER)
     with stages.stage("verify"):

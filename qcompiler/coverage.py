@@ -87,6 +87,20 @@ def check_kernels(target: Target, emission: Emission, allow_slow: bool) -> None:
         )
 
 
+def refuse_slow(emission: Emission, allow_slow: bool) -> None:
+    """Refuse kernels that the machine computes slowly for want of an instruction, unless that is accepted.
+
+    Raises:
+        ConstraintError: naming the kernels.
+    """
+    slow = [choice for choice in emission.kernels if choice.slow]
+    if slow and not allow_slow:
+        lines = [f"  {c.op} at {c.module or '(top level)'}: {c.kernel}: {c.slow}" for c in slow[:20]]
+        raise ConstraintError(
+            f"{len(slow)} ops would get slow kernels:\n" + "\n".join(lines) + "\nAccept them with allow_slow (--allow-slow)."
+        )
+
+
 def is_integer(choice: KernelChoice) -> bool:
     """True if the op computes on codes."""
     return re.search(r"int[2-8]\b", choice.dtype) is not None

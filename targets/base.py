@@ -145,6 +145,42 @@ class Simulation:
     kind: str = "simulated"
 
 
+@dataclass(frozen=True)
+class KernelTime:
+    """One kernel of an artefact.
+
+    Attributes:
+        name: in the artefact.
+        kernel: family and instruction.
+        modules: of the ops that it computes.
+        ms: median.
+        gops: integer operations per nanosecond; None where there are no products.
+        share: of the measured peak.
+    """
+
+    name: str
+    kernel: str
+    modules: tuple[str, ...]
+    ms: float
+    gops: float | None
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Times of all kernels, and the peak measured in the same run.
+
+    Attributes:
+        kernels: in order of execution.
+        peak_gops: of a product in the first cache level, one thread.
+        instruction: that it used.
+    """
+
+    kernels: tuple[KernelTime, ...]
+    peak_gops: float
+    instruction: str
+
+
 class Session(Protocol):
     """A loaded artefact."""
 
@@ -233,6 +269,10 @@ class Target(ABC):
         codes: Sequence[np.ndarray] | None = None,
     ) -> Measurement:
         """Time the artefact beside the FLOAT graph `baseline`; `codes` is what the artefact takes, if not `arrays`."""
+
+    def profile(self, folder: Path, arrays: Sequence[np.ndarray], threads: int = 1) -> Profile | None:
+        """Time per kernel on `arrays`, which are what the artefact takes; None where the runtime does not tell."""
+        return None
 
     def footprint(self, graph: Graph) -> Mapping[str, float]:
         """Bytes that a program takes on the device, `flash_bytes` and `ram_bytes`; empty where the files say it."""

@@ -8,11 +8,21 @@ from typing import Any
 import numpy as np
 from tvm.s_tir import Schedule
 
+from qcompiler.errors import UnsupportedError
 from qcompiler.kernels.common.product import Product
+from qcompiler.kernels.common.scheduled import Scheduled
 from qcompiler.kernels.cpu import product as products
 from qcompiler.kernels.cpu import rows
-from qcompiler.kernels.cpu.isa import Isa
+from qcompiler.kernels.cpu.isa import Form, Isa
 from qcompiler.kernels.cpu.product import Tile
+
+
+def product_key(product: Product, form: Form) -> str:
+    """What a tuned tile belongs to: the form and the extents; `?` for those that are not known."""
+    extents = (product.batch, product.rows, product.columns, product.taps, product.channels)
+    sizes = "x".join(str(e) if isinstance(e, int) else "?" for e in extents)
+    weights = "constant" if product.constant_weight else "computed"
+    return f"{form.name}-{form.lanes}-{form.weight}-{weights}-{sizes}"
 
 
 class CpuLibrary:
@@ -20,7 +30,7 @@ class CpuLibrary:
 
     Attributes:
         isa: what they use.
-        tiles: measured best tiles by the key of a product; others get the default rule's.
+        tiles: measured best tiles by `product_key`; other products get the default rule's.
     """
 
     def __init__(self, isa: Isa, tiles: Mapping[str, Tile] | None = None) -> None:
@@ -29,21 +39,29 @@ class CpuLibrary:
 
     def product(
         self, product: Product, constant: Callable[[np.ndarray], Any], finished: Callable[[Any], Any], where: str
-    ) -> Any:
-        from qcompiler.targets.tvm.lower import Scheduled
+    ) -> Scheduled:
+        """A matrix product or convolution.
 
-        form = products.choose_form(product, self.isa)
-        tile = products.default_tile(product, form, self.isa)
-        out = products.describe(product, form, tile, constant)
+        Raises:
+            UnsupportedError: its operands are too wide for any form, with the module's path.
+        """
+        try:
+            form = products.choose_form(product, self.isa)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{where}: has no schedule: {error}") from None
+        key = product_key(product, form)
+        tile = self.tiles.get(key)
+        chosen = tile or products.default_tile(product, form, self.isa)
+        out = products.describe(product, form, chosen, constant)
         # coverage of a region is not provable for sizes that are not known; the descriptions cover by construction
         known = all(isinstance(d, int) for d in (product.batch, product.rows, product.columns, product.channels))
         s = Schedule(finished(out), enable_check=known)
-        products.schedule(s, product, form, tile)
-        return Scheduled(s.mod["main"].with_attr("tirx.is_scheduled", True), f"{form.name} {form.weight}", f"{tile}")
+        products.schedule(s, product, form, chosen)
+        note = f"{chosen}{'' if tile is None else ', tuned'}"
+        return Scheduled(s.mod["main"].with_attr("tirx.is_scheduled", True), f"{form.name} {form.weight}", note, self.isa.slow, key)
 
-    def stages(self, function: Any, kind: str, layout: Any, where: str) -> Any:
-        from qcompiler.targets.tvm.lower import Scheduled
-
+    def stages(self, function: Any, kind: str, layout: Any, where: str) -> Scheduled:
+        """A reduction, pool, softmax, norm, copy or elementwise kernel."""
         s = Schedule(function)
         rows.schedule(s, self.isa.vector_bytes // 4)
         return Scheduled(s.mod["main"].with_attr("tirx.is_scheduled", True), kind)

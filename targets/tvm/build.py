@@ -120,8 +120,8 @@ def load_library(path: Path) -> Any:
     return tvm.runtime.load_module(str(path))
 
 
-def export_library(executable: Any, path: Path, triple: str, host: bool) -> None:
-    """Link an executable into a shared library.
+def link_library(executable: Any, path: Path, triple: str, host: bool) -> None:
+    """Link an executable or a built kernel into a shared library.
 
     Raises:
         MissingToolError: there is no C compiler for the machine.

@@ -14,7 +14,7 @@ from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.ir import Graph, Value
 from qcompiler.kernels.cpu.library import CpuLibrary
 from qcompiler.targets.base import Emission, KernelChoice
-from qcompiler.targets.tvm.build import VmSession, compile_module, export_library, load_library
+from qcompiler.targets.tvm.build import VmSession, compile_module, link_library, load_library
 from qcompiler.targets.tvm.lower import KernelInfo, Lowered, lower
 from qcompiler.targets.tvm.machine import Machine
 
@@ -26,7 +26,7 @@ def emit_cpu(graph: Graph, machine: Machine, folder: Path, tiles: Mapping[str, A
     """Compile a graph into an existing folder."""
     lowered = lower(graph, CpuLibrary(machine.isa, tiles))
     executable = compile_module(lowered.module, machine.tvm_target())
-    export_library(executable, folder / LIBRARY, machine.triple, machine.host)
+    link_library(executable, folder / LIBRARY, machine.triple, machine.host)
     save_file({f"c{i}": array for i, array in enumerate(lowered.constants)}, folder / CONSTANTS)
     (folder / PROGRAM).write_text(json.dumps(_program(graph, machine, lowered, metadata), indent=1), encoding="utf-8")
     rows = tuple(choice for kernel in lowered.kernels for choice in kernel_choices(kernel))

@@ -19,6 +19,7 @@ from tvm.relax import BlockBuilder, TensorType
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.ir.dims import evaluate, symbols_of
 from qcompiler.kernels.common.product import Product
+from qcompiler.kernels.common.scheduled import Scheduled
 from qcompiler.targets.tvm.groups import Group
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage
 from qcompiler.targets.tvm.movement import COPIES
@@ -29,6 +30,7 @@ from qcompiler.targets.tvm.plan import (
     POINTWISE,
     PRODUCT,
     STAGE,
+    Plan,
     Planned,
     plan_kernels,
 )
@@ -42,23 +44,6 @@ KERNEL_PREFIX = "k_"
 """What the names of kernels begin with; the virtual machine calls other functions too."""
 OPAQUE = 8
 """Pattern of a kernel that Relax may not fuse with others."""
-
-
-@dataclass(frozen=True)
-class Scheduled:
-    """A kernel as a library made it.
-
-    Attributes:
-        function: the scheduled PrimFunc.
-        kernel: its name for tables.
-        note: tile and instruction.
-        slow: why it is slower than the first choice, "" if it is not.
-    """
-
-    function: Any
-    kernel: str
-    note: str = ""
-    slow: str = ""
 
 
 class Library(Protocol):
@@ -142,6 +127,32 @@ def lower(graph: Graph, library: Library) -> Lowered:
     state = _Lowering(planned.graph, library, Symbols(planned.graph.symbols()), dict(planned.layouts))
     plans = [_describe(state, kernel) for kernel in planned.kernels]
     return _assemble(state, plans + _copies_of_outputs(state))
+
+
+@dataclass(frozen=True)
+class SingleKernel:
+    """One kernel by itself, for measurements.
+
+    Attributes:
+        scheduled: function and names.
+        arguments: (shape, element type) of every parameter, the output last.
+    """
+
+    scheduled: Scheduled
+    arguments: tuple[tuple[tuple[int, ...], str], ...]
+
+
+def single_kernel(plan: Plan, planned: Planned, library: Library) -> SingleKernel:
+    """Describe and schedule one kernel of a plan without symbolic dimensions."""
+    state = _Lowering(plan.graph, library, Symbols(()), dict(plan.layouts))
+    made = _describe(state, planned)
+    arguments = []
+    for argument in made.arguments:
+        if isinstance(argument, np.ndarray):
+            arguments.append((argument.shape, str(argument.dtype)))
+        else:
+            arguments.append((plan.layouts[argument].physical_shape(state.symbols), storage(argument)))
+    return SingleKernel(made.scheduled, (*arguments, (made.out_shape, storage(made.output))))
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.ir import Graph
-from qcompiler.targets.base import Emission, Measurement, Target
+from qcompiler.targets.base import Emission, Measurement, Profile, Target
 from qcompiler.targets.tvm.op_table import CPU_KERNELS
 
 
@@ -37,9 +37,10 @@ class TvmCpuTarget(Target):
         return build_pipeline(self, configs)
 
     def emit(self, graph: Graph, folder: Path, metadata: Mapping[str, str] | None = None) -> Emission:
+        from qcompiler.targets.tvm.database import known_tiles
         from qcompiler.targets.tvm.emit import emit_cpu
 
-        return emit_cpu(graph, self.machine, folder, {}, metadata or {})
+        return emit_cpu(graph, self.machine, folder, known_tiles(self.machine), metadata or {})
 
     def open(self, folder: Path, threads: int = 1, optimize: bool = True) -> Any:
         from qcompiler.targets.tvm.emit import open_cpu
@@ -65,6 +66,11 @@ class TvmCpuTarget(Target):
         other = get_target("onnxruntime-cpu").open_float(baseline, threads)  # type: ignore[attr-defined]
         taken = [mine.tensor(a) for a in (arrays if codes is None else codes)]
         return measure_pair(lambda: mine.call(taken), lambda: other.run(arrays), seconds, threads)
+
+    def profile(self, folder: Path, arrays: Sequence[np.ndarray], threads: int = 1) -> Profile:
+        from qcompiler.targets.tvm.profile import profile_session
+
+        return profile_session(self.open(folder, threads), folder, self.machine, arrays)
 
     def verify(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], threads: int = 1) -> Any:
         from qcompiler.targets.tvm.verify import verify_library

@@ -26,7 +26,6 @@ def session_of(graph: Graph, isa: str | None = None) -> Any:
     from qcompiler.targets.tvm.build import VmSession, compile_module
     from qcompiler.targets.tvm.lower import lower
     from qcompiler.targets.tvm.machine import host_machine
-
     from qcompiler.targets.tvm.threads import use_threads
 
     use_threads(1)

@@ -1,0 +1,67 @@
+"""Time per kernel, beside what the micro-kernel reaches when everything lies in the first cache level."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm import te
+from tvm.s_tir import Schedule
+
+from qcompiler.kernels.common.product import Product
+from qcompiler.kernels.cpu import product as products
+from qcompiler.kernels.cpu.codegen import register_pipeline
+from qcompiler.targets.base import KernelTime, Profile
+from qcompiler.targets.tvm.build import VmSession
+from qcompiler.targets.tvm.emit import PROGRAM
+from qcompiler.targets.tvm.machine import Machine
+
+ROUNDS = 20
+PEAK_ROWS, PEAK_DEPTH = 240, 256
+"""Of the product that measures the peak: its weights and one tile of its rows fit 32 KiB."""
+
+
+def profile_session(session: VmSession, folder: Path, machine: Machine, arrays: Sequence[np.ndarray]) -> Profile:
+    """Median times of the kernels of an artefact over `ROUNDS` runs."""
+    kernels = json.loads((folder / PROGRAM).read_text(encoding="utf-8"))["kernels"]
+    times = np.median(session.kernel_times(arrays, ROUNDS), 0)
+    peak = measure_peak(machine)
+    rows = []
+    for kernel, seconds in zip(kernels, times, strict=True):
+        gops = 2 * kernel["macs"] / seconds / 1e9 if kernel["macs"] else None
+        share = gops / peak if gops is not None else None
+        rows.append(KernelTime(kernel["name"], kernel["kernel"], tuple(kernel["modules"]), float(seconds * 1e3), gops, share))
+    return Profile(tuple(rows), peak, machine.isa.narrow.name)
+
+
+def measure_peak(machine: Machine) -> float:
+    """GOPS of the narrow form on operands in the first cache level, one thread."""
+    form, isa = machine.isa.narrow, machine.isa
+    columns = 2 * form.lanes
+    kind = "uint8" if form.activation == "uint8" else "int8"
+    a = te.placeholder((PEAK_ROWS, PEAK_DEPTH), kind, name="a")
+    w = np.ones((1, columns, 1, PEAK_DEPTH), np.int8)
+    product = Product(
+        batch=1, rows=PEAK_ROWS, columns=columns, taps=1, channels=PEAK_DEPTH, a=lambda b, m, tap, c: a[m, c], a_type=kind,
+        w=w, w_type="int8", finish=lambda acc, b, m, n: acc, out_type="int32",
+    )  # fmt: skip
+    tile = products.Tile(6 if isa.registers == 16 else 8, 2, 0, True)
+    held: list[tuple[te.Tensor, np.ndarray]] = []
+
+    def constant(array: np.ndarray) -> te.Tensor:
+        held.append((te.placeholder(array.shape, str(array.dtype), name=f"c{len(held)}"), array))
+        return held[-1][0]
+
+    out = products.describe(product, form, tile, constant)
+    s = Schedule(te.create_prim_func([a, *(t for t, _ in held), out]))
+    products.schedule(s, product, form, tile)
+    built = tvm.tirx.build(
+        s.mod["main"].with_attr("global_symbol", "peak"), target=machine.tvm_target(), pipeline=register_pipeline()
+    )
+    arrays = [np.ones((PEAK_ROWS, PEAK_DEPTH), kind), *(array for _, array in held), np.zeros((1, PEAK_ROWS, columns), np.int32)]
+    tensors = [tvm.runtime.tensor(array) for array in arrays]
+    seconds = built.time_evaluator("peak", tvm.cpu(), number=50, repeat=5)(*tensors).min
+    return float(2 * product.macs / seconds / 1e9)
