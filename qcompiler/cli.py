@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import qcompiler
-from qcompiler import cli_export, cli_tune
+from qcompiler import cli_export, cli_kernels, cli_tune
 from qcompiler import cli_support as support
 from qcompiler.cli_support import guarded
 
@@ -32,6 +32,7 @@ recipes_app = typer.Typer(
     help="List the recipes, or show one.", invoke_without_command=True, rich_markup_mode=None
 )
 app.add_typer(recipes_app, name="recipes")
+app.command()(cli_kernels.tune_kernels)
 app.command()(guarded(cli_export.export))
 
 METRIC_NAMES = "sqnr, agreement, cosine, top1, perplexity, kl, embedding_cosine, spearman"

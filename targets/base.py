@@ -6,7 +6,7 @@ Passes ask a target for capabilities, never for its name.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -273,6 +273,17 @@ class Target(ABC):
     def profile(self, folder: Path, arrays: Sequence[np.ndarray], threads: int = 1) -> Profile | None:
         """Time per kernel on `arrays`, which are what the artefact takes; None where the runtime does not tell."""
         return None
+
+    def tune_kernels(
+        self, graph: Graph, trials: int, seed: int, database: Path | None, tracker: tuple[str, int] | None, key: str | None,
+        progress: Callable[[str], None],
+    ) -> Mapping[str, Any]:  # fmt: skip
+        """Measure tiles for the kernels of a program; see the command `tune-kernels`.
+
+        Raises:
+            UnsupportedError: the target's kernels have nothing to tune.
+        """
+        raise UnsupportedError(f"the kernels of target {self.name} are not tuned; those of tvm-cpu are")
 
     def footprint(self, graph: Graph) -> Mapping[str, float]:
         """Bytes that a program takes on the device, `flash_bytes` and `ram_bytes`; empty where the files say it."""

@@ -88,7 +88,7 @@ ISAS: tuple[Isa, ...] = (
         "dotprod", ("dotprod", "neon"), Form("sdot", 4, 4, "int8", "int8", "llvm.aarch64.neon.sdot.v4i32.v16i8"),
         _NEON_WIDE, _NEON_REAL, 32, 16,
     ),
-    _x86("sse2", ("sse2",), 128, False, 16, "128-bit vectors without fused multiply-add; AVX2 is four times as fast"),
+    _x86("sse2", ("sse2",), 128, False, 16, "128-bit vectors without fused multiply-add, half the width of AVX2"),
     Isa("neon", ("neon",), _NEON_WIDE, _NEON_WIDE, _NEON_REAL, 32, 16, "no dot product (Armv8.2 has it); widened to 32 bits"),
 )  # fmt: skip
 

@@ -83,7 +83,7 @@ def tile_space(product: Product, form: Form, isa: Isa) -> Iterator[Tile]:
         if vectors > needed or rows * vectors + vectors + 1 > isa.registers:
             continue
         blocks = -(-needed // vectors)
-        panels = {0, *(p for p in (2, 4, 8, 16) if p < blocks)} if product.constant_weight else {0}
+        panels = {0, *(p for p in (2, 3, 4, 6, 8, 12, 16) if p < blocks and blocks % p == 0)} if product.constant_weight else {0}
         for panel, whole in itertools.product(sorted(panels), (False, True)):
             yield Tile(rows, vectors, panel, whole)
 

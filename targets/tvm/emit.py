@@ -56,7 +56,7 @@ def kernel_choices(kernel: KernelInfo) -> list[KernelChoice]:
         first = next((v for v in node.operands if v.data is None), None) or (node.operands[0] if node.operands else node.outputs[0])
         kinds = [first, *([node.inputs[1]] if _is_product(node.op) and node.inputs[1] is not None else [])]
         name = kernel.kernel if index == 0 else f"epilogue of {kernel.kernel}"
-        rows.append(KernelChoice(node.origin.module, node.op, " x ".join(_type(v) for v in kinds), name, kernel.note, kernel.slow))
+        rows.append(KernelChoice(node.origin.module, node.op, " x ".join(_type(v) for v in kinds), name, kernel.note, kernel.slow if index == 0 else ""))
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import socket
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from qcompiler.errors import MissingToolError, UsageError
+
+logger = logging.getLogger(__name__)
 
 NUMBER, REPEAT = 5, 3
 Arguments = Sequence[tuple[tuple[int, ...], str]]
@@ -57,7 +60,10 @@ class LocalRunner:
             self.restarts += 1
             self.close()
             return None
-        return json.loads(line).get("seconds")
+        answer = json.loads(line)
+        if "error" in answer:
+            logger.warning("a trial failed: %s", answer["error"][:300])
+        return answer.get("seconds")
 
     def _worker(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:

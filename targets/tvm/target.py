@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,14 @@ class TvmCpuTarget(Target):
         from qcompiler.targets.tvm.profile import profile_session
 
         return profile_session(self.open(folder, threads), folder, self.machine, arrays)
+
+    def tune_kernels(
+        self, graph: Graph, trials: int, seed: int, database: Path | None, tracker: tuple[str, int] | None, key: str | None,
+        progress: Callable[[str], None],
+    ) -> Mapping[str, Any]:  # fmt: skip
+        from qcompiler.targets.tvm.tune import tune_program
+
+        return tune_program(graph, self.machine, trials, seed, database, tracker, key, progress)
 
     def verify(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], threads: int = 1) -> Any:
         from qcompiler.targets.tvm.verify import verify_library

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ from qcompiler.kernels.cpu.isa import Form, Isa
 from qcompiler.kernels.cpu.library import CpuLibrary, product_key
 from qcompiler.kernels.cpu.product import Tile
 from qcompiler.targets.tvm.build import link_library
-from qcompiler.targets.tvm.database import Database
+from qcompiler.targets.tvm.database import Database, default_path, fingerprint, open_database
 from qcompiler.targets.tvm.lower import macs_of, single_kernel
 from qcompiler.targets.tvm.machine import Machine
 from qcompiler.targets.tvm.plan import PRODUCT, Plan, Planned, plan_kernels
-from qcompiler.targets.tvm.runners import Runner
+from qcompiler.targets.tvm.runners import LocalRunner, RpcRunner, Runner
 
 logger = logging.getLogger(__name__)
 
@@ -193,6 +194,29 @@ def measure(plan: Plan, task: Task, tile: Tile, machine: Machine, runner: Runner
     except (tvm.error.InternalError, ValueError, RuntimeError) as error:
         logger.warning("%s: %s does not compile: %s", task.key, tile, str(error).strip().splitlines()[-1][:200])
         return None
-    library = folder / "trial.so"
+    # a name of its own for each: the loader gives a library that is loaded already for a path that it knows
+    library = folder / f"trial_{uuid.uuid4().hex}.so"
     link_library(built, library, machine.triple, machine.host)
-    return runner.seconds(library, kernel.arguments)
+    try:
+        return runner.seconds(library, kernel.arguments)
+    finally:
+        library.unlink(missing_ok=True)
+
+
+def tune_program(
+    graph: Graph, machine: Machine, trials: int, seed: int, path: Path | None, tracker: tuple[str, int] | None,
+    key: str | None, progress: Callable[[str], None],
+) -> dict[str, Any]:  # fmt: skip
+    """`tune` as the command calls it: opens the records, connects, and reports as plain values.
+
+    Raises:
+        UsageError: the machine is another and no tracker was named; damaged records; no tracker.
+    """
+    if tracker is None and not machine.host:
+        raise UsageError(f"{machine.cpu} is not this machine's CPU: name a tracker of such machines with --rpc and --key")
+    device = fingerprint(machine) if tracker is None else {**fingerprint(machine), "processor": f"key {key}"}
+    database = open_database(path or default_path(device), device)
+    runner: Runner = LocalRunner() if tracker is None else RpcRunner(*tracker, str(key))
+    found = tune(graph, machine, database, runner, trials, seed, progress=progress)
+    rows = [{**asdict(t), "best": None if t.best is None else asdict(t.best), "tile": str(t.best)} for t in found]
+    return {"schema_version": 1, "database": str(database.path), "device": device, "kernels": rows}
