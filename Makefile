@@ -9,7 +9,7 @@ PINS   := pyproject.toml setup.py constraints.txt
 OUT    ?= out/efficientnet-lite0
 ARGS   ?=
 
-.PHONY: help venv demo test bench-import bench-search bench-cuda bench-onnx bench-integer bench-llm bench-mcu bench-vit lint clean
+.PHONY: help venv demo test bench-tvm bench-import bench-search bench-cuda bench-onnx bench-integer bench-llm bench-mcu bench-vit lint clean
 
 help:
 	@echo "make demo        install, compile a pretrained network to INT8 and show it beside float"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-integer  integer-only programs beside float and Q/DQ, and how many integers differ"
 	@echo "make bench-llm   a language model in few bits, beside the peers; hours on one core, resumable (ARGS='--rows w4a16')"
 	@echo "make bench-cuda  CUDA kernels in the emulator, their resources, and on a GPU their speed (ARGS='--parts fuzz')"
+	@echo "make bench-tvm   CPU kernels by TVM beside ONNX Runtime, products and networks (ARGS='--only gemm')"
 	@echo "make bench-mcu   instructions, RAM and flash on emulated Cortex-M boards (ARGS='--models resnet8')"
 	@echo "make venv        only the virtual environment and qcompiler itself"
 
@@ -64,6 +65,9 @@ bench-vit: $(VENV)/.extra-models
 
 bench-search: $(VENV)/.extra-test
 	@$(PY) -m benchmarks.bench_search $(ARGS)
+
+bench-tvm: $(VENV)/.extra-bench $(VENV)/.extra-tvm
+	@OMP_NUM_THREADS=1 TVM_NUM_THREADS=1 $(PY) -m benchmarks.bench_tvm $(ARGS)
 
 bench-integer: $(VENV)/.extra-bench
 	@$(PY) -m benchmarks.bench_integer $(ARGS)
