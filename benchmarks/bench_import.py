@@ -1,6 +1,6 @@
 """`make bench-import`: how much of ONNX is read, and how exactly. Prints the table of docs/onnx_import.md.
 
-python -m benchmarks.bench_import [--write docs/onnx_import.md] [--parts backend,quantized,size]
+python -m benchmarks.bench_import [--write docs/onnx_import.md] [--parts backend,trained]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.import_trained import qonnx, quantized_elsewhere, two_ways
 from benchmarks.onnx_backend import DIFFERENT, EQUAL, FIXED, UNSUPPORTED, cases, run_case
 from benchmarks.onnx_local import compare_locally, runtime_codes, without_saturation
 
@@ -130,7 +131,23 @@ def size() -> str:
     return "\n".join([f"| a model of {total / 1e9:.2f} GB in one file | processor time | peak memory |", "|---|---|---|", *rows_])
 
 
-PARTS = {"backend": backend, "quantized": quantized, "size": size}
+def damaged() -> str:
+    """Damaged files: read, or refused with a message; anything else ends the bench."""
+    from tests.frontend.onnx_import.test_mutants import FORMS, outcomes
+
+    lines = [f"| damaged files, {MUTANTS} each | read | refused | other errors, hangs |", "|---|---|---|---|"]
+    for form in FORMS:
+        with tempfile.TemporaryDirectory() as folder:
+            found = outcomes(form, Path(folder), MUTANTS, seed=1)
+        lines.append(f"| .{form} | {found['read']} | {found['refused']} | 0 |")
+    return "\n".join(lines)
+
+
+MUTANTS = 1000
+PARTS = {
+    "backend": backend, "trained": quantized_elsewhere, "quantized": quantized, "two_ways": two_ways, "qonnx": qonnx,
+    "damaged": damaged, "size": size,
+}  # fmt: skip
 
 
 def main() -> None:

@@ -39,7 +39,10 @@ def without_saturation(model: Any) -> Any:
     moved = onnx.ModelProto()
     moved.CopyFrom(model)
     tensors = {t.name: t for t in moved.graph.initializer}
-    places = {"MatMulInteger": (1, 3), "ConvInteger": (1, 3), "DequantizeLinear": (0, 2), "QLinearConv": (3, 5), "QLinearMatMul": (3, 5)}
+    places = {
+        "MatMulInteger": (1, 3), "ConvInteger": (1, 3), "DequantizeLinear": (0, 2), "QLinearConv": (3, 5), "QLinearMatMul": (3, 5),
+        "QGemm": (3, 5), "MatMulIntegerToFloat": (1, 5), "DynamicQuantizeMatMul": (1, 3),
+    }  # fmt: skip
     for node in moved.graph.node:
         codes, point = places.get(node.op_type, (len(node.input), 0))
         weight = tensors.get(node.input[codes]) if codes < len(node.input) else None
@@ -64,7 +67,7 @@ def runtime_codes(path: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.nd
     model = onnx.load(path)
     present = {o.name for o in model.graph.output}
     for node in model.graph.node:
-        if node.op_type.startswith(("QuantizeLinear", "QLinear")) and node.output[0] not in present:
+        if node.op_type.startswith(("QuantizeLinear", "QLinear", "QGemm")) and node.output[0] not in present:
             model.graph.output.append(onnx.ValueInfoProto(name=node.output[0]))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -15,6 +15,8 @@ from numpy.lib import format as npy
 from qcompiler.errors import CalibrationError
 
 _LOCAL_HEADER = 30  # bytes of a zip member's fixed local header; name and extra field follow
+SUSPICIOUS_SIZE, SUSPICIOUS_RATIO = 1 << 30, 200
+"""Data of more than 1 GiB that was 200 times as large before compression is taken for a bomb."""
 _BROKEN = (ValueError, OSError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
 
@@ -73,9 +75,22 @@ def _member(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.
             return np.empty(shape, dtype, order)
         if member.compress_type == zipfile.ZIP_STORED:
             return np.memmap(path, dtype, "r", _data_offset(path, member) + skip, shape, order)
+        _refuse_bomb(path, member)
         with tempfile.TemporaryFile(prefix="qcompiler-calibration-") as unpacked:
             shutil.copyfileobj(stream, unpacked)
             return np.memmap(unpacked, dtype, "r+", 0, shape, order)  # keeps its own handle of the file
+
+
+def _refuse_bomb(path: str, member: zipfile.ZipInfo) -> None:
+    """Refuse a compressed member that is made to fill the disk, before a byte of it is unpacked."""
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    packed = member.file_size <= SUSPICIOUS_SIZE or member.file_size <= SUSPICIOUS_RATIO * member.compress_size
+    if packed and member.file_size <= free // 2:
+        return
+    raise CalibrationError(
+        f"{path}: {member.filename} has {member.compress_size:,} bytes and would be {member.file_size:,} unpacked, with"
+        f" {free:,} free for temporary files; write it with numpy.savez, which does not compress, if that is what it holds"
+    )
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

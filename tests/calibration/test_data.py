@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import logging
 from collections import UserDict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from qcompiler.calibration import RandomData, load_samples
+from qcompiler.calibration import RandomData, archive, load_samples
+from qcompiler.calibration.archive import open_npz
 from qcompiler.calibration.store import Spool
 from qcompiler.errors import CalibrationError, UsageError
 from qcompiler.ir import DType, Value
@@ -341,3 +343,19 @@ def test_spool_reports_a_full_disk_and_endless_data(monkeypatch):
     monkeypatch.setattr("qcompiler.calibration.store.SPOOL_LIMIT", 100)
     with pytest.raises(CalibrationError, match="limit"):
         load_samples(iter([X, X]), dense())
+
+
+def test_archives_made_to_fill_the_disk_are_refused(tmp_path, monkeypatch):
+    """Before a byte is unpacked: by their ratio, where they are large, and by the space there is."""
+    path = tmp_path / "zeros.npz"
+    np.savez_compressed(path, x=np.zeros((40, 1 << 16), np.float32))
+    assert open_npz(str(path))["x"].shape == (40, 1 << 16)  # small: masks compress as well as this
+    monkeypatch.setattr(archive, "SUSPICIOUS_SIZE", 1 << 20)
+    with pytest.raises(CalibrationError, match="10,485,888 unpacked"):
+        open_npz(str(path))
+    noise = tmp_path / "noise.npz"
+    np.savez_compressed(noise, x=np.random.default_rng(0).normal(size=(40, 1 << 13)))
+    assert open_npz(str(noise))["x"].nbytes > 1 << 20
+    monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 21))
+    with pytest.raises(CalibrationError, match="free for temporary files"):
+        open_npz(str(noise))
