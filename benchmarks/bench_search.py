@@ -34,7 +34,7 @@ SUBJECT = "xgboost, transfer"
 PAPER = "the paper's (Quantune, six ImageNet networks, its own table and count): 36.5 x"
 DRAWS = 2000
 CHANCE_SEEDS = 300
-BLIND_SEEDS = 20
+BLIND_SEEDS = 8
 Runs = dict[str, dict[str, np.ndarray]]
 
 
