@@ -124,14 +124,14 @@ def bench(name: str, recipe_name: str, count: int, vendor: int, target: str) -> 
 def table(rows: Sequence[Row]) -> str:
     """The rows in Markdown."""
     head = (
-        "| model | recipe | units | cycles per frame | SQNR to float, dB | compile, s | native: frames, differing | ms per frame |"
+        "| model | recipe | SQNR to float, dB | compile, s | native: frames, differing | ms per frame |"
         " vendor's types: frames, differing | ms per frame |"
     )
-    lines = [head, "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = [head, "|---|---|---|---|---|---|---|---|"]
     for r in rows:
         sqnr = "" if r.sqnr_db is None else f"{r.sqnr_db:.1f}"
         lines.append(
-            f"| {r.model} | {r.recipe} | {r.units} | {r.interval:,} | {sqnr} | {r.compile_s:.0f} | {r.samples}, {r.differing} |"
+            f"| {r.model} | {r.recipe} | {sqnr} | {r.compile_s:.0f} | {r.samples}, {r.differing} |"
             f" {r.ms_per_frame:.1f} | {r.vendor_samples}, {r.vendor_differing} | {r.vendor_ms_per_frame:.0f} |"
         )
     return "\n".join(lines)
