@@ -5,8 +5,8 @@
 
 `fuzz`: N random programs over all families of kernels, every integer compared with the reference (float16 products
 with a tolerance). `networks`: ResNet-8 and one layer of MiniLM-L6, every launch compared. `resources`: registers,
-spills and shared memory of the kernels of these networks and of every tile of the matrix product, for all
-architectures. `gpu` needs a GPU and is left out where there is none. Exit status 1 if an integer differs or a register
+spills and shared memory of the kernels of these networks, of every tile of the matrix product and of one of each other
+kernel, for all architectures. `gpu` needs a GPU and is left out where there is none. Exit status 1 if an integer differs or a register
 is spilled.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.gpu_kernels.figures import gpu_figures
 from benchmarks.gpu_kernels.networks import NETWORKS, compile_network
-from benchmarks.gpu_kernels.run import ALL_FAMILIES, draw_case, run_cases
+from benchmarks.gpu_kernels.run import ALL_FAMILIES, draw_case, one_of_each, run_cases
 from qcompiler.boundary import quantize_inputs
 from qcompiler.errors import MissingToolError, UnsupportedError
 from qcompiler.kernels.gpu import gemm
@@ -74,14 +74,14 @@ def networks(names: Sequence[str], inputs: int, folder: Path) -> list[dict[str, 
 
 
 def resources(folder: Path) -> list[dict[str, Any]]:
-    """What ptxas reports, for the networks compiled before and for every tile."""
+    """What ptxas reports, for the networks compiled before, for every tile, and for one of each other kernel."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for path in sorted(folder.glob("*/kernels.json")):
         rows |= {(r["kernel"], r["arch"]): r for r in json.loads(path.read_text(encoding="utf-8"))}
     x, y = (in_order(Buffer(n, 1 << 20), np.dtype(np.int8), (1024, 1024)) for n in "xy")
     weights = gemm.pack_weights("w", np.ones((1024, 1024), np.int8), None, 0)
     rescale = make_rescale("dyadic", np.ones(1024), np.ones(1024), 0, -128, 127)
-    text = source([gemm.linear(x, weights, y, rescale, tile) for tile in gemm.TILES])
+    text = source([*(gemm.linear(x, weights, y, rescale, tile) for tile in gemm.TILES), *one_of_each()])
     (folder / "tiles.cu").write_text(text, encoding="utf-8")
     rows |= {(r["kernel"], r["arch"]): r for r in fatbin(folder / "tiles.cu", CUDA, folder / "tiles.fatbin")}
     return [rows[key] for key in sorted(rows)]

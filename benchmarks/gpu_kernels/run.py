@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,6 +80,18 @@ def _weight_only(seed: int) -> Case:
     expected = (x[:, :k].astype(np.float64) @ real.T + (0 if bias is None else bias)).astype(np.float32)
     launch = weight_only.linear(given, weights, bias, result)
     return Case(WEIGHT_ONLY, seed, (launch,), {given.buffer: x.reshape(-1).view(np.uint8)}, (expected,))
+
+
+def one_of_each() -> list[Launch]:
+    """A launch of every kernel but the products on tensor cores, in one rounding profile and type of result each."""
+    found: dict[str, Launch] = {}
+    for family in ALL_FAMILIES:
+        for case in (draw_case(family, seed) for seed in range(12)):
+            for launch in case.launches:
+                plain = re.sub(r"_(dyadic_double|dyadic|shift_half_even|u?int\d+)", "", launch.kernel.name)
+                if not plain.startswith("gemm"):
+                    found.setdefault(plain, launch)
+    return [found[name] for name in sorted(found)]
 
 
 def run_cases(cases: Sequence[Case]) -> list[tuple[Case, str]]:

@@ -61,13 +61,25 @@ def _mask(low: Lowering, value: Value | None) -> View | None:
     return None if value is None else low.view(value)
 
 
+MOST_LENGTH = 1 << 15
+"""Elements of a row whose exponentials from a table add up in 32 bits."""
+
+
+def _check_length(node: Node) -> None:
+    length = known_shape(first(node))[-1]
+    if length > MOST_LENGTH:
+        raise NoKernel(f"a softmax over {length} elements; with exponentials from a table rows have up to {MOST_LENGTH}")
+
+
 def _softmax_lookup(low: Lowering, node: Node) -> None:
+    _check_length(node)
     y = low.new(node.output)
     launch = rows.softmax_lookup(low.view(first(node)), _table(node, 1), _mask(low, node.inputs[2]), y, limits(node))
     low.add(launch, [node], node.output, y)
 
 
 def _log2_softmax(low: Lowering, node: Node) -> None:
+    _check_length(node)
     y = low.new(node.output)
     launch = rows.log2_softmax(low.view(first(node)), _table(node, 1), _mask(low, node.inputs[2]), y)
     low.add(launch, [node], node.output, y)

@@ -23,8 +23,16 @@ struct RowParams {
 
 enum Softmax { TABLE, SHIFT_ROUND, SHIFT_RECIPROCAL, LOG2 };
 
+// Exponentials from a table are below 2^15, so rows of up to 2^15 add up in 32 bits.
 template <int FORM>
-__device__ __forceinline__ int64_t exponential(const RowParams &p, int64_t distance)
+struct SumOf { using type = int64_t; };
+template <>
+struct SumOf<TABLE> { using type = unsigned; };
+template <>
+struct SumOf<LOG2> { using type = unsigned; };
+
+template <int FORM>
+__device__ __forceinline__ typename SumOf<FORM>::type exponential(const RowParams &p, int distance)
 {
     if (FORM == TABLE || FORM == LOG2)
         return distance < p.table_length ? p.table[distance] : 0;
@@ -32,13 +40,13 @@ __device__ __forceinline__ int64_t exponential(const RowParams &p, int64_t dista
 }
 
 // The nearest power of two to a probability in steps of 2^-15, in steps of 2^-14.
-__device__ __forceinline__ int64_t nearest_power(int64_t p)
+__device__ __forceinline__ int64_t nearest_power(unsigned p)
 {
     int k = 0;
     for (int bit = 1; bit < 16; bit++)
-        k += p >= ((int64_t)1 << bit);
-    k += p * p >= ((int64_t)1 << (2 * k + 1));
-    return p < 2 ? 0 : (int64_t)1 << (k > 0 ? k - 1 : 0);
+        k += p >= 1u << bit;
+    k += (uint64_t)p * p >= (uint64_t)1 << (2 * k + 1);
+    return p < 2 ? 0 : 1 << (k > 0 ? k - 1 : 0);
 }
 
 template <int FORM>
@@ -50,33 +58,32 @@ __device__ __forceinline__ void softmax(const RowParams &p)
     const Place place = place_of((unsigned)row, p.size);
     const int64_t x0 = offset_of(place, p.x.stride), y0 = offset_of(place, p.out.stride);
     const int64_t m0 = p.mask.data != nullptr ? offset_of(place, p.mask.stride) : 0;
-    const int64_t lowest = -((int64_t)1 << 40);
     auto kept = [&](int i) { return p.mask.data == nullptr || load_code(p.mask, m0 + i * p.mask.stride[RANK - 1]) != 0; };
-    auto code = [&](int i) { return load_code(p.x, x0 + i * p.x.stride[RANK - 1]); };
-    int64_t top = lowest;
+    auto code = [&](int i) { return (int)load_code(p.x, x0 + i * p.x.stride[RANK - 1]); };
+    int top = -(1 << 30);
     for (int i = lane; i < p.length; i += 32)
         if (kept(i)) {
-            const int64_t v = code(i);
+            const int v = code(i);
             top = v > top ? v : top;
         }
     top = warp_max(top);
-    int64_t total = 0;
+    typename SumOf<FORM>::type total = 0;
     for (int i = lane; i < p.length; i += 32)
         if (kept(i))
             total += exponential<FORM>(p, top - code(i));
     total = warp_sum(total);
     const int64_t most = ((int64_t)1 << 31) - 1;
-    const int64_t reciprocal = most / (total < 1 ? 1 : total > most ? most : total);
+    const int64_t reciprocal = FORM == SHIFT_RECIPROCAL ? most / (total < 1 ? 1 : total > most ? most : total) : 0;
     for (int i = lane; i < p.length; i += 32) {
-        const int64_t e = kept(i) ? exponential<FORM>(p, top - code(i)) : 0;
-        const int64_t twice = 2 * total > 1 ? 2 * total : 1;
+        const typename SumOf<FORM>::type e = kept(i) ? exponential<FORM>(p, top - code(i)) : 0;
         int64_t y;
-        if (FORM == LOG2)
-            y = nearest_power(((e << 16) + total) / twice);
-        else if (FORM == SHIFT_RECIPROCAL)
+        if constexpr (FORM == LOG2 || FORM == TABLE) {
+            const unsigned share = ((e << (FORM == LOG2 ? 16 : 9)) + total) / (total > 0 ? 2 * total : 1);
+            y = FORM == LOG2 ? nearest_power(share) : clip((int64_t)share + p.zero_point, p.low, p.high);
+        } else if constexpr (FORM == SHIFT_RECIPROCAL)
             y = clip(((e * reciprocal) >> 24) + p.zero_point, p.low, p.high);
         else
-            y = clip(((e << 9) + total) / twice + p.zero_point, p.low, p.high);
+            y = clip(((e << 9) + total) / (total > 0 ? 2 * total : 1) + p.zero_point, p.low, p.high);
         store_code(p.out, y0 + i * p.out.stride[RANK - 1], y);
     }
 }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from benchmarks.gpu_kernels.run import ALL_FAMILIES, draw_case, run_cases
+from benchmarks.gpu_kernels.run import ALL_FAMILIES, draw_case, one_of_each, run_cases
 from qcompiler.kernels.gpu import gemm
 from qcompiler.kernels.gpu.emulator import CUDA, EmulationError, build
 from qcompiler.kernels.gpu.launch import Buffer, Launch, View, in_order, source
+from qcompiler.kernels.gpu.nvcc import ARCHITECTURES, fatbin
 from qcompiler.kernels.gpu.rescale import make_rescale
 from qcompiler.kernels.gpu.run import emulate, read
-from support.tools import requires_tool
+from support.tools import requires_nvcc, requires_tool
 
 
 def test_random_cases() -> None:
@@ -18,6 +21,18 @@ def test_random_cases() -> None:
     cases = [draw_case(family, seed) for family in ALL_FAMILIES for seed in (100, 101)]
     assert {c.family for c in cases} == set(ALL_FAMILIES)
     assert [(c.family, c.seed, what) for c, what in run_cases(cases)] == []
+
+
+def test_every_kind_of_kernel_compiles_for_every_architecture(tmp_path: Path) -> None:
+    requires_nvcc()
+    launches = one_of_each()
+    (tmp_path / "kernels.cu").write_text(source(launches))
+    rows = fatbin(tmp_path / "kernels.cu", CUDA, tmp_path / "kernels.fatbin")
+    assert {(r["kernel"], r["arch"]) for r in rows} == {(x.kernel.name, a) for x in launches for a in ARCHITECTURES}
+    assert all(r["spill_bytes"] == 0 and r["shared_bytes"] <= 48 * 1024 for r in rows)
+    text = " ".join(x.kernel.body for x in launches)
+    for part in ("weight_only_rows", "weight_only_tiles", "rows_gemm", "depthwise<4", "depthwise<1", "max_pool", "sum_axes", "LOG2", "normalize<false>"):
+        assert part in text
 
 
 def product(tile: gemm.Tile, m: int = 70, n: int = 130, k: int = 100) -> tuple[Launch, View, dict[Buffer, np.ndarray], np.ndarray]:
@@ -44,7 +59,7 @@ def test_every_tile_gives_the_same_integers() -> None:
         assert 0.2 < (np.abs(expected) < 127).mean() < 1  # neither zeros nor all saturated
 
 
-def test_a_missing_barrier_in_the_product_is_found(tmp_path) -> None:
+def test_a_missing_barrier_in_the_product_is_found(tmp_path: Path) -> None:
     """The emulator sees the defect that a device shows now and then: a tile read before all have written it."""
     requires_tool("g++")
     for header in CUDA.glob("*.cuh"):
