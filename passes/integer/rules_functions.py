@@ -67,7 +67,9 @@ def _forms(low: Lowering, node: Node, source: Value, x: Value, quant: QuantParam
     def interpolated(b: GraphBuilder, xs: list[Value]) -> Value:
         return lookup_interpolated(b, node, xs[0], quant, name)
 
-    return {"lookup": narrowed, "interpolated": interpolated, **_shift_forms(low, node, x, quant)}  # type: ignore[dict-item]
+    forms = {"interpolated": interpolated, **_shift_forms(low, node, x, quant)}
+    # What is shown to the forms was rounded to 8 bits on its way; it cannot tell what 16 are worth.
+    return forms if low.config.function_bits == 16 else {"lookup": narrowed, **forms}  # type: ignore[dict-item]
 
 
 def lookup(b: GraphBuilder, node: Node, x: Value, quant: QuantParams, name: str) -> Value:

@@ -8,6 +8,7 @@ import numpy as np
 
 from qcompiler.ir import DType, Node, QuantParams, Value, constant
 from qcompiler.passes.integer.lowering import MOVEMENT, Lowering, NoIntegerForm, Rule, requantize
+from qcompiler.passes.integer.rules_functions import is_function
 from qcompiler.passes.integer.signed_codes import signed, signed_array, signed_limit
 
 
@@ -31,11 +32,20 @@ def _dequantize(low: Lowering, node: Node) -> None:
 
 
 def _wants_more(low: Lowering, node: Node) -> bool:
-    """True if a sum or norm keeps more than 8 bits of a value that nobody reads as codes."""
+    """True if a sum, norm or function keeps more than 8 bits of a value that nobody reads as codes."""
     readers = [n.op for n, _ in low.source.uses(node.operands[0])]
+    asking = [n for n, _ in low.source.uses(node.output)]
+    if readers != ["dequantize"] or not asking or low.source.is_output(node.output):
+        return False
     wide = {"add", "sub", "layer_norm", "rms_norm", *MOVEMENT}
-    asking = {n.op for n, _ in low.source.uses(node.output)}
-    return readers == ["dequantize"] and bool(asking) and asking <= wide and not low.source.is_output(node.output)
+    return all(n.op in wide for n in asking) or (low.config.function_bits == 16 and _of_linear(low, node) and all(map(is_function, asking)))
+
+
+def _of_linear(low: Lowering, node: Node) -> bool:
+    """True for a dequantize of what a linear layer gives."""
+    rescale = low.source.producer(node.operands[0])
+    product = low.source.producer(rescale.operands[0]) if rescale is not None else None
+    return product is not None and product.op == "linear"
 
 
 def _requantize(low: Lowering, node: Node) -> None:

@@ -75,7 +75,7 @@ class Legalizer:
         """Values that exist only inside such a call."""
         self._folded: dict[Value, Value] = {}
         self._names: dict[str, int] = {}
-        self._constants: dict[tuple[Value, Order], Tensor] = {}
+        self._constants: dict[tuple[Value, Order, int], Tensor] = {}
         self._converted: dict[tuple[Tensor, Order], Tensor] = {}
         self._rules = rules
 
@@ -206,15 +206,22 @@ class Legalizer:
         """A constant array for flash."""
         return Data(self.fresh(f"qc_{c_name(name)}"), np.ascontiguousarray(array), c_type, alignment)
 
-    def _constant(self, value: Value, order: Order) -> Tensor:
-        if (value, order) not in self._constants:
+    def words(self, value: Value) -> Tensor:
+        """A constant table for flash that is printed as 64-bit words: millions of elements compile in seconds."""
+        return self._constant(value, plain(len(value.shape)), 8)
+
+    def _constant(self, value: Value, order: Order, alignment: int = 0) -> Tensor:
+        key = (value, order, alignment)
+        if key not in self._constants:
             assert value.data is not None
-            if value.dtype not in C_TYPES or not np.array_equal(value.data, value.data.astype(_numpy(value.dtype))):
+            kind = _numpy(value.dtype) if value.dtype in C_TYPES else None
+            if kind is None or not np.array_equal(value.data, value.data.astype(kind)):
                 raise NoKernel(f"constant operand of type {value.dtype.name}")
-            array = self.data(value.name or "constant", value.data.transpose(order), C_TYPES[value.dtype])
+            elements = value.data.transpose(order).astype(kind)
+            array = self.data(value.name or "constant", elements, C_TYPES[value.dtype], alignment)
             storage = Storage(array.name, array.size, "flash", data=array)
-            self._constants[value, order] = Tensor(storage, value.dtype, known_shape(value), order, value.quant)
-        return self._constants[value, order]
+            self._constants[key] = Tensor(storage, value.dtype, known_shape(value), order, value.quant)
+        return self._constants[key]
 
     # -- borders
 

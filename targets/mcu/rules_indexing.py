@@ -14,7 +14,7 @@ from qcompiler.targets.mcu.rule_tools import elementwise_overlap, first, in_any_
 def _gather(low: Legalizer, node: Node) -> None:
     """Rows along one axis of a table in flash (an embedding) or of an activation."""
     data, index = node.operands
-    table = low.ordered(data, plain(len(data.shape)), node)
+    table = low.words(data) if data.is_const else low.ordered(data, plain(len(data.shape)), node)
     chosen = low.ordered(index, plain(len(index.shape)), node)
     if chosen.c_type != "int32_t":
         raise NoKernel(f"numbers of rows in {index.dtype.name} have no kernel")
