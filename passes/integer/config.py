@@ -17,9 +17,9 @@ class IntegerConfig(PassConfig):
 
     profile: rounding of every requantize of the program. mult_bits: width of its multipliers; 17 and 15 are for
     parts with narrow multiplier inputs, dyadic_double is defined for 31 only. residual_bits: of values between
-    layers that were real numbers, among them residual sums. function_bits: of what a linear layer gives to a
-    nonlinear function alone; 16 bits are interpolated in a table, 8 take a table with an entry for each code and half
-    the memory. activation, softmax: form of the nonlinearities,
+    layers that were real numbers, among them residual sums. function_bits: of what a linear layer gives to
+    nonlinear functions alone; 16 bits are interpolated in a table, 8 take a table with an entry for each code and half
+    the memory; `auto` is 16 where rounding to 8 leaves the function less than `function_db`. activation, softmax: form of the nonlinearities,
     `auto` takes the one with the least error on the calibration data. score_step: step of the scores that a
     softmax by table reads. headroom: factor on the measured range of 16-bit values. samples: of the calibration
     data, read to measure ranges.
@@ -28,7 +28,8 @@ class IntegerConfig(PassConfig):
     profile: Literal["dyadic", "dyadic_double", "shift_half_even"] = "dyadic"
     mult_bits: Literal[31, 17, 15] = 31
     residual_bits: Literal[16, 8] = 16
-    function_bits: Literal[16, 8] = 8
+    function_bits: Literal["auto", 16, 8] = "auto"
+    function_db: float = Field(35.0, json_schema_extra={"search": [30.0, 35.0, 40.0]})
     activation: Form = "auto"
     softmax: Literal["auto", "lookup", "shift", "log2"] = "auto"
     score_step: float = Field(1 / 64, gt=0, json_schema_extra={"search": [1 / 32, 1 / 64, 1 / 128]})

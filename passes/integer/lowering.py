@@ -61,6 +61,8 @@ class Lowering:
         self.out.inputs = [self._input(v) for v in graph.inputs]
         self._rescaled: dict[tuple[Value, QuantParams], Value] = {}
         self._constants: dict[tuple[Value, QuantParams], Value] = {}
+        self.widened: set[Value] = set()
+        """Real values that hold more than the codes which the old program rounds them to."""
         self._shared: dict[tuple[str, str, bytes], Value] = {}
 
     def finish(self) -> Graph:

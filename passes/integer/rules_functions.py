@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,6 +39,8 @@ def is_function(node: Node) -> bool:
 def function(low: Lowering, node: Node) -> None:
     """One of the forms, by measured error."""
     (source,) = [v for v in node.operands if v.data is None]
+    if low.form(source).dtype is DType.int32 and not wants_16_bits(low, [node], source, float(low.narrow_quant(source).scale)):
+        low.set_form(source, low.codes8(source))
     x, quant = low.codes(source), low.result_quant(node.output)
     forms = _forms(low, node, source, x, quant)
     wanted = low.config.activation
@@ -69,7 +72,25 @@ def _forms(low: Lowering, node: Node, source: Value, x: Value, quant: QuantParam
 
     forms = {"interpolated": interpolated, **_shift_forms(low, node, x, quant)}
     # What is shown to the forms was rounded to 8 bits on its way; it cannot tell what 16 are worth.
-    return forms if low.config.function_bits == 16 else {"lookup": narrowed, **forms}  # type: ignore[dict-item]
+    return forms if source in low.widened else {"lookup": narrowed, **forms}  # type: ignore[dict-item]
+
+
+def wants_16_bits(low: Lowering, functions: Sequence[Node], source: Value, step: float) -> bool:
+    """True if functions are to read 16 bits of a value: rounding it to steps of 8-bit codes costs one of them too much."""
+    config = low.config
+    if config.activation in ("lookup", "interpolated"):
+        return config.activation == "interpolated"
+    if config.function_bits != "auto":
+        return config.function_bits == 16
+    return any(rounding_db(f, low.ranges.examples[source], step) < config.function_db for f in functions)
+
+
+def rounding_db(node: Node, arrays: Sequence[np.ndarray], step: float) -> float:
+    """Signal to noise of a function whose operand is rounded to steps: noise is uniform in a step, to first order."""
+    x = np.concatenate([a.ravel()[:: max(1, a.size // MOST_EXAMPLES)] for a in arrays])
+    slope = real_function(node, x + step / 2) - real_function(node, x - step / 2)
+    noise, signal = float(np.square(slope).mean()) / 12, float(np.square(real_function(node, x)).mean())
+    return 10 * math.log10(max(signal, 1e-30) / max(noise, 1e-30))
 
 
 def lookup(b: GraphBuilder, node: Node, x: Value, quant: QuantParams, name: str) -> Value:

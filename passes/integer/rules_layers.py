@@ -8,7 +8,7 @@ import numpy as np
 
 from qcompiler.ir import DType, Node, QuantParams, Value, constant
 from qcompiler.passes.integer.lowering import MOVEMENT, Lowering, NoIntegerForm, Rule, requantize
-from qcompiler.passes.integer.rules_functions import is_function
+from qcompiler.passes.integer.rules_functions import is_function, wants_16_bits
 from qcompiler.passes.integer.signed_codes import signed, signed_array, signed_limit
 
 
@@ -38,7 +38,15 @@ def _wants_more(low: Lowering, node: Node) -> bool:
     if readers != ["dequantize"] or not asking or low.source.is_output(node.output):
         return False
     wide = {"add", "sub", "layer_norm", "rms_norm", *MOVEMENT}
-    return all(n.op in wide for n in asking) or (low.config.function_bits == 16 and _of_linear(low, node) and all(map(is_function, asking)))
+    if all(n.op in wide for n in asking):
+        return True
+    quant = node.operands[0].quant
+    if quant is None or not (_of_linear(low, node) and all(map(is_function, asking))):
+        return False
+    if not wants_16_bits(low, asking, node.output, float(quant.scale)):
+        return False
+    low.widened.add(node.output)
+    return True
 
 
 def _of_linear(low: Lowering, node: Node) -> bool:

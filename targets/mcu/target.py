@@ -92,7 +92,7 @@ def mcu_target(core: str, option: str) -> McuTarget:
         artefact="model.c",
         kernels=KERNELS,
         roundings=("dyadic", "shift_half_even"),
-        capabilities=frozenset({"memory_plan", *(["simulated"] if part.core.board is not None else [])}),
+        capabilities=frozenset({"accumulator_to_float", "memory_plan", *(["simulated"] if part.core.board is not None else [])}),
         isa=None,
         part=part,
     )

@@ -70,6 +70,25 @@ def test_forms_asked_for_by_name(config, ops, least):
     assert error_db(quantized, program, sentences(graph, 4, seed=7)) > least
 
 
+@pytest.mark.parametrize("capabilities", [frozenset(), frozenset({"accumulator_to_float"})], ids=["codes", "accumulators"])
+@pytest.mark.parametrize(("spread", "config", "bits"), [
+    (1.0, {}, 8), (60.0, {}, 16), (60.0, {"function_bits": 8}, 8), (1.0, {"function_bits": 16}, 16),
+    (60.0, {"activation": "lookup"}, 8), (1.0, {"activation": "interpolated"}, 16),
+])
+def test_a_function_reads_16_bits_where_8_cost_too_much(capabilities, spread, config, bits):
+    """Behind a linear layer with a wide range, as the codes or the accumulators of which a target gives the function."""
+    b = Layers("wide")
+    x = b.input("x", DType.float32, (4, 16))
+    outlier = np.where(np.arange(16) == 3, spread, 1.0).astype(np.float32)
+    w, bias = b.const(b.random(16, 16, scale=0.25) * outlier[:, None]), b.const(4 * (1 - outlier))  # all but 0 behind GELU
+    graph = b.build([b.linear(b.op("gelu", b.op("linear", x, w, bias)), 6)])
+    context = context_for(graph, target=ToyTarget(capabilities=capabilities))
+    quantized = quantize(graph, context)
+    program, _ = run_passes(quantized, integer_passes({"integerize": IntegerConfig(**config)}), context, verify_each=True)
+    (node,) = [n for n in program.nodes if n.op in ("lookup", "lookup_interpolated", "shift_sigmoid")]
+    assert node.operands[0].dtype.bits == bits
+
+
 @pytest.mark.parametrize("op", ["sigmoid", "hard_swish", "hard_sigmoid", "silu", "tanh", "exp", "abs"])
 def test_functions_of_8_bit_codes_are_tables_that_round_once(op):
     b = Layers("f")
