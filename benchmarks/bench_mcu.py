@@ -186,6 +186,7 @@ def main() -> int:
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--recipes", nargs="+", default=["w8a8-int"], choices=["w8a8-int", "w8a8-pow2"])
     parser.add_argument("--samples", type=int, default=20, help="on Cortex-M; host-c runs 50 times as many of tiny models")
+    parser.add_argument("--large-samples", type=int, default=LARGE_SAMPLES, help="of the large models")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -196,7 +197,7 @@ def main() -> int:
             for recipe in given.recipes:
                 if name in LARGE and target != "host-c":
                     continue
-                many = given.samples if target != "host-c" else LARGE_SAMPLES if name in LARGE else 50 * given.samples
+                many = given.samples if target != "host-c" else given.large_samples if name in LARGE else 50 * given.samples
                 rows.append(bench(name, model, target, many, recipe, given.samples))
                 print(f"{name} on {target}, {recipe}: {asdict(rows[-1])}", file=sys.stderr, flush=True)
     print(markdown(rows))
