@@ -33,7 +33,7 @@ from qcompiler.targets.fpga_hls.target import FpgaTarget
 CALIBRATION = 64
 VIT_BLOCK = "vit_one_block"
 MODEL_NAMES = ("autoencoder", "ds_cnn", "resnet8", VIT_BLOCK)
-MIDDLE = ("stages.1*", "layers.[2-6]*", "blocks*fc*")
+MIDDLE = {"autoencoder": "layers.[2-6]*", "ds_cnn": "layers.[2-6]*", "resnet8": "stages.1*", VIT_BLOCK: "blocks*fc*"}
 RECIPES = ("w8a8", "w4a4", "mixed", "pow2")
 
 
@@ -57,15 +57,15 @@ class Row:
     vendor_ms_per_frame: float
 
 
-def recipe(name: str) -> Recipe:
-    """A recipe by its name in the table."""
+def recipe(name: str, model: str) -> Recipe:
+    """A recipe by its name in the table, for one of the models."""
     if name == "pow2":
         return load_recipe("w8a8-pow2")
     changes: dict[str, Any] = {
         "w8a8": {},
         "w4a4": {"weight_bits": 4, "activation_bits": 4, "rounding": "nearest"},
         # the layers in the middle narrow, those at the borders not
-        "mixed": {"rounding": "nearest", "rules": [{"match": m, "weight_bits": 4, "activation_bits": 4} for m in MIDDLE]},
+        "mixed": {"rounding": "nearest", "rules": [{"match": MIDDLE[model], "weight_bits": 4, "activation_bits": 4}]},
     }[name]
     return load_recipe("w8a8-int").with_changes(changes)
 
@@ -100,7 +100,7 @@ def bench(name: str, recipe_name: str, count: int, vendor: int, target: str) -> 
     model, example, calibration, test = load(name)
     start = processor_seconds()
     compiled = qc.compile(
-        model, example, target=target, recipe=recipe(recipe_name), calibration=[(x[None],) for x in calibration],
+        model, example, target=target, recipe=recipe(recipe_name, name), calibration=[(x[None],) for x in calibration],
         evaluation=[(x[None],) for x in test[:20]],
     )  # fmt: skip
     took = processor_seconds() - start
