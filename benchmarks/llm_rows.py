@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -88,35 +89,48 @@ def decode_row(title: str, base: str, **changes: Any) -> Callable[[Path], dict[s
 
     4-bit weights, the float model as any exporter writes it, and that with the attention kernels of the artefact.
     """
-    return lambda folder: _decode(title, base, changes)
+    return lambda folder: _decode(folder, title, base, changes)
 
 
-def _decode(title: str, base: str, changes: dict[str, Any]) -> dict[str, Any]:
-    import qcompiler
-    from qcompiler.frontend.decoder import CachedDecoder
+def _decode(folder: Path, title: str, base: str, changes: dict[str, Any]) -> dict[str, Any]:
     from qcompiler.generation import generate
-    from qcompiler.targets.onnx.emit import emit_model
     from qcompiler.targets.onnx.runtime import OnnxSession
 
-    decoder = CachedDecoder(load_model())
-    inputs, shapes = decoder.example()
-    head = {"match": "lm_head", "scheme": "dynamic", "granularity": "group", "weight_bits": 8, "activation_bits": 8}
-    recipe = _recipe(base, rounding="nearest", keep_head=False, rules=[head], **changes)
-    model = qcompiler.compile(decoder, inputs, recipe=recipe, dynamic_shapes=shapes)
-    fused = OnnxSession(emit_model(model.float_graph, model.target.style).proto.SerializeToString())
-    sessions = (model.session, model.target.open_float(model.float_graph), fused)
+    files = [folder / name for name in ("model.onnx", "float.onnx", "fused.onnx")]
+    if not files[-1].is_file():
+        _write_decoders(files, base, changes)
+    shape = json.loads((folder / "state_shape.json").read_text())
+    sessions = [OnnxSession(file) for file in files]
     prompt = evaluation_windows(1)[0][0, :PROMPT].tolist()
-    rounds = list(zip(*(generate(_step(s), prompt, decoder.state_shape, DECODED) for s in sessions), strict=True))[1:]
+    rounds = list(zip(*(generate(_step(s), prompt, shape, DECODED) for s in sessions), strict=True))[1:]
     mine, exported, kernels = (np.array([r[i].seconds for r in rounds]) for i in range(3))
     return {
         "title": title,
         "executor": "ONNX Runtime, 1 thread",
-        "megabytes": (model.folder / "model.onnx").stat().st_size / 1e6,
+        "megabytes": files[0].stat().st_size / 1e6,
         "tokens_per_second": 1 / float(np.median(mine)),
         "float_tokens_per_second": 1 / float(np.median(exported)),
         "ratio_to_float": float(np.median(exported / mine)),
         "ratio_to_fused_float": float(np.median(kernels / mine)),
     }
+
+
+def _write_decoders(files: Sequence[Path], base: str, changes: dict[str, Any]) -> None:
+    """The compiled decoder, the float one as exporters write it, and that with the artefact's kernels."""
+    import qcompiler
+    from qcompiler.frontend.decoder import CachedDecoder
+    from qcompiler.targets.onnx.emit import emit_model, save_model
+
+    decoder = CachedDecoder(load_model())
+    (files[0].parent / "state_shape.json").write_text(json.dumps(decoder.state_shape))
+    inputs, shapes = decoder.example()
+    head = {"match": "lm_head", "scheme": "dynamic", "granularity": "group", "weight_bits": 8, "activation_bits": 8}
+    recipe = _recipe(base, rounding="nearest", keep_head=False, rules=[head], **changes)
+    model = qcompiler.compile(decoder, inputs, recipe=recipe, dynamic_shapes=shapes)
+    shutil.copyfile(model.folder / "model.onnx", files[0])
+    for file, style in zip(files[1:], (model.target.baseline_style, model.target.style), strict=True):
+        save_model(emit_model(model.float_graph, style).proto, file.with_suffix(".tmp"))
+        file.with_suffix(".tmp").rename(file)
 
 
 def _step(session: Any) -> Callable[[np.ndarray, np.ndarray], Any]:
