@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from qcompiler.errors import InternalError, UsageError, did_you_mean
 from qcompiler.ir import DType
 from qcompiler.targets.fpga_hls.stream import Folding, Port, Unit
-from qcompiler.targets.fpga_hls.units import WidthConverter
+from qcompiler.targets.fpga_hls.units import SlidingWindow, WidthConverter
 
 DEPTH = 2
 """Words of a FIFO that nobody has sized."""
@@ -158,8 +158,22 @@ def fold(graph: Dataflow, foldings: Mapping[str, Folding]) -> Dataflow:
     bare = without_converters(graph)
     for name in foldings:
         bare.unit(name)
-    units = tuple(_folded(u, foldings[u.name]) if u.name in foldings else u for u in bare.units)
-    return with_converters(replace(bare, units=units))
+    units = {u.name: _folded(u, foldings[u.name]) if u.name in foldings else u for u in bare.units}
+    for window, reader in ordered_windows(bare):
+        lanes = units[reader.name].folding.pe
+        if window.name in foldings and foldings[window.name].pe != lanes:
+            raise UsageError(
+                f"{window.where}: pe={foldings[window.name].pe} is no legal folding; its words are in the order that"
+                f" {reader.name} reads, so legal is the pe of that: {lanes}"
+            )
+        units[window.name] = window.folded(pe=lanes)
+    return with_converters(replace(bare, units=tuple(units.values())))
+
+
+def ordered_windows(bare: Dataflow) -> list[tuple[SlidingWindow, Unit]]:
+    """Windows by channel and the unit that reads each: no converter can stand between them, their lanes are the same."""
+    found = [u for u in bare.units if isinstance(u, SlidingWindow) and u.by_channel]
+    return [(u, bare.unit(bare.out_of(u)[0].target)) for u in found]
 
 
 def _folded(unit: Unit, folding: Folding) -> Unit:
