@@ -8,7 +8,7 @@ import pytest
 from qcompiler.errors import InternalError, UsageError
 from qcompiler.targets.fpga_hls.dataflow import Dataflow, Edge, fold, lane_steps
 from qcompiler.targets.fpga_hls.stream import Folding, Scaling
-from qcompiler.targets.fpga_hls.units import MatrixVector, SlidingWindow, WidthConverter
+from qcompiler.targets.fpga_hls.units import Depthwise, MatrixVector, SlidingWindow, WidthConverter
 
 SCALING = Scaling("dyadic", np.array([3] * 4), 5, 0, -128, 127, 8, True)
 
@@ -47,6 +47,18 @@ def test_an_illegal_folding_lists_the_legal_ones() -> None:
         convolution().unit("w").folded(simd=2)
     with pytest.raises(UsageError, match="no unit 'n'"):
         fold(convolution(), {"n": Folding()})
+
+
+def test_a_window_by_channel_has_the_lanes_of_its_reader() -> None:
+    window = SlidingWindow("w", "conv", 8, 8, 4, 8, 8, (3, 3), (1, 1), (1, 1), (1, 1), -5, 8, True, True)
+    depthwise = Depthwise("d", "conv", np.zeros((4, 9), int), np.zeros(4, int), SCALING, 64, 8, 8, True, 20)
+    bare = Dataflow("net", (window, depthwise), (Edge("", 0, "w", 0), Edge("w", 0, "d", 0), Edge("d", 0, "", 0)), (), ())
+    folded = fold(bare, {"d": Folding(pe=2)})
+    folded.check()
+    assert folded.unit("w").folding.pe == 2
+    assert [(e.source, e.target) for e in folded.edges if e.target == "d"] == [("w", "d")]
+    with pytest.raises(UsageError, match="pe=4 is no legal folding; .* legal is the pe of that: 2"):
+        fold(bare, {"d": Folding(pe=2), "w": Folding(pe=4)})
 
 
 def test_cycles_per_frame() -> None:
