@@ -30,7 +30,7 @@ class CudaTarget(Target):
     arch: int = 80
 
     def pipeline(self, configs: Mapping[str, Any]) -> list[Any]:
-        from qcompiler.targets.cuda.pipeline import build_pipeline
+        from qcompiler.targets.integer_pipeline import build_pipeline
 
         return build_pipeline(self, configs)
 

@@ -27,7 +27,7 @@ class FpgaTarget(Target):
     option: Option = parse_option("")
 
     def pipeline(self, configs: Mapping[str, Any]) -> list[Any]:
-        from qcompiler.targets.fpga_hls.pipeline import build_pipeline
+        from qcompiler.targets.integer_pipeline import build_pipeline
 
         return build_pipeline(self, configs)
 

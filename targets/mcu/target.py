@@ -27,7 +27,7 @@ class McuTarget(Target):
     part: Part = Part(CORES[HOST], None, None)
 
     def pipeline(self, configs: Mapping[str, Any]) -> list[Any]:
-        from qcompiler.targets.mcu.pipeline import build_pipeline
+        from qcompiler.targets.integer_pipeline import build_pipeline
 
         return build_pipeline(self, configs)
 

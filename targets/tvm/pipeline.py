@@ -35,6 +35,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         configs: configuration by name of the step; None switches it off, absent steps have their defaults.
     """
     assign = configs.get(AssignPrecision.name) or AssignConfig()
+    corrected = configs.get("correct_bias", True) is not None
     steps = [
         *canonicalize_passes(),  # one spelling of every layer, for all that follows
         TurnTransposedConvolutions(),  # before the layers that compute in integers are looked at
@@ -48,9 +49,9 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         RoundNearest(configs.get("round_nearest")),  # a start for every weight
         RoundHessian(configs.get("round_hessian")),  # better codes where the recipe says so
         RoundGptq(configs.get("round_gptq")),  # the same for linear layers, on the quantized prefix
-        RoundAdaround(configs.get("round_adaround")),  # learned from what the codes above give
-        RoundBrecq(configs.get("round_brecq")),  # the same by block
-        RoundAutoround(configs.get("round_autoround")),  # by block, scales too
+        RoundAdaround(configs.get("round_adaround"), corrected),  # learned from what the codes above give
+        RoundBrecq(configs.get("round_brecq"), corrected),  # the same by block
+        RoundAutoround(configs.get("round_autoround"), corrected),  # by block, scales too
         *snap_passes(configs),  # every scale a power of two, where the recipe's profile needs that
         CorrectBias(configs.get("correct_bias")),  # last: makes up for the errors of all the codes above
         LowerToQuantized(configs.get("lower_to_quantized")),

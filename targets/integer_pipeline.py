@@ -1,4 +1,4 @@
-"""Order of the passes for CUDA targets; a recipe only switches and configures them."""
+"""Order of the passes for targets that run integer programs only; a recipe only switches and configures them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from qcompiler.passes.quantize.round_softmax import RoundSoftmax
 from qcompiler.passes.quantize.split_attention import SplitAttention, SplitAttentionConfig
 from qcompiler.passes.rounding.correct_bias import CorrectBias
 from qcompiler.passes.rounding.round_adaround import RoundAdaround
+from qcompiler.passes.rounding.round_autoround import RoundAutoround
+from qcompiler.passes.rounding.round_brecq import RoundBrecq
 from qcompiler.passes.rounding.round_embeddings import RoundEmbeddings
 from qcompiler.passes.rounding.round_gptq import RoundGptq
 from qcompiler.passes.rounding.round_hessian import RoundHessian
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.transform import transform_passes
 from qcompiler.passes.transform.equalize_layers import EqualizeLayers
+from qcompiler.passes.transform.turn_transposed_convolutions import TurnTransposedConvolutions
 from qcompiler.targets.base import Target
 
 
@@ -33,8 +36,10 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
     """
     assign = configs.get(AssignPrecision.name) or AssignConfig()
     lower = configs.get(LowerToQuantized.name) or LowerConfig(rounding="float32_half_even")
+    corrected = configs.get("correct_bias", True) is not None
     steps = [
         *canonicalize_passes(),  # one spelling of every layer, for all that follows
+        TurnTransposedConvolutions(),  # before the layers that compute in integers are looked at
         EqualizeLayers(configs.get("equalize_layers")),  # across convolutions; where only linears read, the next step
         *transform_passes(configs, assign.recipe),  # move ranges before anything measures them
         RoundEmbeddings(configs.get("round_embeddings")),  # before what computes on their rows is measured
@@ -45,7 +50,9 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         RoundNearest(configs.get("round_nearest")),  # a start for every weight
         RoundHessian(configs.get("round_hessian")),  # better codes where the recipe says so
         RoundGptq(configs.get("round_gptq")),  # the same for linear layers, on the quantized prefix
-        RoundAdaround(configs.get("round_adaround"), configs.get("correct_bias", True) is not None),  # learned from the codes above
+        RoundAdaround(configs.get("round_adaround"), corrected),  # learned from what the codes above give
+        RoundBrecq(configs.get("round_brecq"), corrected),  # the same by block
+        RoundAutoround(configs.get("round_autoround"), corrected),  # by block, scales too
         *snap_passes(configs),  # every scale a power of two, where the recipe's profile needs that
         CorrectBias(configs.get("correct_bias")),  # last: makes up for the errors of all the codes above
         LowerToQuantized(lower),  # real factors still: what integerize turns into multipliers and shifts
