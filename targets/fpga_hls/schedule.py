@@ -58,14 +58,13 @@ def _widest(unit: Unit) -> Unit:
 
 
 def whole_frames(graph: Dataflow) -> Mapping[str, int]:
-    """FIFO depths of networks in which a unit stores one operand whole while the other waits: a frame each, by edge.
+    """FIFO depths where one stream waits for another: a frame each, by edge.
 
-    What waits there is the other operand itself, and every branch of a fork that does not pass through the unit.
-    Other networks need less, and get none.
+    Every branch of a fork, as the branches that meet again take unlike times, and the operand that waits while a
+    product of two activations stores the other one whole. A fork that can give a whole frame to each branch never
+    holds one branch up for the other, so no cycle of waiting units can close. This is an upper bound, not the least.
     """
-    products = [u.name for u in graph.units if isinstance(u, Product)]
-    if not products:
-        return {}
+    products = {u.name for u in graph.units if isinstance(u, Product)}
     forks = {u.name for u in graph.units if isinstance(u, Fork)}
     waiting = [e for e in graph.edges if e.source in forks or (e.target in products and e.target_port == 0)]
     return {e.name: graph.port(e).words for e in waiting}
