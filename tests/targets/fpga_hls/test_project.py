@@ -106,7 +106,7 @@ def test_a_project_builds_by_its_own_makefile(tmp_path: Path) -> None:
     requires_tool("g++")
     graph = residual_network(4, size=8)
     emission = emit_project(graph, parse_option("xczu3eg@250"), tmp_path, {"version": "1.0", "recipe": "w8a8-int"})
-    done = subprocess.run([requires_tool("make"), "csim"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run([requires_tool("make"), "--no-print-directory", "csim"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "4 vectors, 0 of 40 values differ"
     script = (tmp_path / "vitis_hls.tcl").read_text()
@@ -127,7 +127,7 @@ def test_a_project_that_computes_something_else_is_found_out(tmp_path: Path) -> 
     config.write_text(config.read_text().replace("static const int zero_point = -128", "static const int zero_point = -127"))
     found = verify_simulation(graph, open_folder(tmp_path, SMALL), [random_codes(graph)])
     assert found.failures and "stem" in found.failures[0]
-    done = subprocess.run([requires_tool("make"), "csim"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run([requires_tool("make"), "--no-print-directory", "csim"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "values differ" in done.stdout
 
 
