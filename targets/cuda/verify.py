@@ -2,71 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qcompiler.errors import VerificationError
 from qcompiler.executors.reference import run_reference
-from qcompiler.ir import Graph, Value
+from qcompiler.ir import Graph
 from qcompiler.kernels.gpu.launch import View
 from qcompiler.targets.cuda.emit import lower
 from qcompiler.targets.cuda.memory import plan_memory
 from qcompiler.targets.cuda.session import EmulatedSession
-
-
-@dataclass(frozen=True)
-class LaunchCheck:
-    """The result of one launch beside the reference.
-
-    Attributes:
-        where: op and module path.
-        values: compared, over all samples.
-        differing: of them, not equal.
-        max_lsb: largest difference.
-        passed: none differs.
-    """
-
-    where: str
-    values: int
-    differing: int
-    max_lsb: float
-    passed: bool
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What was compared and how it came out.
-
-    Attributes:
-        level: of the graph.
-        samples: sets of inputs.
-        ops: every launch whose result is a value of the graph.
-        sqnr_db: inf; integers are equal or the check fails.
-        differing: raw output integers that differ.
-        max_lsb: largest difference of an output.
-        failures: sentences; empty if all is well.
-    """
-
-    level: str
-    samples: int
-    ops: Mapping[str, tuple[LaunchCheck, ...]]
-    sqnr_db: float
-    differing: int
-    max_lsb: float
-    failures: tuple[str, ...] = field(default_factory=tuple)
-
-    def check(self) -> None:
-        """Raise if anything differs.
-
-        Raises:
-            VerificationError: listing what differs.
-        """
-        if self.failures:
-            raise VerificationError("the kernels do not compute the reference's integers: " + "; ".join(self.failures[:10]))
+from qcompiler.targets.integer_check import Tap, Verification, compare, difference
 
 
 def verify_emulated(graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], arch: int) -> Verification:
@@ -74,35 +23,17 @@ def verify_emulated(graph: Graph, folder: Path, samples: Sequence[Sequence[np.nd
     session = EmulatedSession(folder)
     program = lower(graph, arch)
     memory = plan_memory(program)
-    taps = {i: (step.result, step.view) for i, step in enumerate(program.steps) if step.result is not None}
-    found = {i: [0, 0, 0.0] for i in taps}
-    differing, worst = 0, 0.0
-    for arrays in samples:
-        expected: dict[Value, np.ndarray] = {}
-        wanted = {value for value, _ in taps.values() if value is not None}
-        reference = run_reference(graph, arrays, taps=wanted, on_value=expected.__setitem__)
+    results = {i: (step.result, step.view) for i, step in enumerate(program.steps) if step.result is not None}
 
-        def compare(index: int, arena: np.ndarray, expected: dict[Value, np.ndarray] = expected) -> None:
-            if index not in taps:
-                return
-            value, view = taps[index]
-            assert value is not None
-            array = _array(view, arena, memory.arena[view.buffer])
-            count, largest = difference(array, expected[value])
-            row = found[index]
-            row[0], row[1], row[2] = row[0] + array.size, row[1] + count, max(row[2], largest)
+    def run_tapped(arrays: Sequence[np.ndarray], tap: Tap) -> list[np.ndarray]:
+        def show(index: int, arena: np.ndarray) -> None:
+            if index in results:
+                value, view = results[index]
+                tap(value, _array(view, arena, memory.arena[view.buffer]))
 
-        for got, want in zip(session.run(arrays, compare), reference, strict=True):
-            count, largest = difference(got, want)
-            differing, worst = differing + count, max(worst, largest)
-    checks = tuple(
-        LaunchCheck(program.steps[i].nodes[-1].where(), int(row[0]), int(row[1]), row[2], row[1] == 0) for i, row in found.items()
-    )
-    failures = [f"{c.where}: {c.differing} of {c.values} values differ, by up to {c.max_lsb:g}" for c in checks if not c.passed]
-    if differing:
-        failures.append(f"{differing} output values differ")
-    noise = float("inf") if not differing else 0.0
-    return Verification(graph.level.value, len(samples), {"emulator": checks}, noise, differing, worst, tuple(failures))
+        return session.run(arrays, show)
+
+    return compare(graph, [value for value, _ in results.values()], run_tapped, samples, "emulator", "the CUDA program")
 
 
 def verify_on(name: str, session: Any, graph: Graph, samples: Sequence[Sequence[np.ndarray]], found: Verification) -> Verification:
@@ -124,11 +55,3 @@ def _array(view: View, arena: np.ndarray, base: int) -> np.ndarray:
     flat = arena[base + first : base + first + size].view(view.dtype)
     start = (view.offset - first) // view.dtype.itemsize
     return np.lib.stride_tricks.as_strided(flat[start:], view.shape, [s * view.dtype.itemsize for s in view.strides])
-
-
-def difference(got: np.ndarray, expected: np.ndarray) -> tuple[int, float]:
-    """How many integers differ, and by how much at most."""
-    if got.shape != expected.shape or got.dtype != expected.dtype:
-        return max(got.size, expected.size, 1), float("inf")
-    gap = np.abs(got.astype(np.int64) - expected.astype(np.int64))
-    return int((gap > 0).sum()), float(gap.max(initial=0))

@@ -79,7 +79,7 @@ def test_verification_finds_a_wrong_constant(artefact: tuple[Graph, Path], tmp_p
     (tmp_path / WEIGHTS).write_bytes(bytes(raw))
     found = verify.verify_emulated(graph, tmp_path, [random_codes(graph)], 80)
     assert found.failures and any("stem" in f for f in found.failures)
-    with pytest.raises(VerificationError, match="do not compute the reference's integers"):
+    with pytest.raises(VerificationError, match="the CUDA program does not compute the reference's integers"):
         found.check()
 
 
