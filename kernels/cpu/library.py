@@ -9,10 +9,11 @@ import numpy as np
 from tvm.s_tir import Schedule
 
 from qcompiler.errors import UnsupportedError
+from qcompiler.kernels.common.grouped import GroupedProduct
 from qcompiler.kernels.common.product import Product
 from qcompiler.kernels.common.scheduled import Scheduled
+from qcompiler.kernels.cpu import grouped, rows
 from qcompiler.kernels.cpu import product as products
-from qcompiler.kernels.cpu import rows
 from qcompiler.kernels.cpu.isa import Form, Isa
 from qcompiler.kernels.cpu.product import Tile
 
@@ -59,6 +60,16 @@ class CpuLibrary:
         products.schedule(s, product, form, chosen)
         note = f"{chosen}{'' if tile is None else ', tuned'}"
         return Scheduled(s.mod["main"].with_attr("tirx.is_scheduled", True), f"{form.name} {form.weight}", note, self.isa.slow, key)
+
+    def grouped(
+        self, product: GroupedProduct, constant: Callable[[np.ndarray], Any], finished: Callable[[Any], Any], where: str
+    ) -> Scheduled:
+        """A product with weights in groups."""
+        step = grouped.choose_step(product, self.isa)
+        tile = grouped.default_tile(product, step, self.isa)
+        s = Schedule(finished(grouped.describe(product, step, tile, constant)), enable_check=isinstance(product.rows, int))
+        grouped.schedule(s, product, step, tile)
+        return Scheduled(s.mod["main"].with_attr("tirx.is_scheduled", True), step.name, str(tile), self.isa.slow)
 
     def stages(self, function: Any, kind: str, layout: Any, where: str) -> Scheduled:
         """A reduction, pool, softmax, norm, copy or elementwise kernel."""

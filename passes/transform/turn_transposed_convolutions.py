@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qcompiler.ir import Graph, Node, Rewriter, Value, rewrite
+from qcompiler.ir import Graph, GraphBuilder, Node, Rewriter, Value, rewrite
 from qcompiler.ir.dims import normalize
 from qcompiler.passes.base import Context, Kind, Note, Pass, Result
 
@@ -40,7 +40,7 @@ class TurnTransposedConvolutions(Pass):
             if node.operands[1].data is None:
                 notes.append(Note(node.where(), False, "its weight is computed"))
                 return None
-            result = _turned(r, node)
+            result = as_convolution(r, node, r[node.operands[0]])
             notes.append(Note(node.where(), True, "convolution of every phase"))
             return result
 
@@ -48,8 +48,9 @@ class TurnTransposedConvolutions(Pass):
         return Result(result, result is not graph, tuple(notes))
 
 
-def _turned(r: Rewriter, node: Node) -> Value:
-    x, w = node.operands[:2]
+def as_convolution(r: Rewriter | GraphBuilder, node: Node, x: Value) -> Value:
+    """The result of a conv_transpose with constant weight and bias on `x`, from a convolution and data movement."""
+    w = node.operands[1]
     assert w.data is not None
     attrs, rank = node.attrs, len(w.shape) - 2
     strides, groups, pads = attrs["strides"], attrs["groups"], attrs["pads"]
@@ -67,7 +68,7 @@ def _turned(r: Rewriter, node: Node) -> Value:
     if bias is not None:
         bias = _repeated_bias(r, bias, int(np.prod(strides)))
     y = r.op(
-        "conv", r[x], r.const(_by_phase(weight, strides, taps, groups), name=w.name), bias,
+        "conv", x, r.const(_by_phase(weight, strides, taps, groups), name=w.name), bias,
         strides=(1,) * rank, dilations=(1,) * rank, pads=(*before, *after), groups=groups, name=node.output.name,
     )  # fmt: skip
     y = _shuffled(r, y, channels, strides)
@@ -103,7 +104,7 @@ def _by_phase(weight: np.ndarray, strides: tuple[int, ...], taps: list[int], gro
     return np.ascontiguousarray(stacked).reshape(-1, inputs // groups, *taps)
 
 
-def _repeated_bias(r: Rewriter, bias: Value, times: int) -> Value:
+def _repeated_bias(r: Rewriter | GraphBuilder, bias: Value, times: int) -> Value:
     if bias.data is not None:
         return r.const(np.repeat(bias.data, times), name=bias.name)
     column = r.op("reshape", r[bias], shape=(*bias.shape, 1))
@@ -111,7 +112,7 @@ def _repeated_bias(r: Rewriter, bias: Value, times: int) -> Value:
     return r.op("reshape", wide, shape=(bias.shape[0] * times,))
 
 
-def _shuffled(r: Rewriter, y: Value, channels: int, strides: tuple[int, ...]) -> Value:
+def _shuffled(r: Rewriter | GraphBuilder, y: Value, channels: int, strides: tuple[int, ...]) -> Value:
     """[N, O * phases, q...] -> [N, O, q * stride...]."""
     rank = len(strides)
     if all(s == 1 for s in strides):

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from qcompiler.errors import UnsupportedError
 from qcompiler.ir import DType, Graph, GraphBuilder, Node, Value
 from qcompiler.ir.dims import same
 from qcompiler.ir.ops.pool import interpolation_matrix
+from qcompiler.passes.transform.turn_transposed_convolutions import as_convolution
 
 Rule = Callable[[GraphBuilder, Node, Sequence[Any]], Value | None]
 
@@ -158,6 +160,13 @@ def _resize(b: GraphBuilder, node: Node, inputs: Sequence[Any]) -> Value | None:
     return x
 
 
+def _conv_transpose(b: GraphBuilder, node: Node, inputs: Sequence[Any]) -> Value | None:
+    x, w, bias = inputs
+    if w.data is None or (bias is not None and bias.data is None):
+        raise UnsupportedError(f"{node.where()}: weights of a convolution must be constant")
+    return as_convolution(b, node, x)
+
+
 RULES: dict[str, Rule] = {
     "attention": _attention,
     "rotary": _rotary,
@@ -166,4 +175,5 @@ RULES: dict[str, Rule] = {
     "softmax": _softmax,
     "log_softmax": _softmax,
     "resize": _resize,
+    "conv_transpose": _conv_transpose,
 }

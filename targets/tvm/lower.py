@@ -18,8 +18,10 @@ from tvm.relax import BlockBuilder, TensorType
 
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.ir.dims import evaluate, symbols_of
+from qcompiler.kernels.common.grouped import GroupedProduct
 from qcompiler.kernels.common.product import Product
 from qcompiler.kernels.common.scheduled import Scheduled
+from qcompiler.targets.tvm.grouped import GROUPED
 from qcompiler.targets.tvm.groups import Group
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage
 from qcompiler.targets.tvm.movement import COPIES
@@ -27,6 +29,7 @@ from qcompiler.targets.tvm.plan import (
     ALL_STAGES,
     COPY,
     DEPTHWISE,
+    GROUPS,
     POINTWISE,
     PRODUCT,
     STAGE,
@@ -53,6 +56,12 @@ class Library(Protocol):
         self, product: Product, constant: Callable[[np.ndarray], Any], finished: Callable[[Any], Any], where: str
     ) -> Scheduled:
         """A matrix product or convolution; `finished(out)` makes the PrimFunc of its output tensor."""
+        ...
+
+    def grouped(
+        self, product: GroupedProduct, constant: Callable[[np.ndarray], Any], finished: Callable[[Any], Any], where: str
+    ) -> Scheduled:
+        """A product of real rows with weights that are codes in groups."""
         ...
 
     def stages(self, function: Any, kind: str, layout: Layout, where: str) -> Scheduled:
@@ -177,15 +186,19 @@ def _describe(state: _Lowering, planned: Planned) -> _Plan:
         builder.views[node.output] = pointwise_view(builder, node, POINTWISE[node.op])
     if planned.kind == PRODUCT:
         return _product(state, builder, planned)
+    if planned.kind == GROUPS:
+        return _grouped(state, builder, planned)
     if planned.kind == DEPTHWISE:
         view = depthwise(builder, anchor)
     elif planned.kind == STAGE:
-        view = ALL_STAGES[anchor.op](builder, anchor)
+        made = ALL_STAGES[anchor.op](builder, anchor)
+        view = made[anchor.outputs.index(group.output)] if isinstance(made, tuple) else made
     elif planned.kind == COPY:
         view = COPIES[anchor.op](builder, anchor)
     else:
         view = pointwise_view(builder, anchor, POINTWISE[anchor.op])
-    builder.views[anchor.output] = view
+    # an op of several results is a kernel for each of them
+    builder.views[group.output if len(anchor.outputs) > 1 else anchor.output] = view
     return _stage_plan(state, builder, group, planned.kind, planned.layout, anchor.where())
 
 
@@ -227,6 +240,22 @@ def _product(state: _Lowering, builder: KernelBuilder, planned: Planned) -> _Pla
     shape = tuple(meant.get(d, d) if isinstance(d, tirx.Var) else d for d in shape)
     nodes = tuple(group.nodes)
     return _Plan(scheduled, arguments, shape, value, nodes, macs_of(anchor), planned.layout, builder.scalars)
+
+
+def _grouped(state: _Lowering, builder: KernelBuilder, planned: Planned) -> _Plan:
+    group = planned.group
+    anchor, value = group.anchor, group.output
+    element = storage(value)
+
+    def finish(acc: Any, point: Point) -> Any:
+        builder.views[anchor.output] = View(anchor.output.shape, lambda _: acc)
+        return builder.view(value).at(point).astype(element)
+
+    made = GROUPED[anchor.op](builder, anchor, finish)
+    scheduled = state.library.grouped(made, builder.constant, lambda out: _function(state, builder, out), anchor.where())
+    shape = tuple(dict(builder.scalars).get(d, d) if isinstance(d, tirx.Var) else d for d in (made.rows, made.columns))
+    arguments = [a for _, a in builder.arguments]
+    return _Plan(scheduled, arguments, shape, value, tuple(group.nodes), macs_of(anchor), planned.layout, builder.scalars)
 
 
 def _function(state: _Lowering, builder: KernelBuilder, out: Any) -> Any:

@@ -160,6 +160,20 @@ def _gather_elements(builder: KernelBuilder, node: Node) -> View:
     return View(node.output.shape, at)
 
 
+def _gather_nd(builder: KernelBuilder, node: Node) -> View:
+    data, indices = operand(node, 0), operand(node, 1)
+    depth = int(indices.shape[-1])  # type: ignore[arg-type]
+    source, picks = builder.view(data), builder.view(indices)
+    sizes, lead = builder.symbols.shape(data.shape), len(indices.shape) - 1
+
+    def at(point: Point) -> Any:
+        index = point.index
+        picked = [_wrapped(picks(*index[:lead], axis), sizes[axis]) for axis in range(depth)]
+        return source(*picked, *index[lead:])
+
+    return View(node.output.shape, at)
+
+
 def _tri(builder: KernelBuilder, node: Node) -> View:
     source = builder.view(operand(node, 0))
     diagonal, upper, kind = node.attrs["diagonal"], node.attrs["upper"], storage(node.output)
@@ -199,6 +213,7 @@ COPIES: dict[str, MakeView] = {
     "pad": _pad,
     "gather": _gather,
     "gather_elements": _gather_elements,
+    "gather_nd": _gather_nd,
     "tri": _tri,
     "resize": _resize_nearest,
 }

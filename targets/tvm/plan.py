@@ -12,7 +12,9 @@ from qcompiler.ir import Graph, Node, Value
 from qcompiler.ir.builder import constant
 from qcompiler.ir.dims import same_shape
 from qcompiler.targets.tvm.decompose import decompose
+from qcompiler.targets.tvm.grouped import GROUPED
 from qcompiler.targets.tvm.groups import Group, group_nodes
+from qcompiler.targets.tvm.indexing import INDEXING
 from qcompiler.targets.tvm.movement import COPIES, VIEWS
 from qcompiler.targets.tvm.pointwise import QUANTIZED
 from qcompiler.targets.tvm.products import PRODUCTS, is_depthwise
@@ -21,9 +23,9 @@ from qcompiler.targets.tvm.stages import STAGES
 from qcompiler.targets.tvm.views import CHANNELS_LAST, PLAIN, ROWS, Layout
 
 POINTWISE = {**QUANTIZED, **ELEMENTWISE}
-ALL_STAGES = {**STAGES, **REAL_STAGES}
+ALL_STAGES = {**STAGES, **REAL_STAGES, **INDEXING}
 
-PRODUCT, DEPTHWISE, STAGE, COPY, SINGLE = "product", "depthwise", "rows", "copy", "elementwise"
+PRODUCT, GROUPS, DEPTHWISE, STAGE, COPY, SINGLE = "product", "grouped product", "depthwise", "rows", "copy", "elementwise"
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,18 @@ def plan_kernels(graph: Graph) -> Plan:
         UnsupportedError: ops without a kernel, all of them with their module paths.
     """
     graph = decompose(without_empty(graph))
-    known = {*VIEWS, *COPIES, *POINTWISE, *PRODUCTS, *ALL_STAGES}
+    known = {*VIEWS, *COPIES, *POINTWISE, *PRODUCTS, *GROUPED, *ALL_STAGES}
     missing = [node.where() for node in graph.nodes if node.op not in known]
     if missing:
         raise UnsupportedError("no TVM kernel for: " + "; ".join(missing))
     layouts = {value: Layout(PLAIN, value.shape) for value in graph.inputs}
     kernels = []
     for group in group_nodes(graph, VIEWS, POINTWISE):
-        kind, layout = _kind_and_layout(group, layouts)
-        kernels.append(Planned(group, kind, layout))
-        layouts[group.output] = layout
+        for value in group.outputs:  # a kernel for each result of an op
+            one = Group(group.nodes, [value])
+            kind, layout = _kind_and_layout(one, layouts)
+            kernels.append(Planned(one, kind, layout))
+            layouts[value] = layout
     return Plan(graph, kernels, layouts)
 
 
@@ -82,6 +86,8 @@ def _kind_and_layout(group: Group, layouts: dict[Value, Layout]) -> tuple[str, L
         return DEPTHWISE if is_depthwise(anchor) else PRODUCT, Layout(CHANNELS_LAST, shape)
     if anchor.op in PRODUCTS:
         return PRODUCT, Layout(ROWS, shape)
+    if anchor.op in GROUPED:
+        return GROUPS, Layout(ROWS, shape)
     if anchor.op in ALL_STAGES:
         if anchor.op in ("max_pool", "avg_pool"):
             return STAGE, Layout(CHANNELS_LAST, shape)

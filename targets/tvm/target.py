@@ -98,7 +98,7 @@ def tvm_cpu_target(option: str) -> TvmCpuTarget:
 
     require_tvm()
     machine = machine_named(option)
-    capabilities = {"float_islands", "accumulator_to_float"}
+    capabilities = {"float_islands", "accumulator_to_float", "dynamic_linear"}
     if machine.host:
         capabilities.add("measurable")
     return TvmCpuTarget(
