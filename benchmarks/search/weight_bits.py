@@ -182,6 +182,8 @@ class Perplexity(WeightBits):
         return float(np.mean(losses))
 
 
+SAVED_EVERY = 35
+"""Layers between two writes of the codes, so that a run that is cut off goes on."""
 CALIBRATION_TOKENS, MOMENT_WINDOWS, JUDGED_WINDOWS = 128, 8, 2
 
 
@@ -231,12 +233,19 @@ class _GptqCodes:
         if all((n.origin.module, b) in self._codes for n in nodes for b in BITS):
             return
         moments = self._moments(nodes)
-        for node in nodes:
+        for at, node in enumerate(nodes):
             for bits in BITS:
-                one = rounded(np.asarray(node.operands[1].data), bits, moments[node.operands[0]])
-                self._codes[node.origin.module, bits] = (one.codes, one.scale, one.size)
+                if (node.origin.module, bits) not in self._codes:
+                    one = rounded(np.asarray(node.operands[1].data), bits, moments[node.operands[0]])
+                    self._codes[node.origin.module, bits] = (one.codes, one.scale, one.size)
+            if at % SAVED_EVERY == 0 or at == len(nodes) - 1:
+                self._save()
+
+    def _save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(self._codes, self.path)
+        part = self.path.with_suffix(".tmp")
+        torch.save(self._codes, part)
+        part.replace(self.path)
 
     def _moments(self, nodes: list[Node]) -> dict[Any, Tensor]:
         executor, found = TorchExecutor(self.graph), {}

@@ -77,6 +77,11 @@ class Branch:
             self._sweeps[count] = _Sweep(self.graph, self.workload.calibration, count)
         return self._sweeps[count]
 
+    @property
+    def swept(self) -> tuple[int, ...]:
+        """Numbers of samples that statistics were collected over."""
+        return tuple(self._sweeps)
+
     def _set_ranges(self, plan: QuantPlan, sweep: _Sweep, method: str) -> None:
         roots = [v for v in plan.ranges if fixed_range(plan, v) is None and not is_moved(plan, v)]
         sweep.need_ranges(roots, plan)

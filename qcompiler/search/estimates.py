@@ -64,7 +64,7 @@ class Estimates:
         self._fit()
 
     def of(self, config: Config, name: str) -> float:
-        """A cost in the unit of the measured figure."""
+        """A cost in the unit of the measured figure; of a configuration that was measured, what was measured."""
         if (config, name) not in self._known:
             self._known[config, name] = self._estimate(config, name)
         return self._known[config, name]
@@ -83,6 +83,8 @@ class Estimates:
         ratio = here / there if there else 1.0
         if name != self.name:
             return measured * ratio
+        if config in self._own:
+            return measured * self._own[config]
         return measured * float(self.model.predict([cost_row(self.space, config)], [ratio])[0])
 
     def bound(self, name: str, figure: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +60,23 @@ class FastEvaluator:
 
     def branch(self, recipe: Recipe) -> Branch:
         """The transformed graph for a recipe; recipes that transform alike share it."""
-        key = (recipe.equalize, recipe.smooth, str(recipe.passes))
+        key = self._branch_key(recipe)
         if key not in self._branches:
             self._branches[key] = Branch(self.workload, recipe)
         return self._branches[key]
+
+    @staticmethod
+    def _branch_key(recipe: Recipe) -> Hashable:
+        return recipe.equalize, recipe.smooth, str(recipe.passes)
+
+    def reuses(self, config: Config) -> Hashable:
+        """What a trial has in common with others of equal value: transformed graph and statistics, made once by each process."""
+        recipe = to_recipe(self.space, config, self.workload.recipe)
+        return self._branch_key(recipe), min(recipe.calibration.max_samples, len(self.workload.calibration))
+
+    def made(self) -> frozenset[Hashable]:
+        """Values of `reuses` that are made already."""
+        return frozenset((key, count) for key, branch in self._branches.items() for count in branch.swept)
 
     def executor(self, graph: Graph) -> Any:
         """The torch executor of a graph, made once."""

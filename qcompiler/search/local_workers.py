@@ -1,7 +1,7 @@
 """Accuracy trials in processes of this machine, one executor of one process each.
 
 One process per executor tells whose trial a lost process was, and lets one that hangs be ended without the others. A
-process gets its next trial as soon as it has finished one.
+process gets its next trial as soon as it has finished one, before the finished one is recorded.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -18,6 +17,7 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 from qcompiler.errors import UsageError
+from qcompiler.search.backlog import Backlog, Pace
 from qcompiler.search.shipping import pack, unpack
 from qcompiler.search.space import Config
 from qcompiler.search.workers import LOST, Done, Outcome, Workers, attempt, one_thread
@@ -37,22 +37,36 @@ class LocalProcesses(Workers):
         self._evaluator, self._packed = evaluator, b""
         self._context = _processes()
         self._seats: list[_Seat] = []
+        self._made: frozenset[Hashable] = frozenset()
+        self._pace = Pace()
 
     def run(self, configs: Sequence[Config], done: Done) -> None:
         self._open()
-        waiting, losses = deque(range(len(configs))), [0] * len(configs)
-        while waiting or any(s.future for s in self._seats):
-            for seat in self._seats:
-                if waiting and seat.future is None:
-                    at = waiting.popleft()
-                    seat.start(at, configs[at])
+        key_of = getattr(self._evaluator, "reuses", lambda config: None)
+        waiting, losses = Backlog([key_of(c) for c in configs], self._pace), [0] * len(configs)
+        self._fill(waiting, configs)
+        while any(s.future for s in self._seats):
+            ended = []
             for seat in self._finished():
                 at, outcome = seat.collect(self.timeout)
                 losses[at] += outcome.error == LOST
                 if outcome.error == LOST and losses[at] < LOSSES:
-                    waiting.appendleft(at)
+                    waiting.put_back(at)
                 else:
-                    done(at, outcome)
+                    ended.append((at, outcome))
+                    self._pace.add(seat.makes, outcome.seconds)
+            self._fill(waiting, configs)
+            for at, outcome in ended:
+                done(at, outcome)
+
+    def _fill(self, waiting: Backlog, configs: Sequence[Config]) -> None:
+        """Begin a trial in every process that is idle, where there is one for it."""
+        for seat in self._seats:
+            if seat.future is None and waiting:
+                others = frozenset().union(*(s.made for s in self._seats if s is not seat))
+                at = waiting.take(seat.made, others)
+                if at is not None:
+                    seat.start(at, configs[at], waiting.keys[at])
 
     def _finished(self) -> list[_Seat]:
         """Wait for results or for a time limit."""
@@ -68,9 +82,11 @@ class LocalProcesses(Workers):
 
     def _open(self) -> None:
         """Start the processes; making them does not count as the first trials' time."""
-        self._packed = self._packed or pack(self._evaluator)
+        if not self._packed:
+            self._made = getattr(self._evaluator, "made", lambda: frozenset({None}))()
+            self._packed = pack(self._evaluator)
         while len(self._seats) < self.count:
-            self._seats.append(_Seat(self._context, self._packed))
+            self._seats.append(_Seat(self._context, self._packed, self._made))
         try:
             for seat in [s for s in self._seats if s.is_empty]:
                 seat.submit(_ready)  # all are made at the same time
@@ -89,10 +105,16 @@ class LocalProcesses(Workers):
 
 
 class _Seat:
-    """One process, and the trial that it runs."""
+    """One process, and the trial that it runs.
 
-    def __init__(self, context: BaseContext, packed: bytes) -> None:
-        self.context, self.packed = context, packed
+    Attributes:
+        made: keys of the statistics that the process has, or makes in the trial that it runs.
+        makes: the last trial was the first of its key.
+    """
+
+    def __init__(self, context: BaseContext, packed: bytes, made: frozenset[Hashable]) -> None:
+        self.context, self.packed, self.shipped = context, packed, made
+        self.made, self.makes = made, False
         self.future: Future[Outcome] | None = None
         self.since = 0.0
         self._at = -1
@@ -121,9 +143,10 @@ class _Seat:
             self.end()
             self.submit(_ready).result()
 
-    def start(self, at: int, config: Config) -> None:
+    def start(self, at: int, config: Config, key: Hashable) -> None:
         """Begin trial number `at`."""
         self.make_ready()
+        self.makes, self.made = key not in self.made, self.made | {key}
         self.future, self._at, self.since = self.submit(_in_worker, config), at, time.perf_counter()
 
     def collect(self, timeout: float | None) -> tuple[int, Outcome]:
@@ -150,7 +173,7 @@ class _Seat:
                 process.terminate()
         for process in processes:
             process.join(5)
-        self._pool, self.future = None, None
+        self._pool, self.future, self.made = None, None, self.shipped
 
 
 def _processes() -> BaseContext:

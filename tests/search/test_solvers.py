@@ -17,6 +17,7 @@ from qcompiler.search.solvers import (
     best_solutions,
     pareto_front,
     solve_bisection,
+    solve_descent,
     solve_evolution,
     solve_greedy,
     solve_ilp,
@@ -159,3 +160,28 @@ def test_evolution_finds_the_optimum_of_a_loss_that_does_not_add_up():
     assert all(n <= 4 for stage, n in stages if stage == 1)
     again = solve_evolution(problem, start, measure, Evolution(generations=25, offspring=16), seed=1)
     assert again == found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_descent_improves_on_sensitivities_that_were_taken_with_everything_wide(seed):
+    rng = np.random.default_rng(seed)
+    alone, pair = rng.random((8, 3)).cumsum(1) - 1, np.triu(rng.random((8, 8)), 1)
+    problem = Problem([row - row[0] for row in alone], (Row("bits", [np.array([8.0, 4.0, 3.0])] * 8, 32.0),))
+    seen = []
+
+    def loss(c):
+        low = np.array(c, float)
+        return float(alone[np.arange(8), list(c)].sum() + low @ pair @ low)
+
+    def measure(batch):
+        seen.extend(batch)
+        return [loss(c) for c in batch]
+
+    start = solve_ilp(problem).choices
+    found = solve_descent(problem, start, measure, steps=6)
+    best = min(loss(c) for c in itertools.product(range(3), repeat=8) if problem.is_feasible(c))
+    assert problem.is_feasible(found.choices) and found.certificate.objective == loss(found.choices)
+    assert best <= loss(found.choices) <= loss(start)
+    assert loss(found.choices) - best < 0.5 * (loss(start) - best) + 1e-12
+    assert found.certificate.evaluations == len(seen)
+    assert solve_descent(problem, start, measure, steps=0).choices == start

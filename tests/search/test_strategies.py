@@ -58,31 +58,53 @@ def test_solvers_that_do_not_suit_a_limit_are_refused():
         check_strategy("ilq", "drop")
 
 
-def timed(space, config, slow):
-    """A device on which 4-bit weights are `slow` times as slow as the formula says."""
-    share = np.mean([c.weight_bits == 4 for c in space.choices(config)])
-    return cost_of(space, config, "latency_ms") * slow**share
+def measured(space, config, cost):
+    return Trial("exact", space.key(config), 0, {}, "done", {"latency_ms": Figure(cost(config), "measured")}, 1.0)
 
 
-def test_measured_latencies_correct_the_formula_and_serve_other_searches(evaluator):
-    space = evaluator.space
-    base = space.uniform("static w8a8")
+def device(space, slow):
+    """A cost that is exact: 4-bit weights are `slow` times as slow as the formula says, everything else is as it says."""
 
-    def trial(config, slow=4.0):
-        return Trial("exact", space.key(config), 0, {}, "done", {"latency_ms": Figure(timed(space, config, slow), "measured")}, 1.0)
+    def cost(config):
+        share = np.mean([c.weight_bits == 4 for c in space.choices(config)])
+        return cost_of(space, config, "latency_ms") * slow**share
 
+    return cost
+
+
+def test_a_device_that_follows_the_formula_is_estimated_exactly(evaluator):
+    space, base = evaluator.space, evaluator.space.uniform("static w8a8")
+    configs = space.sample(np.random.default_rng(1), 30)
+    for factor in (1.0, 3.5):  # the unit of the formula is arbitrary: the anchor says how long it is
+
+        def cost(config, factor=factor):
+            return factor * cost_of(space, config, "latency_ms")
+
+        found = Estimates(space, measured(space, base, cost), base, "latency_ms")
+        for taught in (configs[:0], configs[:15]):  # nothing is left for the trees to learn
+            for config in taught:
+                found.learn(config, measured(space, config, cost))
+            assert [found.of(c, "latency_ms") for c in configs] == pytest.approx([cost(c) for c in configs], rel=1e-12)
+        assert found.to_dict()["rank_correlation"] == pytest.approx(1.0, abs=1e-12)
+
+
+def test_measured_costs_correct_the_formula_and_serve_other_searches(evaluator):
+    space, base = evaluator.space, evaluator.space.uniform("static w8a8")
+    cost = device(space, slow=4.0)
     configs = space.sample(np.random.default_rng(1), 40)
-    first = Estimates(space, trial(base), base, "latency_ms")
-    truth = np.array([timed(space, c, 4.0) for c in configs])
+    first = Estimates(space, measured(space, base, cost), base, "latency_ms")
+    unseen = configs[20:]
+    truth = np.array([cost(c) for c in unseen])
 
     def error(estimates):
-        return np.abs(np.log([estimates.of(c, "latency_ms") for c in configs] / truth)).mean()
+        return np.abs(np.log([estimates.of(c, "latency_ms") for c in unseen] / truth)).mean()
 
     before = error(first)
     for config in configs[:20]:
-        first.learn(config, trial(config))
+        first.learn(config, measured(space, config, cost))
+    known = [base, *configs[:20]]  # what was measured is no estimate; one product and one quotient are rounded
+    assert [first.of(c, "latency_ms") for c in known] == pytest.approx([cost(c) for c in known], rel=1e-15)
     assert error(first) < 0.3 * before
     assert first.to_dict()["rank_correlation"] > 0.3 and first.to_dict()["points"] == 20
     points = Points(first.points.rows, first.points.analytic, first.points.measured)
-    assert error(Estimates(space, trial(base), base, "latency_ms", points)) < 0.4 * before
-    assert first.of(base, "latency_ms") == pytest.approx(trial(base).value("latency_ms"), rel=0.25)
+    assert error(Estimates(space, measured(space, base, cost), base, "latency_ms", points)) < 0.4 * before

@@ -2,6 +2,7 @@
 
 from qcompiler.search.solvers.base import OBJECTIVE, Certificate, Fusion, Problem, Row, Solution, Transition
 from qcompiler.search.solvers.bisection import solve_bisection
+from qcompiler.search.solvers.descent import solve_descent
 from qcompiler.search.solvers.evolution import Evolution, solve_evolution
 from qcompiler.search.solvers.greedy import solve_greedy
 from qcompiler.search.solvers.ilp import best_solutions, solve_ilp
@@ -9,6 +10,6 @@ from qcompiler.search.solvers.pareto import pareto_front, solve_pareto
 
 __all__ = [
     "OBJECTIVE", "Certificate", "Evolution", "Fusion", "Problem", "Row", "Solution", "Transition",
-    "best_solutions", "pareto_front", "solve_bisection", "solve_evolution", "solve_greedy", "solve_ilp",
-    "solve_pareto",
+    "best_solutions", "pareto_front", "solve_bisection", "solve_descent", "solve_evolution", "solve_greedy",
+    "solve_ilp", "solve_pareto",
 ]  # fmt: skip
