@@ -7,8 +7,8 @@ Each model is compiled once per target and recipe. On Cortex-M it runs in QEMU o
 integer compared with the reference interpreter; instructions are counted there and are no cycles. Flash and RAM are
 those of the model library in the linked program (code, constants; arena, worst stack), K being 1000 bytes. On `host-c`
 the same C runs on this machine, the results of all layers compared. The program of every row runs in ONNX Runtime as
-well, on at most `--samples` inputs, graph optimizations off and on: all integers are the same (`w8a8-int`: integer ops
-only; `w8a8-pow2`: Q/DQ in float32).
+well, on the same inputs, graph optimizations off and on: all integers are the same (`w8a8-int`: integer ops only;
+`w8a8-pow2`: Q/DQ in float32). Rows whose `program` is the same ran the same integer program.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from benchmarks.models import MODELS
 from benchmarks.workloads import WORKLOADS
 from qcompiler import metrics
 from qcompiler.boundary import quantize_inputs
+from qcompiler.compilation import hash_graph
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import Graph
 from qcompiler.targets import get_target
@@ -54,6 +55,7 @@ class Row:
     model: str
     target: str
     recipe: str
+    program: str
     samples: int
     differing: int
     differing_ort: int
@@ -116,7 +118,7 @@ def _padded(sample: Arrays, example: Sequence[torch.Tensor]) -> Arrays:
     )
 
 
-def bench(name: str, model: Model, target: str, samples: int, recipe: str, ort_samples: int) -> Row:
+def bench(name: str, model: Model, target: str, samples: int, recipe: str) -> Row:
     """Compile one model for one target and run it."""
     compiled = qc.compile(
         model.module, model.example, target=target, recipe=recipe, calibration=model.calibration,
@@ -127,47 +129,48 @@ def bench(name: str, model: Model, target: str, samples: int, recipe: str, ort_s
     assert memory is not None
     common = {
         "model": name, "target": target, "recipe": recipe, "samples": len(codes), "sqnr_db": model.sqnr_db(compiled),
-        "differing_ort": differing_in_ort(compiled.graph, codes[:ort_samples]), "arena_ratio": memory.arena_ratio,
+        "arena_ratio": memory.arena_ratio, "program": hash_graph(compiled.graph)[7:15],
     }  # fmt: skip
     if target == "host-c":
         found = compiled.target.verify(compiled.graph, compiled.folder, codes)
         differing = found.differing + sum(check.differing for check in found.ops["host build"])
+        session = compiled.target.open(compiled.folder)
+        ort = differing_in_ort(compiled.graph, codes, [session.run(arrays) for arrays in codes])
         return Row(
-            **common, differing=differing, instructions=None, flash=None, ram=None, arena=memory.arena_bytes, as_predicted=None
+            **common, differing=differing, differing_ort=ort, instructions=None, flash=None, ram=None, arena=memory.arena_bytes, as_predicted=None
         )
     with tempfile.TemporaryDirectory() as folder:
         saved = compiled.save(Path(folder) / "out", float_model=False)
         run = compiled.target.simulate(compiled.graph, saved, codes, "qemu")
+    ort = differing_in_ort(compiled.graph, codes, [run_reference(compiled.graph, arrays) for arrays in codes])
     predicted = (memory.flash_bytes, memory.ram_bytes) == (run.flash_bytes, run.ram_bytes)
     return Row(
-        **common, differing=run.differing, instructions=run.instructions, flash=run.flash_bytes, ram=run.ram_bytes,
+        **common, differing=run.differing, differing_ort=ort, instructions=run.instructions, flash=run.flash_bytes, ram=run.ram_bytes,
         arena=run.arena_bytes, as_predicted=predicted,
     )  # fmt: skip
 
 
-def differing_in_ort(graph: Graph, samples: Sequence[Sequence[np.ndarray]]) -> int:
-    """Output integers that ONNX Runtime gives otherwise than the reference, for the same program."""
+def differing_in_ort(graph: Graph, samples: Sequence[Sequence[np.ndarray]], expected: Sequence[Sequence[np.ndarray]]) -> int:
+    """Output integers of the same program that ONNX Runtime gives otherwise, graph optimizations on and off."""
     onnx, count = get_target("onnx"), 0
     with tempfile.TemporaryDirectory() as folder:
         onnx.emit(graph, Path(folder), {})
-        sessions = [onnx.open(Path(folder), 1, optimize) for optimize in (True, False)]
-        for arrays in samples:
-            expected = run_reference(graph, arrays)
-            for session in sessions:
-                count += sum(int((a != b).sum()) for a, b in zip(session.run(arrays), expected, strict=True))
+        for session in (onnx.open(Path(folder), 1, optimize) for optimize in (True, False)):
+            for arrays, outputs in zip(samples, expected, strict=True):
+                count += sum(int((a != b).sum()) for a, b in zip(session.run(arrays), outputs, strict=True))
     return count
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table."""
     head = (
-        "| model | target | recipe | Minstructions | RAM KB | flash KB | arena KB | arena / bound | as predicted | SQNR dB |"
+        "| model | target | recipe | program | Minstructions | RAM KB | flash KB | arena KB | arena / bound | as predicted | SQNR dB |"
         " differing integers | in ONNX Runtime |"
     )
-    lines = [head, "|" + "---|" * 12]
+    lines = [head, "|" + "---|" * 13]
     for row in rows:
         cells: list[Any] = [
-            row.model, row.target, row.recipe, _scaled(row.instructions, 1e6), _scaled(row.ram, 1e3), _scaled(row.flash, 1e3),
+            row.model, row.target, row.recipe, row.program, _scaled(row.instructions, 1e6), _scaled(row.ram, 1e3), _scaled(row.flash, 1e3),
             _scaled(row.arena, 1e3), f"{row.arena_ratio:.3f}", {None: "", True: "yes", False: "NO"}[row.as_predicted],
             f"{row.sqnr_db:.1f}", f"{row.differing} in {row.samples} samples", row.differing_ort,
         ]  # fmt: skip
@@ -198,7 +201,7 @@ def main() -> int:
                 if name in LARGE and target != "host-c":
                     continue
                 many = given.samples if target != "host-c" else given.large_samples if name in LARGE else 50 * given.samples
-                rows.append(bench(name, model, target, many, recipe, given.samples))
+                rows.append(bench(name, model, target, many, recipe))
                 print(f"{name} on {target}, {recipe}: {asdict(rows[-1])}", file=sys.stderr, flush=True)
     print(markdown(rows))
     if given.json is not None:

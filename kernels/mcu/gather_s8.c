@@ -80,8 +80,17 @@ static void qc_gather(qc_writer *w, const int8_t *x, const qc_window_params *v, 
     const int32_t codes = v->kernel_width * run;
     const int consecutive = (run == v->in_channels) && (v->dilation_width == 1);
     const int whole = consecutive && (left >= 0) && ((left + v->kernel_width) <= v->in_width);
-    int32_t row = top;
-    for (int32_t i = v->kernel_height; i > 0; i--) {
+    const int32_t step = v->dilation_height;
+    const int32_t bottom = top + (v->kernel_height * step);
+    if (whole && (top >= 0) && (bottom <= (v->in_height + step - 1))) { /* most of them: nothing to look at on the way */
+        const int8_t *line = x + (top * line_bytes) + (left * run);
+        for (int32_t i = v->kernel_height; i > 0; i--) {
+            qc_write_codes(w, line, codes);
+            line += step * line_bytes;
+        }
+        return;
+    }
+    for (int32_t row = top; row < bottom; row += step) {
         if ((row < 0) || (row >= v->in_height)) {
             qc_write_padding(w, codes);
         } else if (whole) {
@@ -89,7 +98,6 @@ static void qc_gather(qc_writer *w, const int8_t *x, const qc_window_params *v, 
         } else {
             qc_write_taps(w, x + (row * line_bytes), v, left, run);
         }
-        row += v->dilation_height;
     }
 }
 

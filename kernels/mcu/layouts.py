@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 # Instruction set -> layout of packed weights; qc_isa.h has the same table.
-LAYOUTS = {"portable": "plain", "mve": "plain", "dsp": "pairs"}
+LAYOUTS = {"portable": "plain", "mve": "fours", "dsp": "pairs"}
 # The order in which SXTB16 of a word and of the word rotated by 8 give its four bytes.
 SXTB16_ORDER = (0, 2, 1, 3)
 
@@ -32,9 +34,13 @@ def pack_weights(weights: np.ndarray, isa: str, groups: int = 1, bits: int = 8) 
     if channels % groups:
         raise ValueError(f"{channels} output channels in {groups} groups")
     codes = weights.astype(np.int8)
-    if LAYOUTS[isa] == "plain":
-        return codes.reshape(-1).view(np.uint8) if bits == 8 else _nibbles(codes)
-    parts = [_pairs(part, bits) for part in codes.reshape(groups, channels // groups, k)]
+    layout = LAYOUTS[isa]
+    if bits == 4 and layout != "pairs":
+        return _nibbles(codes)
+    if layout == "plain":
+        return codes.reshape(-1).view(np.uint8)
+    pack = _fours if layout == "fours" else partial(_pairs, bits=bits)
+    parts = [pack(part) for part in codes.reshape(groups, channels // groups, k)]
     return np.concatenate(parts)
 
 
@@ -57,7 +63,7 @@ def pack_depthwise(weights: np.ndarray, isa: str) -> np.ndarray:
 
 def packed_bytes(channels: int, k: int, isa: str, bits: int = 8) -> int:
     """Bytes of the packed weights of one group of `channels` outputs with k inputs each."""
-    if LAYOUTS[isa] == "plain":
+    if LAYOUTS[isa] != "pairs":
         return channels * ((k * bits + 7) // 8)
     return -(-channels // 2) * -(-k // 4) * bits
 
@@ -66,6 +72,13 @@ def _nibbles(codes: np.ndarray) -> np.ndarray:
     """Two codes per byte, the even k in the low half; rows start at whole bytes."""
     padded = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2))).view(np.uint8) & 15
     return (padded[:, 0::2] | padded[:, 1::2] << 4).reshape(-1)
+
+
+def _fours(codes: np.ndarray) -> np.ndarray:
+    """Filters in fours, the last ones as many as are left; of each four, 16 k of every filter in turn."""
+    channels, k = codes.shape
+    blocks = [codes[c : c + 4, i : i + 16].reshape(-1) for c in range(0, channels, 4) for i in range(0, k, 16)]
+    return np.concatenate(blocks).view(np.uint8)
 
 
 def _pairs(codes: np.ndarray, bits: int) -> np.ndarray:

@@ -69,7 +69,11 @@ static void qc_pack(const int8_t *b, const qc_matmul_s8_params *p, int8_t *packe
             const int32_t place = ((k & 1) * 2) + ((k & 2) >> 1); /* of k in its four: 0, 2, 1, 3 */
             packed[(8 * quad) + (2 * place) + (n & 1)] = *from;
 #else
-            packed[(n * p->inner) + k] = *from;
+            const int32_t four = n & ~3;
+            const int32_t sixteen = k & ~15;
+            const int32_t filters = ((p->columns - four) < 4) ? (p->columns - four) : 4;
+            const int32_t run = ((p->inner - sixteen) < 16) ? (p->inner - sixteen) : 16;
+            packed[(four * p->inner) + (sixteen * filters) + ((n - four) * run) + (k - sixteen)] = *from;
 #endif
             sum += *from;
             from += p->b_step;

@@ -22,19 +22,14 @@ void qc_product_s8_s16(const void *column, int32_t k, const void *weights, const
         w += 2 * quads;
     }
 #elif defined(QC_MVE)
-    const int8_t *w[4];
-    w[0] = (const int8_t *)weights;
+    const int8_t *w = (const int8_t *)weights;
     for (int32_t c = 0; c < channels; c += 4) {
         const int32_t n = ((channels - c) < 4) ? (channels - c) : 4;
         int32_t sums[4];
-        w[1] = w[0] + ((n > 1) ? k : 0);
-        w[2] = w[1] + ((n > 2) ? k : 0);
-        w[3] = w[2] + ((n > 3) ? k : 0);
-        qc_sum_four((const int8_t *)column, w, k, sums);
+        w = qc_sum_four((const int8_t *)column, w, k, n, sums);
         for (int32_t i = 0; i < n; i++) {
             y[c + i] = qc_finish_wide(sums[i], rescale, c + i);
         }
-        w[0] += 4 * k;
     }
 #else
     const int8_t *x = (const int8_t *)column;

@@ -12,8 +12,9 @@
 #ifndef QC_ISA_H
 #define QC_ISA_H
 
-#define QC_LAYOUT_PLAIN 0 /* portable and MVE */
+#define QC_LAYOUT_PLAIN 0 /* portable */
 #define QC_LAYOUT_PAIRS 1 /* DSP */
+#define QC_LAYOUT_FOURS 2 /* MVE */
 
 #if defined(QC_PORTABLE)
 /* forced */
@@ -27,6 +28,8 @@
 
 #if defined(QC_DSP)
 #define QC_LAYOUT QC_LAYOUT_PAIRS
+#elif defined(QC_MVE)
+#define QC_LAYOUT QC_LAYOUT_FOURS
 #else
 #define QC_LAYOUT QC_LAYOUT_PLAIN
 #endif

@@ -34,38 +34,60 @@ static inline void qc_sum_one(const qc_word *x, const qc_word *w, int32_t quads,
 #endif
 
 #if defined(QC_MVE)
-/* Sums of one column and four filters: 16 codes at a time, the last ones predicated. */
-static inline void qc_sum_four(const int8_t *x, const int8_t *const w[4], int32_t k, int32_t sums[4])
+/* Sums of one column and n <= 4 filters; returns where the next filters are. Sixteen k at a time, the last ones
+ * predicated. */
+static inline const int8_t *qc_sum_four(const int8_t *x, const int8_t *w, int32_t k, int32_t n, int32_t sums[4])
 {
-    int32_t s0 = 0;
-    int32_t s1 = 0;
-    int32_t s2 = 0;
-    int32_t s3 = 0;
-    const int8_t *w0 = w[0];
-    const int8_t *w1 = w[1];
-    const int8_t *w2 = w[2];
-    const int8_t *w3 = w[3];
-    __asm__ volatile("wlstp.8 lr, %[k], 2f\n\t"
-                     "1:\n\t"
-                     "vldrb.8 q0, [%[x]], #16\n\t"
-                     "vldrb.8 q1, [%[w0]], #16\n\t"
-                     "vmladava.s8 %[s0], q0, q1\n\t"
-                     "vldrb.8 q2, [%[w1]], #16\n\t"
-                     "vmladava.s8 %[s1], q0, q2\n\t"
-                     "vldrb.8 q1, [%[w2]], #16\n\t"
-                     "vmladava.s8 %[s2], q0, q1\n\t"
-                     "vldrb.8 q2, [%[w3]], #16\n\t"
-                     "vmladava.s8 %[s3], q0, q2\n\t"
-                     "letp lr, 1b\n\t"
-                     "2:"
-                     : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3), [x] "+r"(x), [w0] "+r"(w0),
-                       [w1] "+r"(w1), [w2] "+r"(w2), [w3] "+r"(w3)
-                     : [k] "r"(k)
-                     : "q0", "q1", "q2", "lr", "memory");
-    sums[0] = s0;
-    sums[1] = s1;
-    sums[2] = s2;
-    sums[3] = s3;
+    const int32_t rest = k & 15;
+    const mve_pred16_t last = vctp8q((uint32_t)rest);
+    int32_t sixteens = k >> 4;
+    sums[0] = 0;
+    sums[1] = 0;
+    sums[2] = 0;
+    sums[3] = 0;
+    if (n == 4) {
+        int32_t s0 = 0;
+        int32_t s1 = 0;
+        int32_t s2 = 0;
+        int32_t s3 = 0;
+        __asm__ volatile("wls lr, %[n], 2f\n\t"
+                         "1:\n\t"
+                         "vldrb.8 q0, [%[x]], #16\n\t"
+                         "vldrb.8 q1, [%[w]], #16\n\t"
+                         "vmladava.s8 %[s0], q0, q1\n\t"
+                         "vldrb.8 q2, [%[w]], #16\n\t"
+                         "vmladava.s8 %[s1], q0, q2\n\t"
+                         "vldrb.8 q1, [%[w]], #16\n\t"
+                         "vmladava.s8 %[s2], q0, q1\n\t"
+                         "vldrb.8 q2, [%[w]], #16\n\t"
+                         "vmladava.s8 %[s3], q0, q2\n\t"
+                         "le lr, 1b\n\t"
+                         "2:"
+                         : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3), [x] "+r"(x), [w] "+r"(w)
+                         : [n] "r"(sixteens)
+                         : "q0", "q1", "q2", "lr", "memory");
+        sums[0] = s0;
+        sums[1] = s1;
+        sums[2] = s2;
+        sums[3] = s3;
+    } else {
+        for (; sixteens != 0; sixteens--) {
+            const int8x16_t v = vldrbq_s8(x);
+            for (int32_t i = 0; i < n; i++) {
+                sums[i] = vmladavaq_s8(sums[i], v, vldrbq_s8(w));
+                w += 16;
+            }
+            x += 16;
+        }
+    }
+    if (rest != 0) {
+        const int8x16_t v = vldrbq_z_s8(x, last);
+        for (int32_t i = 0; i < n; i++) {
+            sums[i] = vmladavaq_s8(sums[i], v, vldrbq_z_s8(w, last));
+            w += rest;
+        }
+    }
+    return w;
 }
 #endif
 

@@ -10,8 +10,8 @@ HEADERS = ("qc_isa.h", "qc_fixed_point.h", "qc_internal.h", "qc_kernels.h", "qc_
 
 # File of a kernel -> files whose functions it calls. A kernel's file has its function's name without `qc_`.
 USES: dict[str, tuple[str, ...]] = {
-    "conv2d_s8": ("gather_s8", "expand_s8", "extend", "column_bytes", "packed_weight_bytes", "product_s8", "limit", "add_s8"),
-    "fully_connected_s8": ("expand_s8", "extend", "column_bytes", "product_s8", "product_s8_s16", "limit"),
+    "conv2d_s8": ("gather_s8", "expand_s8", "extend", "column_bytes", "packed_weight_bytes", "product_s8", "product_mve_s8", "limit", "add_s8"),
+    "fully_connected_s8": ("expand_s8", "extend", "column_bytes", "product_s8", "product_mve_s8", "product_s8_s16", "limit"),
     "depthwise_conv2d_s8": ("depthwise_load_s8", "depthwise_keep_s8", "depthwise_rows_s8", "depthwise_rows_dsp_s8", "limit"),
     "max_pool_s8": (),
     "avg_pool_s8": (),
@@ -24,7 +24,8 @@ USES: dict[str, tuple[str, ...]] = {
     "transpose": (),
     "lookup_s8": (),
     "matmul_s8": (
-        "expand_s8", "extend", "column_bytes", "packed_weight_bytes", "product_s8", "product_s8_s16", "limit",
+        "expand_s8", "extend", "column_bytes", "packed_weight_bytes", "product_s8", "product_mve_s8", "product_s8_s16",
+        "limit",
     ),
     "softmax_lookup_s8": (),
     "softmax_lookup_s16": (),

@@ -14,7 +14,7 @@ from qcompiler.targets.mcu.legalize import c_name
 from qcompiler.targets.mcu.parts import Part
 from qcompiler.targets.mcu.program import At, Data, Program, Scratch, Step, Struct, Tensor, Widths
 
-LAYOUT_NAMES = {"plain": "QC_LAYOUT_PLAIN", "pairs": "QC_LAYOUT_PAIRS"}
+LAYOUT_NAMES = {"plain": "QC_LAYOUT_PLAIN", "pairs": "QC_LAYOUT_PAIRS", "fours": "QC_LAYOUT_FOURS"}
 
 
 @dataclass(frozen=True)

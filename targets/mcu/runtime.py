@@ -19,8 +19,9 @@ from qcompiler.graph_files import read_graph
 from qcompiler.ir import Graph, Value
 from qcompiler.targets.mcu.emit import Plan, plan_program, project_texts
 from qcompiler.targets.mcu.emit_project import definitions, flatten, macs, unflatten, write_texts
+from qcompiler.targets.mcu.host_build import shared_library
 from qcompiler.targets.mcu.parts import HOST, Part, parse_part
-from qcompiler.targets.mcu.toolchain import HOST_FLAGS, call, find
+from qcompiler.targets.mcu.toolchain import HOST_FLAGS, find
 
 Tap = Callable[[Value, np.ndarray], None]
 LARGE_MACS = 50_000_000
@@ -65,8 +66,8 @@ class HostSession:
         sources = [folder / "model.c", folder / "model_data.c", *sorted((folder / "kernels").glob("*.c")), folder / "test/flat.c"]
         (build / "trace.c").write_text(_TRACE, encoding="utf-8")
         library = build / "model.so"
-        command = [compiler, *flags, *options, "-I.", "-Ikernels", "-Itest", *sources, build / "trace.c", "-o", library]
-        call(command, folder, "compiling the C project for this machine")
+        command = [compiler, *flags, *options, "-I.", "-Ikernels", "-Itest"]
+        shared_library(command, folder, [*sources, build / "trace.c"], library)
         self._library = ctypes.CDLL(str(library))
         self._run = self._library.qc_flat_run
         self._run.restype = None

@@ -59,6 +59,15 @@ def test_pairs_hold_what_sxtb16_needs() -> None:
     assert packed[16:24].tolist() == [10, 0, 12, 0, 11, 0, 13, 0]
 
 
+def test_fours_hold_sixteen_of_every_filter_in_turn() -> None:
+    weights = np.arange(5 * 18).reshape(5, 18).astype(np.int8)
+    packed = layouts.pack_weights(weights, "mve").view(np.int8)
+    assert packed.size == layouts.packed_bytes(5, 18, "mve") == weights.size
+    assert packed[:64].tolist() == weights[:4, :16].reshape(-1).tolist()
+    assert packed[64:72].tolist() == weights[:4, 16:].reshape(-1).tolist()
+    assert packed[72:].tolist() == weights[4].tolist()
+
+
 def test_four_bits() -> None:
     weights = np.array([[-8, 7, 1]], np.int8)
     assert layouts.pack_weights(weights, "portable", bits=4).tolist() == [0x78, 0x01]

@@ -11,6 +11,7 @@ import pytest
 from qcompiler.errors import UsageError, VerificationError
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph
+from qcompiler.targets.mcu import host_build
 from qcompiler.targets.mcu.emit import emit_project
 from qcompiler.targets.mcu.parts import parse_part
 from qcompiler.targets.mcu.runtime import HostSession, open_folder
@@ -180,6 +181,19 @@ def test_undefined_behaviour_and_bounds(tmp_path: Path) -> None:
     command = [make, "-s", "check", flags, f"CC={requires_tool('gcc')} {sanitize}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "PASS 2 vectors, 0 bytes differ\n"), done.stderr[-2000:]
+
+
+def test_equal_projects_are_compiled_once_and_share_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    requires_tool("gcc", "cc", "clang")
+    graph = residual_network(seed=11)
+    compiled = []
+    real = host_build.call
+    monkeypatch.setattr(host_build, "call", lambda command, *rest: compiled.append(command) or real(command, *rest))
+    first, second = HostSession(graph), HostSession(graph)
+    assert len(compiled) == 1
+    assert first._library._name != second._library._name  # each has an arena of its own
+    HostSession(graph, options=("-O1",))
+    assert len(compiled) == 2
 
 
 def test_wrong_inputs_are_named() -> None:
