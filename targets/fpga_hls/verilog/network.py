@@ -1,0 +1,77 @@
+"""A whole network in a simulator, from codes in the model's own shapes to codes in the model's own shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qcompiler.errors import InternalError
+from qcompiler.targets.fpga_hls.dataflow import Dataflow
+from qcompiler.targets.fpga_hls.verilog.emit import Design, emit_design
+from qcompiler.targets.fpga_hls.verilog.simulate import Stimulus, Trace, simulate
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkRun:
+    """Frames through a network.
+
+    Attributes:
+        outputs: for every frame the outputs, in the model's shapes and types.
+        first: clock in which the first frame's last word came out.
+        last: that of the last frame.
+        interval: clocks between the last words of neighbouring frames, at the end of the run; 0 for one frame.
+        held: by name of the edge, the most words in its queue.
+    """
+
+    outputs: tuple[tuple[np.ndarray, ...], ...]
+    first: int
+    last: int
+    interval: int
+    held: dict[str, int]
+
+
+def simulate_network(network: Dataflow, frames: Sequence[Sequence[np.ndarray]], simulator: str = "verilator") -> NetworkRun:
+    """Feed frames one right after the other.
+
+    Raises:
+        InternalError: the network stopped before all outputs were there, with the edges that are full.
+        UnsupportedError: a unit without a Verilog twin.
+    """
+    design = emit_design(network)
+    inputs = [
+        np.concatenate([frame[i].transpose(terminal.order).reshape(port.vectors, port.channels) for frame in frames])
+        for i, (terminal, port) in enumerate(zip(network.inputs, design.inputs))
+    ]
+    slowest = max(unit.interval for unit in network.units)
+    # a frame's first word may come as late as all units after each other
+    idle = 2 * sum(unit.interval for unit in network.units) + 1000
+    (trace,) = simulate([Stimulus(design, inputs, len(frames), idle=idle)], simulator, optimize=slowest > 5000)
+    if trace.stuck:
+        raise InternalError(deadlock(network, trace))
+    return _run(network, design, trace, len(frames))
+
+
+def deadlock(network: Dataflow, trace: Trace) -> str:
+    """What a network that stopped looks like: edges that are full, and edges that wait for words."""
+    full = [edge for edge in network.edges if trace.stuck.get(edge.name)]
+    empty = [edge for edge in network.edges if trace.stuck.get(edge.name) is False]
+    lines = [f"network {network.name} stopped: it is a deadlock."]
+    lines += [f"  full: {e.name}, {e.depth} words, from {e.source or 'the input'} to {e.target or 'the output'}" for e in full]
+    lines += [f"  empty: {e.name}, read by {e.target or 'the output'}" for e in empty if e.target in {f.target for f in full}]
+    return "\n".join([*lines, "Remedy: a deeper FIFO on the edges that are full and lead to a unit that also reads an empty one."])
+
+
+def _run(network: Dataflow, design: Design, trace: Trace, frames: int) -> NetworkRun:
+    outputs: list[list[np.ndarray]] = [[] for _ in range(frames)]
+    ends = np.zeros((len(network.outputs), frames), np.int64)
+    for i, (terminal, port) in enumerate(zip(network.outputs, design.outputs)):
+        codes = trace.outputs[i].reshape(frames, -1)
+        for frame in range(frames):
+            array = codes[frame].reshape([terminal.shape[axis] for axis in terminal.order]).transpose(np.argsort(terminal.order))
+            outputs[frame].append(np.ascontiguousarray(array).astype(terminal.dtype.numpy))
+        ends[i] = trace.clocks[i].reshape(frames, port.words)[:, -1]
+    end = ends.max(0)
+    interval = int(end[-1] - end[-2]) if frames > 1 else 0
+    return NetworkRun(tuple(map(tuple, outputs)), int(end[0]), int(end[-1]), interval, dict(trace.held))
