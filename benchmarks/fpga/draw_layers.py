@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from qcompiler.targets.fpga_hls.stream import Scaling, Unit
-from qcompiler.targets.fpga_hls.units import Add, Depthwise, FramePool, Lookup, MatrixVector, MaxPool, SlidingWindow
+from qcompiler.targets.fpga_hls.units import (
+    Add,
+    Depthwise,
+    FramePool,
+    Lookup,
+    MatrixVector,
+    MaxPool,
+    SlidingWindow,
+)
 
-LIMIT = 96
+LIMIT = 48
 """Products per clock: larger units take minutes to synthesise."""
 
 

@@ -16,16 +16,19 @@ from qcompiler.ir import Graph
 from qcompiler.kernels.fpga_hls import FOLDER, HEADERS
 from qcompiler.targets.base import Emission, KernelChoice
 from qcompiler.targets.fpga_hls.cpp_text import wrapped
-from qcompiler.targets.fpga_hls.dataflow import Dataflow, fold
+from qcompiler.targets.fpga_hls.dataflow import Dataflow
 from qcompiler.targets.fpga_hls.emit_top import flat_header, flat_source, top_header, top_source
 from qcompiler.targets.fpga_hls.emit_units import memory_file, unit_file
 from qcompiler.targets.fpga_hls.legalize import Legalized, legalize
+from qcompiler.targets.fpga_hls.model.fit import check_fit, estimate_text
+from qcompiler.targets.fpga_hls.model.folding_search import search_foldings
 from qcompiler.targets.fpga_hls.order import flatten
 from qcompiler.targets.fpga_hls.parts import Option
-from qcompiler.targets.fpga_hls.schedule import choose_foldings, whole_frames
 from qcompiler.targets.fpga_hls.stream import Unit
 from qcompiler.targets.fpga_hls.toolchain import FLAGS
 from qcompiler.targets.fpga_hls.units import Weighted
+from qcompiler.targets.fpga_hls.verilog.emit import emit_design
+from qcompiler.targets.fpga_hls.verilog.synthesis import DSP_BITS
 
 HERE = Path(__file__).parent / "project"
 VECTORS = 4
@@ -54,17 +57,20 @@ def plan_network(graph: Graph, option: Option) -> Plan:
 
     Raises:
         UnsupportedError: ops without a streaming form, all of them.
-        ConstraintError: symbolic shapes, a batch, or sums that overflow.
+        ConstraintError: symbolic shapes, a batch, sums that overflow, or a part that is too small.
     """
     legalized = legalize(graph)
-    network = fold(legalized.dataflow, choose_foldings(legalized.dataflow, option.part))
-    return Plan(legalized, network.with_depths(whole_frames(network)), option)
+    return Plan(legalized, search_foldings(legalized.dataflow, option.part), option)
 
 
 def emit_project(graph: Graph, option: Option, folder: Path, metadata: Mapping[str, str] | None = None) -> Emission:
     """Write the project of a graph into an existing folder."""
     plan = plan_network(graph, option)
     texts = project_texts(graph, plan, metadata or {})
+    part = option.part
+    texts["estimate.md"] = estimate_text(plan.dataflow, part, check_fit(plan.dataflow, part))
+    design = emit_design(plan.dataflow, DSP_BITS[part.family])
+    texts |= {f"verilog/{name}": text for name, text in design.texts().items()}
     files = write_texts(folder, texts)
     write_graph(graph, folder / GRAPH_NAME, folder / WEIGHTS_NAME)  # what the C++ is compared with; not of the project
     return Emission(tuple(files), kernel_choices(plan))

@@ -14,11 +14,10 @@ import numpy as np
 from qcompiler.targets.fpga_hls.dataflow import BORDER, Dataflow
 from qcompiler.targets.fpga_hls.model.timing import row_words, unit_latency
 from qcompiler.targets.fpga_hls.stream import Unit
-from qcompiler.targets.fpga_hls.units import Concat, Fork, FramePool, MatrixVector, SlidingWindow, WidthConverter
-from qcompiler.targets.fpga_hls.verilog.emit import edge_queue
-from qcompiler.targets.fpga_hls.verilog.instance import instance
+from qcompiler.targets.fpga_hls.units import Concat, FramePool, MatrixVector, SlidingWindow, WidthConverter
+from qcompiler.targets.fpga_hls.verilog.emit import place_queue
+from qcompiler.targets.fpga_hls.verilog.instance import own_queue
 
-_DSP_BITS = 25  # no latency depends on it
 Times = np.ndarray  # int64 [words of all frames], clocks
 
 
@@ -59,11 +58,8 @@ def network_timing(network: Dataflow, frames: int = 3, period: int = 0) -> Timin
         moves = _RULES.get(type(unit), _each)(unit, [shown[e.name] for e in reads], frames)
         for edge, times in zip(reads, moves[0]):
             taken[edge.name] = times
-        made = instance(unit, _DSP_BITS)
         for edge in writes:
-            # a queue on the edge itself costs a clock; that of a fork is in the fork's latency
-            extra = int(edge_queue(network, edge, made) > 0 and not isinstance(unit, Fork))
-            shown[edge.name] = moves[1] + extra
+            shown[edge.name] = moves[1] + place_queue(network, edge, own_queue(unit)).clocks
     last = [shown[e.name].reshape(frames, -1)[:, -1] for e in network.edges if e.target == BORDER]
     held = {e.name: _held(shown[e.name], taken[e.name]) for e in network.edges if BORDER not in (e.source, e.target)}
     return Timing(np.max(last, axis=0), held)

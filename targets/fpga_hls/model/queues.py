@@ -6,9 +6,11 @@ network stops for ever. Depths come from following every word (`network_timing`)
 
 from __future__ import annotations
 
-from qcompiler.targets.fpga_hls.dataflow import BORDER, Dataflow
+from qcompiler.targets.fpga_hls.dataflow import BORDER, Dataflow, Edge
 from qcompiler.targets.fpga_hls.model.network_timing import network_timing
-from qcompiler.targets.fpga_hls.verilog.instance import instance
+from qcompiler.targets.fpga_hls.model.timing import row_words
+from qcompiler.targets.fpga_hls.units import MatrixVector, SlidingWindow, WidthConverter
+from qcompiler.targets.fpga_hls.verilog.instance import own_queue
 
 FRAMES = 3
 
@@ -17,10 +19,18 @@ def with_queues(network: Dataflow) -> Dataflow:
     """The network with the depths that it needs to take a frame per interval of its slowest unit."""
     period = max(unit.interval for unit in network.units)
     held = network_timing(network, FRAMES, period).held
-    depths = {}
-    for edge in network.edges:
-        if edge.name in held:
-            # what is on its way through the writer's arithmetic needs room in its queue too
-            flying = instance(network.unit(edge.source), 25).queue if edge.source != BORDER else 0
-            depths[edge.name] = max(edge.depth, held[edge.name] + (flying if held[edge.name] > 1 else 0))
-    return network.with_depths(depths)
+    return network.with_depths({e.name: _depth(network, e, held[e.name]) for e in network.edges if e.name in held})
+
+
+def _depth(network: Dataflow, edge: Edge, held: int) -> int:
+    """Enough for what is held, and no more than the reader can make use of while the writer may as well wait."""
+    reader = network.unit(edge.target)
+    if isinstance(reader, WidthConverter):
+        return edge.depth
+    if isinstance(reader, MatrixVector):  # the next vector, while one is in use
+        held = min(held, reader.columns // reader.folding.simd)
+    if isinstance(reader, SlidingWindow):  # the first rows of the next frame, while the last windows of one are in use
+        held = reader.rows_before(0) * row_words(reader)[0]
+    # what is on its way through the writer's arithmetic needs room in its queue too
+    flying = own_queue(network.unit(edge.source)) if edge.source != BORDER and held > 1 else 0
+    return max(edge.depth, held + flying)

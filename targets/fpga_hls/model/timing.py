@@ -7,14 +7,7 @@ from __future__ import annotations
 
 from qcompiler.targets.fpga_hls.stream import Unit
 from qcompiler.targets.fpga_hls.units import SlidingWindow
-from qcompiler.targets.fpga_hls.verilog.instance import instance
-
-_DSP_BITS = 25  # no latency depends on it
-
-
-def unit_latency(unit: Unit) -> int:
-    """Clocks from the last word that a result depends on to that result."""
-    return instance(unit, _DSP_BITS).latency
+from qcompiler.targets.fpga_hls.verilog.instance import unit_latency
 
 
 def unit_clocks(unit: Unit, frames: int) -> int:

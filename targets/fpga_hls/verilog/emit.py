@@ -10,8 +10,8 @@ from qcompiler.kernels.fpga_hls.rtl import FOLDER, SOURCES
 from qcompiler.targets.fpga_hls.dataflow import BORDER, Dataflow, Edge
 from qcompiler.targets.fpga_hls.stream import Port, Unit
 from qcompiler.targets.fpga_hls.units import Fork
-from qcompiler.targets.fpga_hls.verilog.instance import Instance, instance
-from qcompiler.targets.fpga_hls.verilog.storage import queue_depth
+from qcompiler.targets.fpga_hls.verilog.instance import Instance, instance, own_queue
+from qcompiler.targets.fpga_hls.verilog.storage import BLOCK_DEPTH, in_block, queue_depth
 
 # Where a module's output queue is inside it.
 _QUEUES = {
@@ -61,13 +61,15 @@ class Design:
     queues: tuple[Queue, ...]
     instances: Mapping[str, Instance]
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write module, sources and memories; memories are found by simulators that are started in `folder`."""
-        files = {f"{self.name}.v": self.text, **self.memories}
-        files |= {name: (FOLDER / name).read_text() for name in SOURCES}
-        for name, text in files.items():
-            (folder / name).write_text(text)
-        return [folder / name for name in files]
+    def texts(self) -> dict[str, str]:
+        """Module, sources and memories by file name; simulators find the memories from the folder they are started in."""
+        sources = {name: (FOLDER / name).read_text(encoding="utf-8") for name in SOURCES}
+        return {f"{self.name}.v": self.text, **self.memories, **sources}
+
+    def write(self, folder: Path) -> None:
+        """Write all of it."""
+        for name, text in self.texts().items():
+            (folder / name).write_text(text, encoding="utf-8")
 
 
 def emit_design(graph: Dataflow, dsp_bits: int = 25) -> Design:
@@ -103,17 +105,34 @@ def _border(graph: Dataflow, side: str, index: int) -> Edge:
     return edge
 
 
-def own_queue(graph: Dataflow, edge: Edge, made: Instance | None) -> int:
-    """Depth of the queue in the writing module; 0 if it has none."""
-    return queue_depth(max(made.queue, edge.depth)) if made is not None and made.queue else 0
+@dataclass(frozen=True)
+class Placed:
+    """Where the words of an edge wait.
+
+    Attributes:
+        own: depth of the queue in the writing module; 0 if it has none.
+        depth: of the queue on the edge itself; 0 if there is none.
+        block: that queue is block RAM.
+        clocks: that it adds to the way of a word.
+    """
+
+    own: int
+    depth: int
+    block: bool
+    clocks: int
 
 
-def edge_queue(graph: Dataflow, edge: Edge, made: Instance | None) -> int:
-    """Depth of the queue that stands on the edge itself; 0 if none does."""
-    if own_queue(graph, edge, made):
-        return 0
-    forked = edge.source != BORDER and isinstance(graph.unit(edge.source), Fork)
-    return queue_depth(edge.depth) if forked or edge.depth > _PLAIN_DEPTH else 0
+def place_queue(network: Dataflow, edge: Edge, least: int) -> Placed:
+    """Where the words of an edge wait, `least` being what the writing module needs for itself, 0 if it has no queue."""
+    forked = edge.source != BORDER and isinstance(network.unit(edge.source), Fork)
+    if least and (deeper := queue_depth(max(least, edge.depth))) <= BLOCK_DEPTH:
+        return Placed(deeper, 0, False, 0)
+    if not forked and edge.depth <= _PLAIN_DEPTH:
+        return Placed(0, 0, False, 0)
+    depth = queue_depth(edge.depth)
+    block = in_block(network.port(edge).width, depth, "auto")
+    # a fork's latency counts the queue behind it already
+    return Placed(queue_depth(least) if least else 0, depth, block, int(not forked) + int(block))
 
 
 def _wires(graph: Dataflow, edge: Edge, instances: Mapping[str, Instance], queues: list[Queue]) -> list[str]:
@@ -121,15 +140,17 @@ def _wires(graph: Dataflow, edge: Edge, instances: Mapping[str, Instance], queue
     port, made = graph.port(edge), instances.get(edge.source)
     n, span = edge.name, f"[{port.width - 1}:0] "
     lines = [f"wire {span}{n}_wd, {n}_rd;", f"wire {n}_wv, {n}_wr, {n}_rv, {n}_rr;"]
-    if depth := edge_queue(graph, edge, made):
-        queues.append(Queue(n, f"q_{n}", depth))
+    placed = place_queue(graph, edge, own_queue(graph.unit(edge.source)) if made is not None else 0)
+    if placed.depth:
+        queues.append(Queue(n, f"q_{n}", placed.depth))
         lines.append(
-            f"qc_fifo #(.W({port.width}), .D({depth})) q_{n} (.clk(clk), .rst(rst), .in_data({n}_wd), .in_valid({n}_wv), "
-            f".in_ready({n}_wr), .out_data({n}_rd), .out_valid({n}_rv), .out_ready({n}_rr));"
+            f"qc_fifo #(.W({port.width}), .D({placed.depth}), .BLOCK({int(placed.block)})) q_{n} (.clk(clk), .rst(rst), "
+            f".in_data({n}_wd), .in_valid({n}_wv), .in_ready({n}_wr), "
+            f".out_data({n}_rd), .out_valid({n}_rv), .out_ready({n}_rr));"
         )
     else:
-        if made is not None and made.queue:
-            queues.append(Queue(n, f"u_{edge.source}.{_QUEUES[made.module]}", own_queue(graph, edge, made)))
+        if made is not None and placed.own:
+            queues.append(Queue(n, f"u_{edge.source}.{_QUEUES[made.module]}", placed.own))
         lines.append(f"assign {n}_rd = {n}_wd, {n}_rv = {n}_wv, {n}_wr = {n}_rr;")
     if edge.source == BORDER:
         i = edge.source_port
@@ -144,8 +165,8 @@ def _unit(graph: Dataflow, unit: Unit, made: Instance, memories: dict[str, str])
     """The instance `u_NAME`; several streams of a module lie side by side, the first one lowest."""
     read, written = graph.into(unit), graph.out_of(unit)
     parameters = dict(made.parameters)
-    if made.queue:
-        parameters["DEPTH"] = own_queue(graph, written[0], made)
+    if least := own_queue(unit):
+        parameters["DEPTH"] = place_queue(graph, written[0], least).own
     for name, text in made.files.items():
         file = f"{graph.name}_{unit.name}_{name.lower()}.hex"
         memories[file] = text

@@ -34,15 +34,11 @@ class Instance:
     Attributes:
         module: Verilog name.
         parameters: name -> integer, or text that stands as it is.
-        latency: clocks from the last word that a result depends on to the result at the output, queues empty.
-        queue: least depth of the output queue for full speed; 0 for modules that have none.
         files: parameter -> text of a memory.
     """
 
     module: str
     parameters: Mapping[str, int | str]
-    latency: int
-    queue: int = 0
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -63,20 +59,57 @@ def rescale_lanes(pe: int, words: int) -> int:
     return next(lanes for lanes in divisors(pe) if pe // lanes <= words)
 
 
-MVU_LATENCY = 14
+def unit_latency(unit: Unit) -> int:
+    """Clocks from the last word that a result depends on to the result at the output, queues empty."""
+    if isinstance(unit, MatrixVector | Depthwise):
+        simd, words = _dot(unit)
+        groups = unit.folding.pe // rescale_lanes(unit.folding.pe, words)
+        return 7 + (simd - 1).bit_length() + RESCALE_LATENCY + (groups + 1 if groups > 1 else 0)
+    if isinstance(unit, Add):
+        return 3 + (len(unit.operands) - 1).bit_length() + RESCALE_LATENCY
+    if isinstance(unit, WidthConverter):
+        return int(unit.folding.simd != unit.folding.pe)
+    return _LATENCIES[type(unit)]
+
+
+def own_queue(unit: Unit) -> int:
+    """Least depth of a unit's output queue for full speed; 0 for units that have none."""
+    if isinstance(unit, Fork | Concat | WidthConverter):
+        return 0
+    results = 1  # clocks between results, at least
+    if isinstance(unit, MatrixVector | Depthwise):
+        results = _dot(unit)[1]
+    if isinstance(unit, MaxPool):
+        results = unit.taps
+    return queue_depth(-(-(unit_latency(unit) + 1) // results))
+
+
+def _dot(unit: MatrixVector | Depthwise) -> tuple[int, int]:
+    """Terms per clock and row, and clocks per result."""
+    simd = 1 if isinstance(unit, Depthwise) else unit.folding.simd
+    return simd, unit.columns // simd
+
+
 RESCALE_LATENCY = 7
+_LATENCIES: dict[type, int] = {
+    SlidingWindow: 4,
+    FramePool: 2 + RESCALE_LATENCY,
+    Rescale: 3 + RESCALE_LATENCY,
+    Lookup: 3,
+    MaxPool: 3,
+    Fork: 1,  # the queues that stand on its edges
+    Concat: 0,
+}
 
 
 def _product(unit: MatrixVector | Depthwise, dsp_bits: int) -> Instance:
     depthwise = isinstance(unit, Depthwise)
-    pe, simd = unit.folding.pe, 1 if depthwise else unit.folding.simd
+    pe, (simd, words) = unit.folding.pe, _dot(unit)
     rows, terms = unit.weights.shape
-    folds, words = rows // pe, terms // simd
+    folds = rows // pe
     lanes = rescale_lanes(pe, words)
     groups = pe // lanes
     scaling = hardware_scaling(unit.scaling)
-    levels = (simd - 1).bit_length()
-    latency = MVU_LATENCY + levels + (groups + 1 if groups > 1 else 0)
     # [fold, row, word, column] -> a word holds PE rows of SIMD columns
     weights = unit.weights.reshape(folds, pe, words, simd).transpose(0, 2, 1, 3).reshape(folds * words, pe * simd)
     channel_bits = scaling.multiplier_bits + scaling.extra_bits + unit.acc_bits
@@ -108,8 +141,6 @@ def _product(unit: MatrixVector | Depthwise, dsp_bits: int) -> Instance:
             "CHANNEL_BLOCK": int(in_block(lanes * channel_bits, folds * groups, "auto")),
             "BUFFER_BLOCK": int(in_block(simd * unit.act_bits, words, "auto")),
         },
-        latency,
-        queue_depth(-(-(latency + 1) // words)),
         {
             "WEIGHTS": hex_text(pack(_modular(weights, unit.weight_bits), unit.weight_bits)),
             "CHANNELS": hex_text(pack(channels, 1)),
@@ -160,8 +191,6 @@ def _window(unit: SlidingWindow, dsp_bits: int) -> Instance:
             "BY_CHANNEL": int(unit.by_channel),
             "BLOCK": int(in_block(lanes * unit.bits, words, unit.folding.storage)),
         },
-        4,
-        queue_depth(5),
     )
 
 
@@ -172,7 +201,6 @@ def _sum(
     factors = [int(m) for m in np.broadcast_to(scaling.multiplier, len(operands))]
     bias = -sum(m * z for m, z in zip(factors, zero_points))
     left = max(0, 1 - scaling.shift)
-    latency = 3 + (len(operands) - 1).bit_length() + RESCALE_LATENCY
     return Instance(
         "qc_add",
         {
@@ -190,8 +218,6 @@ def _sum(
             "SMIN": scaling.shift + left,
             "LEFT": left,
         },
-        latency,
-        queue_depth(latency + 1),
     )
 
 
@@ -218,8 +244,6 @@ def _lookup(unit: Lookup, dsp_bits: int) -> Instance:
     return Instance(
         "qc_lookup",
         {"PE": unit.folding.pe, "AB": unit.act_bits, "OB": unit.bits, "BLOCK": int(block)},
-        3,
-        queue_depth(4),
         {"TABLE": hex_text(pack(_modular(table, unit.bits)[:, None], unit.bits))},
     )
 
@@ -228,8 +252,6 @@ def _max_pool(unit: MaxPool, dsp_bits: int) -> Instance:
     return Instance(
         "qc_max_pool",
         {"PE": unit.folding.pe, "TAPS": unit.taps, "BITS": unit.bits, "SIGNED": int(unit.signed)},
-        3,
-        queue_depth(-(-4 // unit.taps)),
     )
 
 
@@ -250,24 +272,20 @@ def _frame_pool(unit: FramePool, dsp_bits: int) -> Instance:
             "M": f"64'd{int(held.multiplier.ravel()[0])}",
             "DSPA": dsp_bits,
         },
-        2 + RESCALE_LATENCY,
-        queue_depth(3 + RESCALE_LATENCY),
     )
 
 
 def _fork(unit: Fork, dsp_bits: int) -> Instance:
-    # one clock for the queues that stand on its edges
-    return Instance("qc_fork", {"W": unit.inputs[0].width, "COPIES": unit.copies}, 1)
+    return Instance("qc_fork", {"W": unit.inputs[0].width, "COPIES": unit.copies})
 
 
 def _concat(unit: Concat, dsp_bits: int) -> Instance:
     words = [width // unit.folding.pe for width in unit.widths]
-    return Instance("qc_concat", {"W": unit.outputs[0].width, "COUNT": len(words), "WORDS": _literal(words, 32)}, 0)
+    return Instance("qc_concat", {"W": unit.outputs[0].width, "COUNT": len(words), "WORDS": _literal(words, 32)})
 
 
 def _width(unit: WidthConverter, dsp_bits: int) -> Instance:
-    latency = 0 if unit.folding.simd == unit.folding.pe else 1
-    return Instance("qc_width", {"BITS": unit.bits, "IN": unit.folding.simd, "OUT": unit.folding.pe}, latency)
+    return Instance("qc_width", {"BITS": unit.bits, "IN": unit.folding.simd, "OUT": unit.folding.pe})
 
 
 _MAKERS: dict[type, Callable[..., Instance]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -35,6 +36,7 @@ class HardwareScaling:
     half_even: bool
 
 
+@lru_cache(maxsize=1024)
 def hardware_scaling(scaling: Scaling) -> HardwareScaling:
     """Multipliers without the zeros at their ends that they do not need, and the shifts that these stood for."""
     half_even = scaling.rounding == "shift_half_even"
