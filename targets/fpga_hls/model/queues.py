@@ -27,8 +27,8 @@ def _depth(network: Dataflow, edge: Edge, held: int) -> int:
     reader = network.unit(edge.target)
     if isinstance(reader, WidthConverter):
         return edge.depth
-    if isinstance(reader, MatrixVector):  # the next vector, while one is in use
-        held = min(held, reader.columns // reader.folding.simd)
+    if isinstance(reader, MatrixVector):  # the next vector, while one is in use, and a word of the one behind it
+        held = min(held, reader.columns // reader.folding.simd) + 1
     if isinstance(reader, SlidingWindow):  # the first rows of the next frame, while the last windows of one are in use
         held = reader.rows_before(0) * row_words(reader)[0]
     # what is on its way through the writer's arithmetic needs room in its queue too
