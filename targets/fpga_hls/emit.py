@@ -28,6 +28,7 @@ from qcompiler.targets.fpga_hls.stream import Unit
 from qcompiler.targets.fpga_hls.toolchain import FLAGS
 from qcompiler.targets.fpga_hls.units import Weighted
 from qcompiler.targets.fpga_hls.verilog.emit import emit_design
+from qcompiler.targets.fpga_hls.verilog.instance import has_twin
 from qcompiler.targets.fpga_hls.verilog.synthesis import DSP_BITS
 
 HERE = Path(__file__).parent / "project"
@@ -69,8 +70,9 @@ def emit_project(graph: Graph, option: Option, folder: Path, metadata: Mapping[s
     texts = project_texts(graph, plan, metadata or {})
     part = option.part
     texts["estimate.md"] = estimate_text(plan.dataflow, part, check_fit(plan.dataflow, part))
-    design = emit_design(plan.dataflow, DSP_BITS[part.family])
-    texts |= {f"verilog/{name}": text for name, text in design.texts().items()}
+    if all(has_twin(unit) for unit in plan.dataflow.units):
+        design = emit_design(plan.dataflow, DSP_BITS[part.family])
+        texts |= {f"verilog/{name}": text for name, text in design.texts().items()}
     files = write_texts(folder, texts)
     write_graph(graph, folder / GRAPH_NAME, folder / WEIGHTS_NAME)  # what the C++ is compared with; not of the project
     return Emission(tuple(files), kernel_choices(plan))

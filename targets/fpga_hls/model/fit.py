@@ -10,6 +10,7 @@ from qcompiler.targets.fpga_hls.dataflow import Dataflow
 from qcompiler.targets.fpga_hls.model.resources import queue_usage, total, unit_usage
 from qcompiler.targets.fpga_hls.parts import Part
 from qcompiler.targets.fpga_hls.stream import Unit
+from qcompiler.targets.fpga_hls.verilog.instance import has_twin
 from qcompiler.targets.fpga_hls.verilog.synthesis import Usage
 
 RESOURCES = ("lut", "ff", "dsp", "bram", "uram")
@@ -91,5 +92,8 @@ def estimate_text(network: Dataflow, part: Part, found: Estimate) -> str:
     for name, use in (("queues", found.queues), ("all", found.whole)):
         lines.append(f"| {name} | | | | {found.interval if name == 'all' else ''} | {use.lut} | {use.ff} | {use.dsp} | {use.bram:g} |")
     usable = budget(part)
+    without = [unit.name for unit in network.units if not has_twin(unit)]
     lines.append(f"| usable | | | | | {usable['lut']:g} | {usable['ff']:g} | {usable['dsp']:g} | {usable['bram']:g} |")
+    if without:
+        lines += ["", f"In C++ only, cycles and resources confirmed by no synthesis: {', '.join(without)}"]
     return "\n".join(lines) + "\n"

@@ -6,17 +6,22 @@ network stops for ever. Depths come from following every word (`network_timing`)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from qcompiler.targets.fpga_hls.dataflow import BORDER, Dataflow, Edge
 from qcompiler.targets.fpga_hls.model.network_timing import network_timing
 from qcompiler.targets.fpga_hls.model.timing import row_words
-from qcompiler.targets.fpga_hls.units import MatrixVector, SlidingWindow, WidthConverter
-from qcompiler.targets.fpga_hls.verilog.instance import own_queue
+from qcompiler.targets.fpga_hls.row_units import Product
+from qcompiler.targets.fpga_hls.units import Fork, MatrixVector, SlidingWindow, WidthConverter
+from qcompiler.targets.fpga_hls.verilog.instance import has_twin, own_queue
 
 FRAMES = 3
 
 
 def with_queues(network: Dataflow) -> Dataflow:
     """The network with the depths that it needs to take a frame per interval of its slowest unit."""
+    if not all(has_twin(unit) for unit in network.units):
+        return network.with_depths(whole_frames(network))
     period = max(unit.interval for unit in network.units)
     held = network_timing(network, FRAMES, period).held
     return network.with_depths({e.name: _depth(network, e, held[e.name]) for e in network.edges if e.name in held})
@@ -34,3 +39,15 @@ def _depth(network: Dataflow, edge: Edge, held: int) -> int:
     # what is on its way through the writer's arithmetic needs room in its queue too
     flying = own_queue(network.unit(edge.source)) if edge.source != BORDER and held > 1 else 0
     return max(edge.depth, held + flying)
+
+
+def whole_frames(network: Dataflow) -> Mapping[str, int]:
+    """Depths where units are not followed word by word, because they exist in C++ only: what waits has room for a frame.
+
+    A product of two streams stores one of them whole. What waits there is the other one, and every branch of a fork
+    that does not pass through the unit.
+    """
+    products = {u.name for u in network.units if isinstance(u, Product)}
+    forks = {u.name for u in network.units if isinstance(u, Fork)}
+    waiting = [e for e in network.edges if e.source in forks or (e.target in products and e.target_port == 0)]
+    return {e.name: network.port(e).words for e in waiting}

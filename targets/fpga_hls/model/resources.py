@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from qcompiler.targets.fpga_hls.dataflow import Dataflow
 from qcompiler.targets.fpga_hls.model.memory_blocks import block_rams
+from qcompiler.targets.fpga_hls.row_units import Constant, Mixture, Normalize, Product, Scores, Softmax
 from qcompiler.targets.fpga_hls.stream import Scaling, Unit
 from qcompiler.targets.fpga_hls.units import (
     Add,
@@ -38,6 +39,8 @@ DSP_PRODUCT = 9
 """Bits of a product from which synthesis takes a DSP block."""
 MULTIPLIER_PORT = 17
 """Bits of an unsigned number on the narrow port of a DSP block."""
+DIVISION = 16
+"""Stages of a divider or a root, each as wide as its operand."""
 CONTROL = 30
 """LUTs and flip-flops of a unit's counters and handshakes, beside those of its widths."""
 
@@ -237,6 +240,35 @@ def _plumbing(unit: Fork | Concat | WidthConverter, count: _Count, dsp_bits: int
         count.lut += 2
 
 
+# Units that exist in C++ only: what their arrays and products need. No synthesis has confirmed these.
+
+
+def _constant(unit: Constant, count: _Count, dsp_bits: int) -> None:
+    port = unit.outputs[0]
+    count.memory(port.width, port.words, unit.folding.storage, False)
+    count.lut += CONTROL
+    count.ff += CONTROL
+
+
+def _row(unit: Softmax | Normalize, count: _Count, dsp_bits: int) -> None:
+    lanes = unit.folding.pe
+    bits = 48 if isinstance(unit, Normalize) else unit.exponential_bits
+    count.memory(lanes * max(bits, unit.act_bits), unit.channels // lanes, "auto", True)
+    if isinstance(unit, Softmax) and unit.table is not None:
+        count.memory(lanes * unit.exponential_bits, len(unit.table), "auto", False)
+    count.dsp += lanes * (4 if isinstance(unit, Normalize) else 2)
+    count.lut += (lanes + 1) * bits * DIVISION + CONTROL
+    count.ff += (lanes + 1) * bits * DIVISION + CONTROL
+
+
+def _pair(unit: Product, count: _Count, dsp_bits: int) -> None:
+    lanes, (first, second) = unit.folding.pe, unit.operands
+    count.memory(lanes * second[0], unit.stored * unit.heads * unit.width // lanes, "auto", True)
+    count.dsp += lanes + product_dsp(unit.acc_bits, unit.scaling.multiplier_bits, dsp_bits)
+    count.lut += lanes * (first[0] + second[0] + 2) + 2 * unit.acc_bits + 4 * CONTROL
+    count.ff += lanes * 2 * (first[0] + second[0]) + 4 * unit.acc_bits + 4 * CONTROL
+
+
 _RULES: dict[type, Callable[..., None]] = {
     MatrixVector: _product,
     Depthwise: _product,
@@ -248,6 +280,11 @@ _RULES: dict[type, Callable[..., None]] = {
         ((unit.act_bits, unit.act_signed),), unit, unit.act_bits + 2 + unit.scaling.multiplier_bits, count, dsp
     ),
     Lookup: _lookup,
+    Constant: _constant,
+    Softmax: _row,
+    Normalize: _row,
+    Scores: _pair,
+    Mixture: _pair,
     Fork: _plumbing,
     Concat: _plumbing,
     WidthConverter: _plumbing,

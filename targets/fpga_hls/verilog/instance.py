@@ -54,6 +54,11 @@ def instance(unit: Unit, dsp_bits: int) -> Instance:
     return _MAKERS[type(unit)](unit, dsp_bits)
 
 
+def has_twin(unit: Unit) -> bool:
+    """Whether there is a Verilog module for the unit."""
+    return type(unit) in _MAKERS
+
+
 def rescale_lanes(pe: int, words: int) -> int:
     """Rescalers that `pe` accumulators need when each of their results takes `words` clocks: as few as keep up."""
     return next(lanes for lanes in divisors(pe) if pe // lanes <= words)
@@ -74,7 +79,7 @@ def unit_latency(unit: Unit) -> int:
 
 def own_queue(unit: Unit) -> int:
     """Least depth of a unit's output queue for full speed; 0 for units that have none."""
-    if isinstance(unit, Fork | Concat | WidthConverter):
+    if isinstance(unit, Fork | Concat | WidthConverter) or not has_twin(unit):
         return 0
     results = 1  # clocks between results, at least
     if isinstance(unit, MatrixVector | Depthwise):

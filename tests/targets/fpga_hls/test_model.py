@@ -1,0 +1,139 @@
+"""Clocks of networks, FIFO depths, resources, and foldings within a part."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.fpga.draw_layers import draw_layer
+from benchmarks.fpga.draw_units import KINDS, alone, draw_unit
+from benchmarks.fpga.reference_unit import reference_unit
+from qcompiler.errors import ConstraintError, InternalError, UsageError
+from qcompiler.executors.reference import run_reference
+from qcompiler.targets.fpga_hls.dataflow import Dataflow, fold
+from qcompiler.targets.fpga_hls.legalize import legalize
+from qcompiler.targets.fpga_hls.model.fit import budget, check_fit, estimate_text
+from qcompiler.targets.fpga_hls.model.folding_search import candidates, search_foldings
+from qcompiler.targets.fpga_hls.model.network_timing import network_timing
+from qcompiler.targets.fpga_hls.model.queues import with_queues
+from qcompiler.targets.fpga_hls.model.resources import unit_usage
+from qcompiler.targets.fpga_hls.model.timing import unit_clocks
+from qcompiler.targets.fpga_hls.parts import PARTS, Part
+from qcompiler.targets.fpga_hls.stream import Folding
+from qcompiler.targets.fpga_hls.units import Add, SlidingWindow
+from qcompiler.targets.fpga_hls.verilog.emit import emit_design
+from qcompiler.targets.fpga_hls.verilog.network import simulate_network
+from qcompiler.targets.fpga_hls.verilog.synthesis import synthesize
+from support.integer_networks import random_codes, residual_network
+from support.tools import requires_tool
+
+TINY = Part("tiny", "none", "xc7", 12_000, 24_000, 48, 16, 0, 100.0)
+
+
+@pytest.fixture(scope="module")
+def residual() -> Dataflow:
+    return legalize(residual_network(1, "dyadic", size=8)).dataflow
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("concat", "fork")])
+def test_network_timing_of_one_unit_is_its_closed_form(kind: str) -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        unit = draw_unit(kind, rng)
+        network = alone(unit, "one")
+        for frames in (1, 2, 4):
+            assert network_timing(network, frames).ends[-1] == unit_clocks(unit, frames), unit
+
+
+@pytest.mark.parametrize("rounding", ["dyadic", "shift_half_even"])
+def test_a_network_computes_the_reference_in_the_clocks_of_the_model(rounding: str) -> None:
+    requires_tool("iverilog")
+    graph = residual_network(1, rounding, size=8)
+    network = search_foldings(legalize(graph).dataflow, PARTS["xc7z020"])
+    frames = [random_codes(graph, seed) for seed in range(3)]
+    run = simulate_network(network, frames, "icarus")
+    for codes, outputs in zip(frames, run.outputs):
+        for got, want in zip(outputs, run_reference(graph, list(codes)), strict=True):
+            assert np.array_equal(got, want)
+    model = network_timing(network, len(frames))
+    assert abs(run.first - model.ends[0]) <= 0.05 * model.ends[0]
+    assert abs(run.last - model.ends[-1]) <= 0.05 * model.ends[-1]
+    depth = {edge.name: edge.depth for edge in network.edges}
+    assert any(depth[name] > 8 for name in depth), "the shortcut holds what the layers beside it work on"
+
+
+def test_a_shortcut_without_room_is_a_deadlock(residual: Dataflow) -> None:
+    requires_tool("iverilog")
+    network = search_foldings(residual, PARTS["xczu7ev"])
+    shallow = network.with_depths({edge.name: 2 for edge in network.edges})
+    frames = [random_codes(residual_network(1, "dyadic", size=8), 0)]
+    (add,) = [unit for unit in shallow.units if isinstance(unit, Add)][:1]
+    with pytest.raises(InternalError, match=rf"deadlock(.|\n)*full: .*_to_{add.name}.*(.|\n)*Remedy: a deeper FIFO"):
+        simulate_network(shallow, frames, "icarus")
+    assert with_queues(shallow).edges == network.edges
+
+
+def test_the_search_is_legal_and_fits(residual: Dataflow) -> None:
+    found = search_foldings(residual, TINY)
+    found.check()
+    use = check_fit(found, TINY).whole
+    assert all(getattr(use, name) <= limit for name, limit in budget(TINY).items())
+    slow, fast = (max(u.interval for u in search_foldings(residual, part).units) for part in (TINY, PARTS["xczu7ev"]))
+    assert fast < slow < max(u.interval for u in residual.units)
+
+
+def test_a_window_by_channel_follows_its_reader() -> None:
+    graph = residual_network(1, "dyadic", size=8)
+    bare = legalize(graph).dataflow
+    windows = [u for u in bare.units if isinstance(u, SlidingWindow) and u.by_channel]
+    assert windows
+    (reader,) = [bare.unit(e.target) for e in bare.out_of(windows[0])]
+    most = max(reader.choices["pe"])
+    folded = fold(bare, {reader.name: Folding(most, most)})
+    assert folded.unit(windows[0].name).folding.pe == most
+    with pytest.raises(UsageError, match=f"legal is the pe of that: {most}"):
+        fold(bare, {reader.name: Folding(most, most), windows[0].name: Folding(1, 1)})
+
+
+def test_what_does_not_fit_names_layers(residual: Dataflow) -> None:
+    with pytest.raises(ConstraintError, match=r"does not fit tiny:\n  dsp: \d+ needed, 2 usable of 2\n    \d+ by \w+ \(of ") as caught:
+        search_foldings(residual, replace(TINY, dsp=2))
+    assert caught.value.exit_code == 3 and "Remedy" in str(caught.value)
+
+
+def test_candidates_are_legal_and_none_is_beaten(residual: Dataflow) -> None:
+    for unit in residual.units:
+        found = candidates(unit, TINY)
+        assert found
+        for c in found:
+            unit.folded(**{key: getattr(c.folding, key) for key in unit.choices if key != "storage"})
+        for a in found:
+            assert not any(b is not a and b.interval <= a.interval and (b.needs < a.needs).all() for b in found)
+
+
+def test_estimate_as_text(residual: Dataflow) -> None:
+    found = search_foldings(residual, TINY)
+    text = estimate_text(found, TINY, check_fit(found, TINY))
+    assert text.count("\n| ") == len(found.units) + 4 and "no tool of the vendor has run" in text
+
+
+def test_the_quoted_unit() -> None:
+    unit = reference_unit()
+    use = unit_usage(unit)
+    assert (use.dsp, use.bram, unit.interval) == (33, 4.0, 512)
+    assert unit_usage(reference_unit(weight_bits=4, act_bits=4)).dsp == 1  # products of 8 bits are in LUTs
+
+
+def test_dsp_and_block_ram_equal_synthesis() -> None:
+    requires_tool("yosys")
+    rng = np.random.default_rng(4)
+    done = 0
+    while done < 3:
+        unit = draw_layer(rng)
+        if unit.folding.pe * unit.folding.simd > 4:
+            continue
+        done += 1
+        measured, predicted = synthesize(emit_design(alone(unit, "net")), "xc7"), unit_usage(unit)
+        assert (measured.dsp, measured.bram) == (predicted.dsp, predicted.bram), unit
