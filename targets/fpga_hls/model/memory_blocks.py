@@ -1,19 +1,30 @@
-"""Block RAM of Xilinx parts from series 7 on, as synthesis maps it."""
+"""Block RAM of Xilinx parts from series 7 on, as yosys maps memories to it (its passes/memory/memory_libmap.cc).
+
+A memory deeper than a block lies in it row upon row: its address selects one of several words in a wider row. Whatever
+the block's shape, every block has the same one. Blocks are the first concern, then the selection behind them.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-# (words, bits) of one memory, and half blocks that it takes: half a block of 36 Kbit, a whole one, two in cascade.
-# The widest shapes have one port to write and one to read; that is enough for all memories here.
-_SHAPES = (
-    *((depth, width, 1) for depth, width in ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))),
-    *((depth, width, 2) for depth, width in ((512, 72), (1024, 36), (2048, 18), (4096, 9), (8192, 4), (16384, 2), (32768, 1))),
-    (65536, 1, 4),
-)
+# (address bits at one bit wide, data bits by halving the depth, half blocks of 36 Kbit that it takes)
+_BLOCKS = ((14, (1, 2, 4, 9, 18, 36), 1), (15, (1, 2, 4, 9, 18, 36, 72), 2), (16, (1, 2, 4, 9), 4))
+_BYTE = 9
+"""Bits that one enable writes."""
+_HALF, _OVERHEAD, _SELECTED = 128, 1, 0.5
+"""Costs: of half a block, of any block besides, of a bit that is selected among two, or of a row's enable."""
 
 
 @lru_cache(maxsize=4096)
-def block_rams(width: int, depth: int) -> float:
-    """Blocks of 36 Kbit, of which 18 Kbit are one half, of a memory of `depth` words of `width` bits."""
-    return min(-(-width // w) * -(-depth // d) * halves for d, w, halves in _SHAPES) / 2
+def block_rams(width: int, depth: int, written: bool = True) -> float:
+    """Blocks of 36 Kbit, of which 18 Kbit are one half, of a memory of `depth` words of `width` bits; a ROM is not `written`."""
+    found = []
+    for address, shapes, halves in _BLOCKS:
+        for level, shape in enumerate(shapes):
+            step = min(_BYTE, shape) if written else 1
+            rows = -(-depth // (1 << address - level))
+            blocks = -(-rows * (-(-width // step) * step) // shape)
+            selected = (rows - 1) * width + (rows if written and rows > 1 else 0)
+            found.append((blocks * (_HALF * halves + _OVERHEAD) + _SELECTED * selected, blocks * halves))
+    return min(found)[1] / 2

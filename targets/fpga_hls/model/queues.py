@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import networkx as nx
+
 from qcompiler.targets.fpga_hls.dataflow import BORDER, Dataflow, Edge
 from qcompiler.targets.fpga_hls.model.network_timing import network_timing
 from qcompiler.targets.fpga_hls.model.timing import row_words
@@ -19,23 +21,44 @@ FRAMES = 3
 
 
 def with_queues(network: Dataflow) -> Dataflow:
-    """The network with the depths that it needs to take a frame per interval of its slowest unit."""
+    """The network with the depths that it needs to take a frame per interval of its slowest unit.
+
+    With room for all that a schedule holds, words that move as early as they can move no later than in that schedule: so
+    nothing waits for ever, and frames keep their pace. Where no two paths meet again a full queue only makes its
+    writer wait, and less will do.
+    """
     if not all(has_twin(unit) for unit in network.units):
         return network.with_depths(whole_frames(network))
     period = max(unit.interval for unit in network.units)
-    held = network_timing(network, FRAMES, period).held
-    return network.with_depths({e.name: _depth(network, e, held[e.name]) for e in network.edges if e.name in held})
+    chain = _on_no_cycle(network)
+    while True:
+        held = network_timing(network, FRAMES, period).held
+        depths = {e.name: max(e.depth, _depth(network, e, held[e.name], e.name in chain)) for e in network.edges if e.name in held}
+        deeper = network.with_depths(depths)
+        if deeper == network:
+            return network
+        network = deeper  # deeper queues lie elsewhere, which moves words by a clock
 
 
-def _depth(network: Dataflow, edge: Edge, held: int) -> int:
-    """Enough for what is held, and no more than the reader can make use of while the writer may as well wait."""
+def _on_no_cycle(network: Dataflow) -> set[str]:
+    """Names of edges that are the only way between what they join."""
+    paths = nx.MultiGraph()
+    for edge in network.edges:
+        if BORDER not in (edge.source, edge.target):
+            paths.add_edge(edge.source, edge.target, edge.name)
+    alone = {frozenset(pair) for pair in nx.bridges(paths)}
+    return {name for source, target, name in paths.edges(keys=True) if frozenset((source, target)) in alone}
+
+
+def _depth(network: Dataflow, edge: Edge, held: int, chain: bool) -> int:
+    """Enough for what is held; on a chain, no more than the reader can make use of while the writer may as well wait."""
     reader = network.unit(edge.target)
-    if isinstance(reader, WidthConverter):
+    if chain and isinstance(reader, WidthConverter):
         return edge.depth
-    if isinstance(reader, MatrixVector):  # the next vector, while one is in use, and a word of the one behind it
+    if chain and isinstance(reader, MatrixVector):  # the next vector, while one is in use, and a word of the one behind it
         held = min(held, reader.columns // reader.folding.simd) + 1
-    if isinstance(reader, SlidingWindow):  # the first rows of the next frame, while the last windows of one are in use
-        held = reader.rows_before(0) * row_words(reader)[0]
+    if chain and isinstance(reader, SlidingWindow):  # the first rows of the next frame, while the last windows of one are in use
+        held = min(held, reader.rows_before(0) * row_words(reader)[0])
     # what is on its way through the writer's arithmetic needs room in its queue too
     flying = own_queue(network.unit(edge.source)) if edge.source != BORDER and held > 1 else 0
     return max(edge.depth, held + flying)

@@ -62,7 +62,7 @@ class _Count:
         if depth <= 1:
             return
         if in_block(width, depth, storage):
-            self.bram += block_rams(width, depth)
+            self.bram += block_rams(width, depth, written)
             return
         self.ff += width
         if written:

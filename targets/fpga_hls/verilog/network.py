@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import networkx as nx
 import numpy as np
 
 from qcompiler.errors import InternalError
@@ -36,7 +37,7 @@ def simulate_network(network: Dataflow, frames: Sequence[Sequence[np.ndarray]], 
     """Feed frames one right after the other.
 
     Raises:
-        InternalError: the network stopped before all outputs were there, with the edges that are full.
+        InternalError: the network stopped before all outputs were there, with the edges to blame.
         UnsupportedError: a unit without a Verilog twin.
     """
     design = emit_design(network)
@@ -45,8 +46,8 @@ def simulate_network(network: Dataflow, frames: Sequence[Sequence[np.ndarray]], 
         for i, (terminal, port) in enumerate(zip(network.inputs, design.inputs))
     ]
     slowest = max(unit.interval for unit in network.units)
-    # a frame's first word may come as late as all units after each other
-    idle = 2 * sum(unit.interval for unit in network.units) + 1000
+    # a unit that works on a frame on its own takes no longer than its interval and its latency
+    idle = slowest + 100
     (trace,) = simulate([Stimulus(design, inputs, len(frames), idle=idle)], simulator, optimize=slowest > 5000)
     if trace.stuck:
         raise InternalError(deadlock(network, trace))
@@ -54,13 +55,18 @@ def simulate_network(network: Dataflow, frames: Sequence[Sequence[np.ndarray]], 
 
 
 def deadlock(network: Dataflow, trace: Trace) -> str:
-    """What a network that stopped looks like: edges that are full, and edges that wait for words."""
+    """What a network that stopped looks like: the full edges of a circle of units that wait for each other."""
+    waits = nx.DiGraph()
+    for edge in network.edges:
+        if trace.stuck.get(edge.name) is not True:  # the reader waits for a word
+            waits.add_edge(edge.target, edge.source)
+        if trace.stuck.get(edge.name) is not False:  # the writer waits for room; an edge without a queue may be either
+            waits.add_edge(edge.source, edge.target)
     full = [edge for edge in network.edges if trace.stuck.get(edge.name)]
-    empty = [edge for edge in network.edges if trace.stuck.get(edge.name) is False]
+    circle = [edge for edge in full if nx.has_path(waits, edge.target, edge.source)] or full
     lines = [f"network {network.name} stopped: it is a deadlock."]
-    lines += [f"  full: {e.name}, {e.depth} words, from {e.source or 'the input'} to {e.target or 'the output'}" for e in full]
-    lines += [f"  empty: {e.name}, read by {e.target or 'the output'}" for e in empty if e.target in {f.target for f in full}]
-    return "\n".join([*lines, "Remedy: a deeper FIFO on the edges that are full and lead to a unit that also reads an empty one."])
+    lines += [f"  full: {e.name}, {e.depth} words, from {e.source or 'the input'} to {e.target or 'the output'}" for e in circle]
+    return "\n".join([*lines, "What its reader needs besides comes from the units that wait for room here. Remedy: a deeper FIFO there."])
 
 
 def _run(network: Dataflow, design: Design, trace: Trace, frames: int) -> NetworkRun:

@@ -19,7 +19,7 @@ from qcompiler.targets.fpga_hls.verilog.words import hex_text, pack, unpack
 
 SIMULATORS = {"verilator": "verilator", "icarus": "iverilog"}
 IDLE = 20_000
-"""Clocks without any word moving at the ends of a design after which it counts as stuck, if nobody says otherwise."""
+"""Clocks without any word moving after which a design counts as stuck, if nobody says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Stimulus:
         inputs: for every input codes [vectors, channels] of all frames, one after the other.
         frames: in them.
         stall: of 16 clocks, those in which sources offer nothing; sinks take nothing in as many others.
-        idle: clocks without a word at any end of the bench after which it counts as stuck.
+        idle: clocks without a word into or out of any queue, or at an end, after which it counts as stuck.
     """
 
     design: Design
@@ -165,6 +165,7 @@ def _bench(stimuli: Sequence[Stimulus]) -> str:
                     full.append(f"{n}_full")
                 moved.append(f"{n}_moved")
         body.append(f"{design.name} {at} (.clk(clk), .rst(rst), {', '.join(ports)});")
+        moved += [f"{at}.{queue.path}.{way}" for queue in design.queues for way in ("push", "pull")]
         report += [
             f'$fdisplay(file, "{index} {queue.edge} %0d %0d", {at}.{queue.path}.most, {at}.{queue.path}.held);'
             for queue in design.queues

