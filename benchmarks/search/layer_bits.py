@@ -70,7 +70,7 @@ class Bench:
 
     def loss(self, choices: Sequence[int], split: str) -> float:
         """Loss of a solution on the `judged` or the `report` samples."""
-        name = f"{split} {''.join(str(BITS[c]) for c in choices)}"
+        name = f"{self.subject.judged_by if split == 'judged' else split} {''.join(str(BITS[c]) for c in choices)}"
         return float(self.kept.get(name, lambda: self.subject.loss(tuple(choices), split)))  # type: ignore[arg-type]
 
     def sensitivity(self, provider: str) -> list[np.ndarray]:
@@ -128,11 +128,11 @@ def search(bench: Bench, name: str, mean_bits: float) -> tuple[dict[str, tuple[i
         )
     starts = dict(found)
     if name == "smollm2":
-        calibrated = bench.problem(bench.calibrated(tables["layer_sqnr"]), mean_bits)
-        starts["layer_sqnr, calibrated"] = solve_ilp(calibrated).choices
-        best = starts["layer_sqnr, calibrated"]  # the plain ones are measured on the report split alone: forwards are dear
-    else:
-        best = min(starts.values(), key=lambda c: bench.loss(c, "judged"))
+        for provider, table in tables.items():
+            calibrated = bench.problem(bench.calibrated(table), mean_bits)
+            starts[f"{provider}, calibrated"] = solve_ilp(calibrated).choices
+    best = min(starts.values(), key=lambda c: bench.loss(c, "judged"))
+    start = next(label for label, choices in starts.items() if choices == best)
     problem = bench.problem(next(iter(tables.values())), mean_bits)
 
     def measure(batch: Sequence[tuple[int, ...]], stage: int = 0) -> list[float]:
@@ -141,7 +141,7 @@ def search(bench: Bench, name: str, mean_bits: float) -> tuple[dict[str, tuple[i
     near = solve_descent(problem, best, measure, STEPS[name])
     ours = solve_evolution(problem, near.choices, measure, EVOLUTION[name], seed=0)
     lines.append(
-        f"- searched: {near.certificate.evaluations + ours.certificate.evaluations} measured losses after the solvers', from "
+        f"- searched from {start}: {near.certificate.evaluations + ours.certificate.evaluations} measured losses after the solvers', from "
         f"{bench.loss(best, 'judged'):.5g} by sequential integer programs to {near.certificate.objective:.5g}, by evolution to "
         f"{ours.certificate.objective:.5g}"
     )

@@ -68,6 +68,8 @@ class WeightBits(FastEvaluator):
         shown: from the loss to that figure.
     """
 
+    judged_by = "judged"
+
     def __init__(
         self, workload: Workload, codes: Callable[[Node, int], Rounded], figure: str, shown: Callable[[Any], float]
     ) -> None:
@@ -159,12 +161,20 @@ def _decibel(loss: Any) -> float:
 
 
 class Perplexity(WeightBits):
-    """Losses are mean negative log likelihoods of the next tokens."""
+    """Reported losses are mean negative log likelihoods of the next tokens; solutions are judged by divergence.
+
+    KL(float || quantized) of the next token's distribution is above 0 wherever anything is lost, and tells a layer's
+    part from few tokens. The likelihood itself moves both ways, and by more than most layers cost.
+    """
+
+    judged_by = "divergence"
+    _expected: list[Tensor] | None = None
 
     def loss(self, choices: Config, split: str) -> float:
         from qcompiler.search.recipes import to_recipe
 
-        return self._likelihood(self._branch.plan(to_recipe(self.space, choices, RECIPE)), split)
+        plan = self._branch.plan(to_recipe(self.space, choices, RECIPE))
+        return self._divergence(plan) if split == "judged" else self._likelihood(plan, split)
 
     def float_loss(self, split: str) -> float:
         return self._likelihood(None, split)
@@ -174,12 +184,26 @@ class Perplexity(WeightBits):
         plan.weights = {n: rounded(np.asarray(n.operands[1].data), bits) for n in self.nodes}  # type: ignore[misc]
         return self._likelihood(plan, split)
 
+    def _divergence(self, plan: QuantPlan) -> float:
+        """Mean over the positions of the judged windows, nats."""
+        executor, found = TorchExecutor(self.workload.graph), []
+        if self._expected is None:
+            self._expected = [_log_probabilities(executor.run([ids])) for (ids,) in self.workload.judged]
+        for (ids,), expected in zip(self.workload.judged, self._expected, strict=True):
+            got = _log_probabilities(executor.run([ids], plan=plan))
+            found.append(float((expected.exp() * (expected - got)).sum(-1).mean()))
+        return float(np.mean(found))
+
     def _likelihood(self, plan: QuantPlan | None, split: str) -> float:
         executor, losses = TorchExecutor(self.workload.graph), []
         for (ids,) in getattr(self.workload, split):
             logits = executor.run([ids], plan=plan)[0][0, :-1].float()
             losses.append(float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(np.asarray(ids[0, 1:])))))
         return float(np.mean(losses))
+
+
+def _log_probabilities(outputs: Any) -> Tensor:
+    return torch.log_softmax(outputs[0][0].float(), -1)
 
 
 SAVED_EVERY = 35

@@ -112,6 +112,7 @@ class Tuner:
         )
         with self.clock.phase("sensitivity"):
             self.sensitivity = self._estimate_sensitivity()
+            self.fast.judge("judged")  # float outputs that all trials share; workers get them with the rest
         features = Features(self.fast)
         model = AccuracyModel(self._corpora(others), self.settings.seed)
         guide = Guide(self.space, features, model, self.sensitivity, self.settings.seed)

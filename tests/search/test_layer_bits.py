@@ -42,6 +42,7 @@ def test_rounding_under_the_input_s_moment_loses_less_at_the_output():
 def test_what_is_searched_is_no_worse_than_any_provider_alone_and_is_kept(subject, tmp_path, monkeypatch):
     monkeypatch.setitem(layer_bits.PROVIDERS, "toy", ("weight_mse", "layer_sqnr", "loss"))
     monkeypatch.setitem(layer_bits.EVOLUTION, "toy", layer_bits.Evolution(3, 4, (1,), 2))
+    monkeypatch.setitem(layer_bits.STEPS, "toy", 1)
     bench = Bench(subject, Kept(tmp_path))
     solutions, lines = search(bench, "toy", 5.0)
     assert all(bench.mean_bits(c) <= 5.0 + 1e-9 for c in solutions.values())
