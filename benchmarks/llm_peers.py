@@ -4,26 +4,33 @@
 
 Runs in an environment that has the peer; imports nothing else of this repository. TOKENS are int64 [windows, length].
 The weights that the peer's codes stand for are written to OUT/model.safetensors, in float32 under the model's own
-names, and OUT/result.json says how long it took.
+names, and OUT/result.json says how long it took. QC_BLOCKS limits the model to its first blocks.
+
+AutoRound takes long on a CPU, so it goes PIECE blocks at a time: each piece begins with the weights of those before it,
+is kept in OUT as it is finished, and a second run continues behind it. Within a piece AutoRound aims at what the float
+blocks make of the float input; at the border of two pieces, of the input it has.
 """
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 BITS, GROUP = 4, 64
-ITERATIONS, BATCH = 200, 1
-"""Of AutoRound. Its own default is a batch of 8, which takes hours on one core of a CPU."""
+ITERATIONS, BATCH, PIECE = 50, 1, 5
+"""Of AutoRound, and blocks rounded by one call. Its own defaults are 200 iterations of a batch of 8, which take hours on
+one core of a CPU."""
 
 
-def gptq(model: Any, tokens: np.ndarray) -> Any:
+def gptq(model: Any, tokens: np.ndarray, out: Path) -> Any:
     """GPTQ of llm-compressor, its own defaults but for the grid: symmetric, groups of 64, MSE observer as it is set."""
     import torch
     from datasets import Dataset
@@ -48,42 +55,75 @@ def gptq(model: Any, tokens: np.ndarray) -> Any:
     return model
 
 
-def autoround(model: Any, tokens: np.ndarray) -> Any:
-    """AutoRound, its own defaults but for the grid, iterations and batch."""
+def autoround(model: Any, tokens: np.ndarray, out: Path) -> Any:
+    """AutoRound, its own defaults but for the grid, iterations and batch, a few blocks at a time."""
     import torch
     from auto_round import AutoRound
+    from safetensors.torch import load_file, save_file
     from transformers import AutoTokenizer
 
-    batches = [{"input_ids": torch.from_numpy(row)[None]} for row in tokens]
-    rounder = AutoRound(
-        model, AutoTokenizer.from_pretrained(model.name_or_path), bits=BITS, group_size=GROUP, sym=True,
-        iters=ITERATIONS, seqlen=tokens.shape[1], nsamples=len(tokens), dataset=batches, batch_size=BATCH,
-        device_map="cpu", amp=False,
-    )  # fmt: skip
-    quantized, _ = rounder.quantize()
-    return quantized
+    tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
+    count = model.config.num_hidden_layers
+    for start in range(0, count, PIECE):
+        names = [f"model.layers.{i}" for i in range(start, min(start + PIECE, count))]
+        file = out / f"blocks-{start}-of-{ITERATIONS}-iterations.safetensors"
+        if not file.is_file():
+            batches = [{"input_ids": torch.from_numpy(row)[None]} for row in tokens]
+            rounder = AutoRound(
+                copy.deepcopy(model), tokenizer, bits=BITS, group_size=GROUP, sym=True, iters=ITERATIONS,
+                seqlen=tokens.shape[1], nsamples=len(tokens), dataset=batches, batch_size=BATCH, device_map="cpu",
+                amp=False, to_quant_block_names=names,
+            )  # fmt: skip
+            quantized, _ = rounder.quantize()
+            save_file(linear_weights(quantized, names), file.with_suffix(".tmp"))
+            file.with_suffix(".tmp").rename(file)
+        state = model.state_dict()
+        with torch.no_grad():
+            for name, weight in load_file(file).items():
+                state[name].copy_(weight)
+    return model
 
 
-PEERS: dict[str, Callable[[Any, np.ndarray], Any]] = {"gptq": gptq, "autoround": autoround}
+def linear_weights(model: Any, under: Sequence[str] = ("model.layers",)) -> dict[str, Any]:
+    """Weights of the linear layers below some modules, float32, by name."""
+    import torch
+
+    return {
+        f"{name}.weight": module.weight.detach().to(torch.float32).contiguous().clone()
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and any(name.startswith(f"{u}.") for u in under)
+    }
+
+
+PEERS: dict[str, Callable[[Any, np.ndarray, Path], Any]] = {"gptq": gptq, "autoround": autoround}
+
+
+def load_blocks(model_folder: str) -> Any:
+    """The model in float32; with QC_BLOCKS, only so many of its blocks."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval()
+    count = int(os.environ.get("QC_BLOCKS", "0"))
+    if count:
+        del model.model.layers[count:]
+        model.config.num_hidden_layers = count
+    return model
 
 
 def main(peer: str, model_folder: str, tokens_file: str, out_folder: str) -> None:
     """Quantize and write the weights."""
     import torch
     from safetensors.torch import save_file
-    from transformers import AutoModelForCausalLM
 
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     tokens, out = np.load(tokens_file), Path(out_folder)
-    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval()
-    wall, cpu = time.perf_counter(), time.process_time()
-    quantized = PEERS[peer](model, tokens)
-    seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-    weights = {}
-    for name, module in quantized.named_modules():
-        if isinstance(module, torch.nn.Linear) and name != "lm_head":
-            weights[f"{name}.weight"] = module.weight.detach().to(torch.float32).contiguous().clone()
     out.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out / "model.safetensors")
+    model = load_blocks(model_folder)
+    wall, cpu = time.perf_counter(), time.process_time()
+    quantized = PEERS[peer](model, tokens, out)
+    seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
+    save_file(linear_weights(quantized), out / "model.safetensors")
     (out / "result.json").write_text(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds}))
 
 

@@ -14,10 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.llm_peers import ITERATIONS, PIECE
 from benchmarks.smollm2 import WINDOW, calibration_windows, evaluation_windows, load_model, model_directory
 
 PROMPT, DECODED = 64, 128
 """Tokens read, and tokens generated, by the row of decoding speed."""
+
+RACE_BLOCKS = 6
+"""Blocks of the model that the row of rounding time uses."""
 
 CHECKED = 48
 """Tokens of the one short window that a compile verifies the artefact on; perplexity is taken on whole windows."""
@@ -34,8 +38,8 @@ def perplexity(logits_of: Callable[[np.ndarray], np.ndarray], windows: Sequence[
     return float(np.exp(np.mean(losses)))
 
 
-def logits_module() -> Any:
-    """The model as a function of token ids alone, without a cache."""
+def logits_module(model: Any = None) -> Any:
+    """A model, SmolLM2 by default, as a function of token ids alone, without a cache."""
     import torch
 
     class Logits(torch.nn.Module):
@@ -46,7 +50,7 @@ def logits_module() -> Any:
         def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
             return self.lm_head(self.model(input_ids=input_ids, use_cache=False).last_hidden_state)
 
-    return Logits(load_model()).eval()
+    return Logits(load_model() if model is None else model).eval()
 
 
 def compiled(recipe: Any, folder: Path) -> Any:
@@ -65,21 +69,28 @@ def compiled(recipe: Any, folder: Path) -> Any:
 
 
 def our_row(title: str, recipe: Any) -> Callable[[Path], dict[str, Any]]:
-    """A recipe of ours, perplexity through the artefact."""
+    """A recipe of ours, perplexity through the artefact, which stays in the folder of the row."""
 
     def row(folder: Path) -> dict[str, Any]:
-        cpu = time.process_time()
-        model = compiled(recipe, folder)
-        cpu = time.process_time() - cpu
-        step = next((s for s in model.steps if s.name == "round_gptq" and s.notes), None)
-        figures = {
+        import qcompiler
+
+        artefact, times = folder / "artefact", folder / "times.json"
+        if not times.is_file():
+            cpu = time.process_time()
+            model = compiled(recipe, folder)
+            found: dict[str, Any] = {"compile_cpu_seconds": time.process_time() - cpu}
+            rounding = [s for s in model.steps if s.name == "round_gptq" and s.notes]
+            found |= {"seconds": rounding[0].seconds} if rounding else {}
+            model.save(artefact, force=True)
+            times.write_text(json.dumps(found))
+        model = qcompiler.load(artefact)
+        return {
             "title": title,
             "executor": "ONNX Runtime, the artefact",
-            "megabytes": sum(f.stat().st_size for f in model.folder.iterdir() if f.name.startswith("model.onnx")) / 1e6,
-            "compile_cpu_seconds": cpu,
+            "megabytes": sum(f.stat().st_size for f in artefact.iterdir() if f.name.startswith("model.onnx")) / 1e6,
             "perplexity": perplexity(lambda ids: model.run(ids)[0]),
+            **json.loads(times.read_text()),
         }
-        return figures if step is None else figures | {"seconds": step.seconds}
 
     return row
 
@@ -157,18 +168,41 @@ def peer_row(title: str, peer: str) -> Callable[[Path], dict[str, Any]]:
         if not (folder / "result.json").is_file():
             np.save(folder / "tokens.npy", np.concatenate(calibration_windows()))
             command = [os.environ.get("QC_PEER_PYTHON", sys.executable), "-m", "benchmarks.llm_peers", peer]
-            subprocess.run([*command, model_directory(), folder / "tokens.npy", folder], check=True)
+            subprocess.run([str(c) for c in (*command, model_directory(), folder / "tokens.npy", folder)], check=True)
         module = logits_module()
         weights: dict[str, Any] = load_file(folder / "model.safetensors")
         state = module.state_dict()
-        for name, weight in weights.items():
-            state[name].copy_(weight)
         with torch.no_grad():
+            for name, weight in weights.items():
+                state[name].copy_(weight)
             value = perplexity(lambda ids: module(torch.from_numpy(ids)).numpy())
         times = json.loads((folder / "result.json").read_text())
         return {"title": title, "executor": "torch, dequantized weights", "perplexity": value, **times}
 
     return row
+
+
+def race_row(folder: Path) -> dict[str, Any]:
+    """Time of GPTQ, ours and llm-compressor's, in turns: the first blocks alone, one thread, the same tokens.
+
+    From the model in memory to its rounded weights, each in a process of its own.
+    """
+    np.save(folder / "tokens.npy", np.concatenate(calibration_windows()))
+    arguments = [model_directory(), folder / "tokens.npy"]
+    peer = [os.environ.get("QC_PEER_PYTHON", sys.executable), "-m", "benchmarks.llm_peers", "gptq"]
+    theirs = _timed([*peer, *arguments, folder / "peer"], folder / "peer")
+    ours = _timed([sys.executable, "-m", "benchmarks.llm_race", *arguments, folder / "ours"], folder / "ours")
+    figures = {f"peer_{name}": value for name, value in theirs.items()} | ours
+    ratio = ours["seconds"] / theirs["seconds"]
+    title = f"GPTQ of the first {RACE_BLOCKS} blocks, 1 thread: {ratio:.2f} of llm-compressor's {theirs['seconds']:.0f} s"
+    return {"title": title, "executor": "torch", "ratio_to_peer": ratio, **figures}
+
+
+def _timed(command: Sequence[Any], out: Path) -> dict[str, float]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "QC_BLOCKS": str(RACE_BLOCKS)}
+    subprocess.run([str(c) for c in command], check=True, env=environment)
+    found: dict[str, float] = json.loads((out / "result.json").read_text())
+    return found
 
 
 def _recipe(base: str, **changes: Any) -> dict[str, Any]:
@@ -195,6 +229,7 @@ ROWS: dict[str, Callable[[Path], dict[str, Any]]] = {
         "decoding, the same with `activation_bits: 16`", "w4a16", scheme="dynamic", granularity="group", activation_bits=16
     ),
     "decode-w4a8": decode_row("decoding, W4A8 group 64, vocabulary layer in 8 bits (W8A8)", "w4a8"),
+    "gptq-time": race_row,
     "llm-compressor-gptq": peer_row("llm-compressor GPTQ, W4A16 group 64", "gptq"),
-    "auto-round": peer_row("AutoRound, 200 iterations, W4A16 group 64", "autoround"),
+    "auto-round": peer_row(f"AutoRound, {ITERATIONS} iterations, {PIECE} blocks at a time, W4A16 group 64", "autoround"),
 }

@@ -8,6 +8,7 @@ first column is rounded, so no index is needed at run time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,21 +52,41 @@ def inverse_factor(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
     Raises:
         ValueError: H is not finite, or not positive definite even with a damping of 10^RETRIES times the first.
     """
+    for lower, tried in _damped_factors(hessian.flip(0, 1), damping):
+        upper = lower.flip(0, 1)
+        # LAPACK reads columns where torch writes rows: the upper triangle is its lower one
+        inverse, info = dtrtri(upper.numpy().T, lower=1)
+        if int(info) == 0 and bool(np.isfinite(inverse).all()):
+            return torch.from_numpy(np.ascontiguousarray(inverse.T)), tried
+    raise ValueError(f"the second moment is not positive definite even with damping {damping * 10**RETRIES:g}")
+
+
+def solve_damped(hessian: Tensor, right: Tensor, damping: float) -> Tensor:
+    """Right [N, K] times (H + d mean(diag H) I)^-1, in float64; d as in `inverse_factor`.
+
+    Raises:
+        ValueError: as `inverse_factor`.
+    """
+    for lower, _ in _damped_factors(hessian.to(torch.float64), damping):
+        return torch.cholesky_solve(right.to(torch.float64).T, lower).T
+    raise ValueError(f"the second moment is not positive definite even with damping {damping * 10**RETRIES:g}")
+
+
+def _damped_factors(hessian: Tensor, damping: float) -> Iterator[tuple[Tensor, float]]:
+    """Lower Cholesky factors of H + d mean(diag H) I for the d that have one, tenfold larger each time.
+
+    Raises:
+        ValueError: H is not finite.
+    """
     if not bool(torch.isfinite(hessian).all()):
         raise ValueError("the second moment of the layer's input is not finite")
-    mean = float(hessian.diagonal().mean())
+    mean = max(float(hessian.diagonal().mean()), 1e-30)
     tried = damping
     for _ in range(RETRIES + 1):
-        damped = hessian + tried * max(mean, 1e-30) * torch.eye(len(hessian), dtype=hessian.dtype)
-        lower, info = torch.linalg.cholesky_ex(damped.flip(0, 1))
+        lower, info = torch.linalg.cholesky_ex(hessian + tried * mean * torch.eye(len(hessian), dtype=hessian.dtype))
         if int(info) == 0:
-            upper = lower.flip(0, 1)
-            # LAPACK reads columns where torch writes rows: the upper triangle is its lower one
-            inverse, info = dtrtri(upper.numpy().T, lower=1)
-            if int(info) == 0 and bool(np.isfinite(inverse).all()):
-                return torch.from_numpy(np.ascontiguousarray(inverse.T)), tried
+            yield lower, tried
         tried = max(tried, 1e-6) * 10
-    raise ValueError(f"the second moment is not positive definite even with damping {tried / 10:g}")
 
 
 @dataclass(frozen=True)
@@ -81,12 +102,6 @@ class Factor:
     order: Tensor
     upper: Tensor
     damping: float
-
-    def solve(self, right: Tensor) -> Tensor:
-        """Right [N, K] times the damped inverse of H, columns in their own order."""
-        found = torch.empty_like(right)
-        found[:, self.order] = (right[:, self.order] @ self.upper.T) @ self.upper
-        return found
 
 
 def factorize(hessian: Tensor, damping: float = 0.01, act_order: bool = True) -> Factor:

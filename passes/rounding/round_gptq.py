@@ -2,13 +2,14 @@
 
 Per layer, with H = sum of x x^T over the tokens x of the quantized prefix, and x_f what the float model reads there:
 
-    target    W' = W + t W D (H + d I)^-1,  D = sum of (x_f - x) x^T      t = 0: W itself, 1: what best reproduces W x_f
+    target    W' = W + t W D (H' + d I)^-1, D = sum of (x_f - x) x^T      t = 0: W itself, 1: what best reproduces W x_f
     grid      signed group scales (or minimum and maximum) of least squared error weighted by diag H
     codes     `gptq.round_columns`, columns by falling H_jj, groups static: no index at run time
     refit     scales by least squares under H for these codes; codes again on the new grid, as long as that helps
 
 (Frantar et al., arXiv:2210.17323; the target follows Li et al., "GPTAQ", arXiv:2504.02692, damped to a share t, since
-all of it overfits few tokens.) Layers that read the same value share H. The prefix advances node by node over all
+all of it overfits few tokens. D is summed over a part of the tokens, and H' is H over these: a D of half of the tokens
+under an H of all of them would be as wrong as the halves differ.) Layers that read the same value share H. The prefix advances node by node over all
 samples, so what is in memory is the values alive at one place of the network, not a network of them.
 
 With a checkpoint folder, the codes of every finished block are kept; a run that was killed continues behind them and
@@ -39,6 +40,7 @@ from qcompiler.passes.rounding.gptq import (
     objective,
     refit_scales,
     round_columns,
+    solve_damped,
 )
 from qcompiler.passes.rounding.group_grid import group_grid, nearest_codes, weight_codes
 from qcompiler.passes.rounding.round_nearest import RoundNearest
@@ -46,37 +48,39 @@ from qcompiler.passes.rounding.side_by_side import SideBySide
 from qcompiler.passes.rounding.sites import weight_of, weighted_nodes
 
 DRIFT_EVERY = 2
-"""D is damped to a share t, so half of the parts are enough for it; the others need no float side."""
+"""D is taken over half of the parts; the others need no float side."""
 
 
 class GptqConfig(PassConfig):
     """How layers are rounded.
 
     damping: share of the mean diagonal added to H. act_order: columns by falling H_jj. float_target: t above.
+    target_damping: d above, as a share of the mean diagonal of H'; part of the tokens needs more than all of them.
     rounds: most times that codes are found again on refitted scales. samples: most samples used, evenly spaced.
     """
 
     damping: float = Field(0.01, gt=0, json_schema_extra={"search": [0.005, 0.01, 0.05]})
     act_order: bool = True
-    float_target: float = Field(0.5, ge=0, le=1, json_schema_extra={"search": [0.0, 0.25, 0.5]})
-    rounds: int = Field(1, ge=0)
+    float_target: float = Field(0.75, ge=0, le=1, json_schema_extra={"search": [0.0, 0.5, 0.75]})
+    target_damping: float = Field(0.05, gt=0, json_schema_extra={"search": [0.01, 0.05, 0.1]})
+    rounds: int = Field(2, ge=0)
     samples: int = Field(128, ge=1)
 
 
 @dataclass
 class _Moments:
-    """H, D and the factor of H's inverse of one value, and how many layers still want them."""
+    """H, D (H' + d I)^-1 and the factor of H's inverse of one value, and how many layers still want them."""
 
     second: Tensor
-    drift: Tensor
+    shift: Tensor | None
     factor: Factor
     readers: int
 
     @staticmethod
-    def of(totals: tuple[Tensor, Tensor], factor: Factor, readers: int) -> _Moments:
-        """In float32: weights and codes have fewer digits; what needs float64, the inverse, is done."""
-        second, drift = (t.to(torch.float32) for t in totals)
-        return _Moments(second, drift, replace(factor, upper=factor.upper.to(torch.float32)), readers)
+    def of(second: Tensor, shift: Tensor | None, factor: Factor, readers: int) -> _Moments:
+        """In float32: weights and codes have fewer digits; what needs float64, the inverses, is done."""
+        factor = replace(factor, upper=factor.upper.to(torch.float32))
+        return _Moments(second.to(torch.float32), None if shift is None else shift.to(torch.float32), factor, readers)
 
 
 class RoundGptq(Pass):
@@ -160,32 +164,29 @@ class _Rounding:
         if key not in self.moments:
             same = [n for n in self.nodes if self._reads(n) == key and n not in self.saved]
             channels = weight_of(node).shape[1]
-            sums = GramSum(channels)
-            rows, compared = 0, 0
+            compared, others = GramSum(channels), GramSum(channels)
             for real, rounded in self.walk.rows_before(node):
-                sums.add(rounded)
-                rows += len(rounded)
+                (others if real is None else compared).add(rounded)
                 if real is not None:
-                    sums.add_drift(real - rounded, rounded)
-                    compared += len(rounded)
-            second, drift = sums.totals()
-            drift *= rows / max(compared, 1)
+                    compared.add_drift(real - rounded, rounded)
+            part, drift = compared.totals()
+            second = part + others.totals()[0]
             try:
                 factor = factorize(second, self.config.damping, self.config.act_order)
+                wanted = bool(self.config.float_target) and bool(drift.any())
+                shift = solve_damped(part, drift, self.config.target_damping) if wanted else None
             except ValueError as error:
                 raise CalibrationError(
                     f"{node.where()}: {error}. Look at the calibration data, or set rounding: nearest for this module"
                 ) from None
-            self.moments[key] = _Moments.of((second, drift), factor, len(same))
+            self.moments[key] = _Moments.of(second, shift, factor, len(same))
         return self.moments[key]
 
     def _round(self, node: Node, moments: _Moments) -> tuple[WeightCodes, Note]:
         plan = self.plan.nodes[node]
         assert plan.weight_dtype is not None
         weight, h = torch.tensor(weight_of(node), dtype=torch.float32), moments.second
-        target = weight
-        if self.config.float_target:
-            target = weight + self.config.float_target * moments.factor.solve(weight @ moments.drift)
+        target = weight if moments.shift is None else weight + self.config.float_target * (weight @ moments.shift)
         grid, refit = self._grid(node, target, h)
         nearest = objective(target, grid.real(nearest_codes(target, grid)), h)
         best, error = round_columns(target, moments.factor, grid)

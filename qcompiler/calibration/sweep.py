@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from qcompiler.errors import InternalError
+from qcompiler.executors.freed_memory import FreedMemory
 from qcompiler.ir import DType, Graph, Value
 
 from .batching import batch_symbol
@@ -111,11 +112,13 @@ def collect(
     mask = find_token_mask(graph, token_mask)
     symbol = batch_symbol(graph)
     sweep = _Sweep(graph, samples, requests, executor, mask)
+    memory = FreedMemory()
     with torch.no_grad():
         sweep.observe_constants()
         done = 0
         for group in sweep.groups(max_batch if symbol is not None else 1):
             sweep.run(group)
+            memory.give_back()
             done += len(group)
             if progress is not None:
                 progress(done, len(samples))

@@ -75,7 +75,7 @@ def test_refitted_scales_help() -> None:
     ratios = []
     for rounds in (0, 2):
         ctx = context(graph)
-        (step,) = run_passes(graph, [*basic_passes(recipe()), RoundGptq(GptqConfig(rounds=rounds))], ctx)[1][-1:]
+        (step,) = run_passes(graph, [*basic_passes(recipe()), RoundGptq(GptqConfig(rounds=rounds, float_target=0))], ctx)[1][-1:]
         ratios.append(np.mean([n.data["error_ratio_to_nearest"] for n in step.notes]))
     assert ratios[1] < ratios[0] < 1
 
@@ -149,6 +149,23 @@ def test_values_that_overflow_are_refused_with_the_module() -> None:
     graph = b.build([b.linear(huge, 8, at="layers.0.last")])
     with pytest.raises(CalibrationError, match=r"layers\.0\.last.*not finite.*rounding: nearest"):
         rounded(graph, context(graph))
+
+
+def test_a_nan_names_the_module() -> None:
+    """Out of the network itself: data with a NaN in it is refused where it is read."""
+    b = Layers("nan")
+    h = b.linear(b.input("x", DType.float32, (1, 24, 16)), 16, at="first")
+    roots = b.op("sqrt", b.op("sub", b.op("abs", h), b.const(np.float32(1e3))))
+    graph = b.build([b.linear(roots, 8, at="layers.0.last")])
+    with pytest.raises(CalibrationError, match=r"layers\.0\.last.*not finite"):
+        rounded(graph, context(graph))
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    graph = deep(depth=1)
+    rounded(graph, context(graph, checkpoint=tmp_path, fingerprint={"model": "a", "recipe": "r"}))
+    with pytest.raises(UsageError, match="another run: recipe differs"):
+        rounded(graph, context(graph, checkpoint=tmp_path, fingerprint={"model": "a", "recipe": "s"}))
 
 
 def test_no_data_is_refused() -> None:
