@@ -5,12 +5,14 @@
 Y' is computed on the quantized prefix with the unit's weights rounded (activations too, if asked), Y by the float
 network (Nagel et al., arXiv:2004.10568, for layers; Li et al., "BRECQ", arXiv:2102.05426, section 3.2, for blocks). A
 step looks at one part of the calibration samples; the last part is never learned from. It judges, several times on
-the way, and the unit takes the codes with the least error there: none, where that is those it began with.
+the way, and the unit takes the codes with the least error there: none, where that is those it began with. Outputs of a
+block count all alike, and to the network they may not be: what a block has learned is taken only if on that part the
+outputs of the whole network are nearer to the float ones too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor
 
 from qcompiler.errors import UsageError
+from qcompiler.executors.reference import last_uses
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.passes.base import Context, Note, Pass, Result
@@ -91,6 +94,7 @@ class Reconstruction:
         checkpoint: keeps finished units.
         progress: called as progress(unit, done, total).
         corrected: mean errors of layers will be taken out by bias correction.
+        ask_network: take only what lowers the error of the network's outputs too.
     """
 
     def __init__(
@@ -104,12 +108,17 @@ class Reconstruction:
         checkpoint: Checkpoint,
         progress: Callable[[str, int, int], None],
         corrected: bool = False,
+        ask_network: bool = False,
     ) -> None:
         self.graph, self.plan, self.learn, self.schedule, self.seed = graph, plan, learn, schedule, seed
         self.checkpoint, self.progress, self.corrected = checkpoint, progress, corrected
         self.walk = SideBySide(graph, plan, samples, PARTS)
         self.executor = TorchExecutor(graph, autograd=True)
         self.notes: list[Note] = []
+        self.expected: list[Tensor] | None = None
+        if ask_network:
+            judge = self.walk.parts[-1]
+            self.expected = TorchExecutor(graph).run([judge.real[v] for v in graph.inputs])
 
     def run(self, units: Sequence[Unit]) -> tuple[Note, ...]:
         """Learn all units; one note per layer."""
@@ -162,21 +171,48 @@ class Reconstruction:
                 now = self._judge(unit, judge, codes)
                 if now < best:
                     best, chosen = now, codes
-        self.plan.weights.update(chosen)
         figures = {"error_ratio": best / before if before > 0 else 1.0}
-        reason = (
-            "" if chosen is not start else "learned codes are no better on data they were not learned from"
-        )
+        reason = "" if chosen is not start else "learned codes are no better on data they were not learned from"
+        if chosen is not start and self.expected is not None:
+            with_nearest, learned_error = self._network_error(unit, judge, start), self._network_error(unit, judge, chosen)
+            figures["network_ratio"] = learned_error / with_nearest if with_nearest > 0 else 1.0
+            if not learned_error < with_nearest:
+                chosen, reason = start, "with learned codes the network's outputs are no nearer to the float ones"
+        self.plan.weights.update(chosen)
         self.notes += [Note(n.where(), chosen is not start, reason, figures) for n in unit.layers]
 
     def _judge(self, unit: Unit, part: Part, codes: dict[Node, WeightCodes]) -> float:
         with torch.no_grad():
             return float(self._error(unit, part, {n: torch.from_numpy(c.real()) for n, c in codes.items()}))
 
+    def _network_error(self, unit: Unit, part: Part, codes: dict[Node, WeightCodes]) -> float:
+        """Error of the network's outputs relative to their power; layers behind the unit have the codes of the plan."""
+        assert self.expected is not None
+        rest = self.graph.nodes[self.graph.nodes.index(unit.nodes[0]) :]
+        weights = {n: torch.from_numpy(c.real()) for n, c in codes.items()}
+        with torch.no_grad():
+            values = self._values(rest, part, weights, last_uses(self.graph))
+        found = 0.0
+        for value, expected in zip(self.graph.outputs, self.expected, strict=True):
+            if value.dtype.is_float and value in values:
+                error = values[value].double() - expected.double()
+                found += float(error.square().sum() / expected.double().square().sum().clamp_min(1e-20))
+        return found
+
     def _error(self, unit: Unit, part: Part, weights: dict[Node, Tensor]) -> Tensor:
         """Error of the unit's outputs relative to their power, for these weights."""
+        values = self._values(unit.nodes, part, weights)
+        return torch.stack([self._relative(v, values[v], part) for v in unit.outputs]).sum()
+
+    def _values(
+        self, nodes: Sequence[Node], part: Part, weights: dict[Node, Tensor], last: Mapping[Node, Sequence[Value]] | None = None
+    ) -> dict[Value, Tensor]:
+        """What some nodes give on the quantized prefix, with other weights for some of them.
+
+        last: values that are freed behind each node; nothing is, by default.
+        """
         values = dict(part.rounded)
-        for node in unit.nodes:
+        for node in nodes:
             given = [
                 self.executor.constants.get(v, values.get(v)) if v is not None else None for v in node.inputs
             ]
@@ -188,7 +224,9 @@ class Reconstruction:
                 results = (self._corrected(node, results[0], part),)
             for value, tensor in zip(node.outputs, results, strict=True):
                 values[value] = self.executor.stored(value, tensor, self.plan)
-        return torch.stack([self._relative(v, values[v], part) for v in unit.outputs]).sum()
+            for value in () if last is None else last.get(node, ()):
+                values.pop(value, None)
+        return values
 
     def _relative(self, value: Value, got: Tensor, part: Part) -> Tensor:
         """Power of the error over that of the float value, padding left out."""
@@ -248,7 +286,7 @@ class LearnedRounding(Pass):
         engine = Reconstruction(
             graph, side, samples, learn, schedule, int(context.rng(self.name).integers(1 << 31)),
             Checkpoint(context, self.name, self.config),
-            lambda unit, done, total: context.progress(f"{self.name}: {unit}", done, total), self.corrected,
+            lambda unit, done, total: context.progress(f"{self.name}: {unit}", done, total), self.corrected, self.by_block,
         )  # fmt: skip
         return Result(
             graph, False, engine.run(block_units(graph, nodes) if self.by_block else layer_units(nodes))

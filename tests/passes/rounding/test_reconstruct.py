@@ -190,6 +190,31 @@ def test_means_that_bias_correction_takes_out_are_not_learned() -> None:
     assert found[True] > found[False] + 0.2
 
 
+def test_a_block_is_never_taken_that_makes_the_network_worse_on_held_out_samples() -> None:
+    """A head that looks at one channel, while all channels of a block's output count alike in learning."""
+    refused = 0
+    for seed in range(3):
+        graph = blocks_network(seed=seed)
+        head = graph.nodes[-1].operands[1].data
+        head.setflags(write=True)
+        head[:, 1:] = 0
+        graph, context = prepared("brecq", graph)
+        held_out = [context.samples[i] for i in range(24, 32)]
+        executor = TorchExecutor(graph)
+        real = np.stack([executor.run(s)[0].numpy() for s in held_out])
+
+        def error(real=real, executor=executor, held_out=held_out, context=context) -> float:
+            got = np.stack([executor.run(s, plan=plan_of(context))[0].numpy() for s in held_out])
+            return float(np.square(got - real).sum())
+
+        before = error()
+        notes = RoundBrecq(BrecqConfig(steps=40)).run(graph, context).notes
+        assert error() <= before
+        assert all(n.data["network_ratio"] < 1 for n in notes if n.taken)
+        refused += sum("no nearer" in n.reason and n.data["network_ratio"] >= 1 for n in notes)
+    assert refused
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_only_layers_that_ask_are_learned(method):
     graph, context = prepared("nearest", rules=[{"match": "blocks.1.up", "rounding": method}])
