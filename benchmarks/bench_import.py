@@ -1,6 +1,9 @@
-"""`make bench-import`: how much of ONNX is read, and how exactly. Prints the table of docs/onnx_import.md.
+"""`make bench-import`: how much of ONNX is read, and how exactly. Prints the tables of docs/onnx_import.md.
 
-python -m benchmarks.bench_import [--write docs/onnx_import.md] [--parts backend,trained]
+    python -m benchmarks.bench_import [--write docs/onnx_import.md] [--parts backend trained] [--only ROW ...] [--keep FOLDER]
+
+Each part is a table of its own, and each row can be had alone: a row that is written replaces the one of that name.
+`--keep` keeps what exporters and other quantizers made, which takes most of the time, and takes it from there again.
 """
 
 from __future__ import annotations
@@ -10,23 +13,25 @@ import re
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.import_networks import families, quantized
 from benchmarks.import_trained import qonnx, quantized_elsewhere, two_ways
 from benchmarks.onnx_backend import DIFFERENT, EQUAL, FIXED, UNSUPPORTED, cases, run_case
-from benchmarks.onnx_local import compare_locally, runtime_codes, without_saturation
 
-SAMPLES = 4
-BEGIN, END = "<!-- table begins -->", "<!-- table ends -->"
+Rows = Sequence[str]
 
 
-def backend() -> str:
+def backend(only: Rows, keep: Path | None) -> str:
     """ONNX's own test models."""
     lines = ["| test models of the onnx package | models | equal | equal, operands fixed | not supported | different |", "|---|---|---|---|---|---|"]
     missing: Counter[str] = Counter()
     for kind in ("node", "simple", "pytorch-converted", "pytorch-operator", "light"):
+        if only and kind not in only:
+            continue
         outcomes = [run_case(case) for case in cases(kind)]
         found = Counter(o.kind for o in outcomes)
         missing.update(o.detail for o in outcomes if o.kind == UNSUPPORTED)
@@ -35,55 +40,7 @@ def backend() -> str:
             f"| {kind} | {len(outcomes)} | {found[EQUAL]} | {found[FIXED]} | {found[UNSUPPORTED]} ({1 - share:.0%}) | {found[DIFFERENT]} |"
         )
     ops = sorted({m.group(1) for text in missing if (m := re.match(r"([\w.]+): no converter", text))})
-    return "\n".join([*lines, "", f"Ops of these models without a converter: {', '.join(ops)}."])
-
-
-def _sqnr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> str:
-    noise = sum(float(((a - b) ** 2).sum()) for a, b in pairs)
-    return "equal" if noise == 0 else f"{10 * np.log10(sum(float((a**2).sum()) for a, _ in pairs) / noise):.1f} dB"
-
-
-def quantized() -> str:
-    """Networks that other tools quantized, against ONNX Runtime."""
-    import onnx
-    import onnxruntime
-
-    from benchmarks import peers
-    from benchmarks.workloads import WORKLOADS
-    from qcompiler.executors.reference import run_reference
-    from qcompiler.frontend.onnx import import_onnx
-    from qcompiler.imported import bring_in
-    from qcompiler.passes.base import Context
-
-    lines = [
-        "| network | quantized by | codes that differ, each op fed the runtime's codes | largest step | end to end, runtime optimized | end to end, not optimized | the runtime's two forms against each other |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    makers = (("efficientnet-lite0", "ort_static"), ("efficientnet-lite0", "nncf"), ("minilm-l6", "ort_dynamic"), ("minilm-l6", "nncf"))
-    for name, maker in makers:
-        workload = WORKLOADS[name]
-        with tempfile.TemporaryDirectory() as folder:
-            path = getattr(peers, maker)(workload, Path(folder))
-            graph, _, _ = bring_in(import_onnx(path), Context(), None, False)
-            safe = without_saturation(onnx.load(path)).SerializeToString()
-            samples = workload.evaluation()[:SAMPLES]
-            outputs = {}
-            levels = onnxruntime.GraphOptimizationLevel
-            for level in (levels.ORT_ENABLE_ALL, levels.ORT_DISABLE_ALL):
-                options = onnxruntime.SessionOptions()
-                options.graph_optimization_level, options.log_severity_level = level, 3
-                session = onnxruntime.InferenceSession(safe, options, providers=["CPUExecutionProvider"])
-                outputs[level] = [session.run(None, {v.name: s[v.name] for v in graph.inputs})[0] for s in samples]
-            ours = [run_reference(graph, [s[v.name] for v in graph.inputs])[0] for s in samples]
-            feed = {v.name: samples[0][v.name] for v in graph.inputs}
-            local = compare_locally(graph, runtime_codes(path, feed), feed)
-        share = f"{local.differing} of {local.values}" if local.values else "no codes between ops"
-        on, off = (outputs[level] for level in (levels.ORT_ENABLE_ALL, levels.ORT_DISABLE_ALL))
-        ends = [_sqnr(list(zip(theirs, ours, strict=True))) for theirs in (on, off)]
-        lines.append(
-            f"| {name} | {maker} | {share} | {local.max_lsb if local.values else ''} | {ends[0]} | {ends[1]} | {_sqnr(list(zip(on, off, strict=True)))} |"
-        )
-    return "\n".join(lines)
+    return "\n".join(lines if only else [*lines, "", f"Ops of these models without a converter: {', '.join(ops)}."])
 
 
 # The peak of /proc belongs to this program alone; that of getrusage is inherited from the process that started it.
@@ -98,7 +55,7 @@ print(time.process_time() - start, peak() - before)
 """
 
 
-def size() -> str:
+def size(only: Rows, keep: Path | None) -> str:
     """A model of 1 GB in one file: time and peak memory in processes of their own."""
     import subprocess
     import sys
@@ -131,12 +88,14 @@ def size() -> str:
     return "\n".join([f"| a model of {total / 1e9:.2f} GB in one file | processor time | peak memory |", "|---|---|---|", *rows_])
 
 
-def damaged() -> str:
+def damaged(only: Rows, keep: Path | None) -> str:
     """Damaged files: read, or refused with a message; anything else ends the bench."""
     from tests.frontend.onnx_import.test_mutants import FORMS, outcomes
 
     lines = [f"| damaged files, {MUTANTS} each | read | refused | other errors, hangs |", "|---|---|---|---|"]
     for form in FORMS:
+        if only and f".{form}" not in only:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             found = outcomes(form, Path(folder), MUTANTS, seed=1)
         lines.append(f"| .{form} | {found['read']} | {found['refused']} | 0 |")
@@ -144,27 +103,52 @@ def damaged() -> str:
 
 
 MUTANTS = 1000
-PARTS = {
-    "backend": backend, "trained": quantized_elsewhere, "quantized": quantized, "two_ways": two_ways, "qonnx": qonnx,
-    "damaged": damaged, "size": size,
+PARTS: dict[str, Callable[[Rows, Path | None], str]] = {
+    "backend": backend, "families": families, "trained": quantized_elsewhere, "quantized": quantized, "two_ways": two_ways,
+    "qonnx": qonnx, "damaged": damaged, "size": size,
 }  # fmt: skip
 
 
+def _row_name(line: str) -> str:
+    return line.split("|")[1].strip() if line.startswith("|") else line[:20]
+
+
+def write_part(text: str, part: str, table: str) -> str:
+    """A document with the table of a part, or single rows of it, put between its marks; rows go by their first cell.
+
+    Raises:
+        ValueError: the document has no such marks.
+    """
+    begin, end = f"<!-- {part} begins -->", f"<!-- {part} ends -->"
+    if begin not in text or end not in text:
+        raise ValueError(f"the document has no marks {begin} and {end}")
+    head, rest = text.split(begin)
+    old, tail = rest.split(end)
+    before, now = old.strip().splitlines(), table.splitlines()
+    if before[:2] == now[:2]:
+        rows: dict[str, list[str]] = {}
+        for line in now[2:]:
+            rows.setdefault(_row_name(line), []).append(line)
+        kept = list(dict.fromkeys(_row_name(line) for line in (*before[2:], *now[2:])))
+        older = {k: [line for line in before[2:] if _row_name(line) == k] for k in kept}
+        now = [*now[:2], *(line for k in kept for line in rows.get(k, older[k]))]
+    return f"{head}{begin}\n{chr(10).join(now)}\n{end}{tail}"
+
+
 def main() -> None:
-    """Print the tables, and put them into a document between its marks."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", type=Path, help="document whose table is replaced")
-    parser.add_argument("--parts", default=",".join(PARTS), help="comma-separated")
+    """Print the tables, and put them into a document between their marks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", type=Path, help="document whose tables are replaced")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="first cell of the rows to make")
+    parser.add_argument("--keep", type=Path, help="folder for exported and quantized models, used again")
     given = parser.parse_args()
-    tables = []
-    for part in given.parts.split(","):
+    for part in given.parts:
         start = time.perf_counter()
-        tables.append(PARTS[part]())
-        print(tables[-1], f"\n({part}: {time.perf_counter() - start:.0f} s)\n", flush=True)
-    if given.write and given.parts == ",".join(PARTS):  # a part alone is no whole table
-        text = given.write.read_text(encoding="utf-8")
-        head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-        given.write.write_text(f"{head}{BEGIN}\n{chr(10).join(f'{t}{chr(10)}' for t in tables)}{END}{tail}", encoding="utf-8")
+        table = PARTS[part](given.only, given.keep)
+        print(table, f"\n({part}: {time.perf_counter() - start:.0f} s)\n", flush=True)
+        if given.write:
+            given.write.write_text(write_part(given.write.read_text(encoding="utf-8"), part, table), encoding="utf-8")
 
 
 if __name__ == "__main__":

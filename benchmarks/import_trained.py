@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.import_networks import decibels, working_folder
+
 NETWORKS = ("resnet8", "ds_cnn", "mobilenet_v1_025")
-CALIBRATED, SAMPLES = 64, 16
+CALIBRATED, SAMPLES, LARGE_SAMPLES = 64, 16, 4
 QONNX_PINS = ("qonnx==1.0.0", "onnx==1.17.0", "onnxruntime==1.22.1", "numpy==2.4.6", "setuptools")
 """The executor of QONNX does not run with newer ones, so it has an environment of its own."""
 
@@ -47,12 +49,7 @@ def _exported(name: str, folder: Path, folded: bool = True) -> Path:
     return path
 
 
-def _decibels(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
-    noise = sum(float(((a - b) ** 2).sum()) for a, b in pairs)
-    return "equal" if noise == 0 else f"{10 * np.log10(sum(float((a**2).sum()) for a, _ in pairs) / noise):.1f} dB"
-
-
-def quantized_elsewhere() -> str:
+def quantized_elsewhere(only: Sequence[str], keep: Path | None) -> str:
     """Networks that ONNX Runtime quantized: against the runtime, and as C."""
     import onnx
     import onnxruntime
@@ -61,7 +58,7 @@ def quantized_elsewhere() -> str:
 
     import qcompiler as qc
     from benchmarks.models import MODELS
-    from benchmarks.onnx_local import compare_locally, runtime_codes, without_saturation
+    from benchmarks.onnx_local import compare_locally, runtime_tensors, without_saturation
 
     lines = [
         "| network quantized by ONNX Runtime | form | codes that differ, each op fed the runtime's codes | end to end, runtime optimized | end to end, not optimized | the runtime's two forms against each other | as C: integers that differ from the reference |",
@@ -69,6 +66,8 @@ def quantized_elsewhere() -> str:
     ]
     levels = onnxruntime.GraphOptimizationLevel
     for name in NETWORKS:
+        if only and name not in only:
+            continue
         images, _ = MODELS[name].evaluation(SAMPLES)
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
@@ -88,11 +87,11 @@ def quantized_elsewhere() -> str:
                     theirs[level] = [session.run(None, {"x": image[None]})[0] for image in images]
                 graph = _program(path)
                 ours = [_run(graph, image) for image in images]
-                local = [compare_locally(graph, runtime_codes(safe, {"x": i[None]}), {"x": i[None]}) for i in images[:4]]
+                local = [compare_locally(graph, runtime_tensors(safe, {"x": i[None]}), {"x": i[None]}) for i in images[:4]]
                 compiled = qc.compile(path, target="host-c", evaluation=[(i[None],) for i in images])
                 wrong = sum(int((compiled.run(i[None], raw=True)[0] != compiled.reference(i[None], raw=True)[0]).sum()) for i in images)
                 on, off = theirs[levels.ORT_ENABLE_ALL], theirs[levels.ORT_DISABLE_ALL]
-                columns = [_decibels(list(zip(a, b, strict=True))) for a, b in ((on, ours), (off, ours), (on, off))]
+                columns = [decibels(list(zip(a, b, strict=True))) for a, b in ((on, ours), (off, ours), (on, off))]
                 share = f"{sum(r.differing for r in local)} of {sum(r.values for r in local)}"
                 lines.append(f"| {name} | {form} | {share} | {' | '.join(columns)} | {wrong} |")
     return "\n".join(lines)
@@ -114,41 +113,69 @@ def _run(graph: Any, image: np.ndarray) -> np.ndarray:
     return dequantize_outputs(graph, run_reference(graph, quantize_inputs(graph, [image[None]])))[0]
 
 
-def two_ways() -> str:
+def two_ways(only: Sequence[str], keep: Path | None) -> str:
     """The same network by torch.export and by its ONNX export."""
     import qcompiler as qc
+    from benchmarks import peers
     from benchmarks.models import MODELS
+    from benchmarks.workloads import WORKLOADS
 
     lines = [
-        "| network, w8a8, by torch.export and by an ONNX file | batch norms in the file | codes of weights that differ | codes of activations that differ | outputs |",
-        "|---|---|---|---|---|",
+        "| network, w8a8 | batch norms in the ONNX file | codes of weights that differ | codes of activations that differ | outputs | against float, by torch.export | against float, by ONNX |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name, folded in ((n, f) for n in NETWORKS for f in (False, True)):
-        network, example = MODELS[name].load()
-        data = [(image[None],) for image in MODELS[name].calibration(CALIBRATED)]
-        with tempfile.TemporaryDirectory() as place:
+    cases: list[tuple[str, str]] = [(n, f) for n in NETWORKS for f in ("as trained", "folded in float32")]
+    cases += [("efficientnet-lite0", "folded in float32"), ("minilm-l6", "none")]
+    for name, norms in cases:
+        if only and name not in only:
+            continue
+        if name in WORKLOADS:
+            workload = WORKLOADS[name]
+            network, example = workload.load()
+            data = [tuple(s[k] for k in workload.inputs) for s in workload.calibration()]
+            tried = [tuple(s[k] for k in workload.inputs) for s in workload.evaluation()[:LARGE_SAMPLES]]
+            shapes = workload.dynamic_shapes()
+        else:
+            network, example = MODELS[name].load()
+            data = [(image[None],) for image in MODELS[name].calibration(CALIBRATED)]
+            tried, shapes = [(image[None],) for image in MODELS[name].evaluation(SAMPLES)[0]], None
+        with working_folder(keep, f"two_ways-{name}-{norms.split()[0]}") as folder:
+            path = folder / "float.onnx"
+            if not path.exists():
+                path = peers.export_float(WORKLOADS[name], folder) if name in WORKLOADS else _exported(name, folder, "folded" in norms)
             options: dict[str, Any] = {"target": "onnx", "calibration": data, "allow_slow": True}
-            direct = qc.compile(network, example, **options)
-            by_file = qc.compile(_exported(name, Path(place), folded), **options)
+            direct = qc.compile(network, example, dynamic_shapes=shapes, **options)
+            by_file = qc.compile(path, **options)
         weights = [[v.data for v in c.graph.constants() if v.quant is not None] for c in (direct, by_file)]
-        steps = [_activations(c.graph, [s[0] for s in data[:SAMPLES]]) for c in (direct, by_file)]
-        outputs = [(direct.reference(*s)[0], by_file.reference(*s)[0]) for s in data[:SAMPLES]]
-        lines.append(f"| {name} | {'folded in float32' if folded else 'as trained'} | {_differing(*weights)} | {_differing(*steps)} | {_decibels(outputs)} |")
+        steps = [_activations(c.graph, tried) for c in (direct, by_file)]
+        found = [[c.reference(*s)[0] for s in tried] for c in (direct, by_file)]
+        wanted = _float_outputs(network, tried)
+        ends = [decibels(list(zip(*pair, strict=True))) for pair in (found, (wanted, found[0]), (wanted, found[1]))]
+        lines.append(f"| {name} | {norms} | {_differing(*weights)} | {_differing(*steps)} | {' | '.join(ends)} |")
     return "\n".join(lines)
 
 
-def _activations(graph: Any, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _float_outputs(network: Any, samples: Sequence[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+    import torch
+
+    with torch.no_grad():
+        return [network(*map(torch.from_numpy, sample)).numpy() for sample in samples]
+
+
+def _activations(graph: Any, samples: Sequence[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
     """Codes of every quantized activation, in program order."""
     from qcompiler.executors.reference import run_reference
 
     found: list[np.ndarray] = []
     values = [v for node in graph.nodes for v in node.outputs if v.quant is not None and v.dtype.bits <= 8]
-    for image in images:
-        run_reference(graph, [image], values, lambda _, array: found.append(array))
+    for sample in samples:
+        run_reference(graph, sample, values, lambda _, array: found.append(array))
     return found
 
 
 def _differing(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> str:
+    if [a.shape for a in first] != [b.shape for b in second]:
+        return "other tensors"
     return f"{sum(int((a != b).sum()) for a, b in zip(first, second, strict=True))} of {sum(a.size for a in first)}"
 
 
@@ -166,7 +193,7 @@ print(json.dumps([sum(int((a != b).sum()) for a, b in zip(found, data["y"])), da
 """
 
 
-def qonnx() -> str:
+def qonnx(only: Sequence[str], keep: Path | None) -> str:
     """Programs written as QONNX: run by the executor of the qonnx package, and imported again."""
     import venv
 
@@ -181,6 +208,8 @@ def qonnx() -> str:
         python = folder / "venv" / "bin" / "python"
         subprocess.run([python, "-m", "pip", "install", "--quiet", *QONNX_PINS], check=True, stdout=sys.stderr)
         for name in NETWORKS:
+            if only and name not in only:
+                continue
             network, example = MODELS[name].load()
             images = MODELS[name].calibration(CALIBRATED)
             for recipe in ("w8a8", "w8a8-pow2"):
@@ -196,7 +225,7 @@ def qonnx() -> str:
                 done = subprocess.run([python, "-c", _EXECUTE, path, folder / "data.npz"], check=True, capture_output=True, text=True)
                 wrong, count, noise, power = json.loads(done.stdout.splitlines()[-1])
                 again = _program(path)
-                back = _decibels([(y, _run(again, image)) for y, image in zip(wanted, images, strict=False)])
+                back = decibels([(y, _run(again, image)) for y, image in zip(wanted, images, strict=False)])
                 ratio = "" if noise == 0 else f" ({10 * np.log10(power / noise):.1f} dB)"
                 lines.append(f"| {name} | {recipe} | {wrong} of {count}{ratio} | {back} |")
     return "\n".join(lines)

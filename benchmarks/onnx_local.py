@@ -1,11 +1,14 @@
-"""An imported program beside ONNX Runtime, op by op: every op is fed the runtime's own codes.
+"""An imported program beside ONNX Runtime, op by op: every op is fed the runtime's own tensors.
 
-The runtime's graph optimizations are off, so it computes what the file says: real numbers between a DequantizeLinear
-and a QuantizeLinear. What rounds differently there and here shows as single steps of codes.
+The runtime has two forms of a file. Not optimized it computes what the file says: real numbers between a
+DequantizeLinear and a QuantizeLinear. Optimized it computes on codes where it has a kernel for that. What rounds
+differently there and here shows as single steps of codes, and real ops as differences of a few units of 2^-24.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +16,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+ON_CODES = frozenset({"dynamic_linear"})
+"""Ops whose real result is an integer product times its scales: compared like codes, to equality."""
+
 if TYPE_CHECKING:
     from qcompiler.ir import Graph
 
 
 @dataclass(frozen=True)
 class Local:
-    """Codes of all quantized tensors of a sample: how many, how many differ, by at most how much."""
+    """Results of one sample.
+
+    Attributes:
+        values: results of ops on codes.
+        differing: those that differ.
+        max_lsb: by at most so many codes.
+        max_rel: largest difference of a real tensor, relative to its largest magnitude.
+    """
 
     values: int
     differing: int
     max_lsb: int
-    worst: str
+    max_rel: float
 
 
 def without_saturation(model: Any) -> Any:
@@ -59,25 +72,33 @@ def without_saturation(model: Any) -> Any:
     return moved
 
 
-def runtime_codes(path: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every quantized tensor of a file as ONNX Runtime computes it."""
+def runtime_tensors(path: Path, feed: Mapping[str, np.ndarray], optimized: bool = False) -> dict[str, np.ndarray]:
+    """Every tensor of a file as ONNX Runtime computes it in one of its two forms (the optimized one in NCHW layout)."""
     import onnx
     import onnxruntime
 
-    model = onnx.load(path)
-    present = {o.name for o in model.graph.output}
-    for node in model.graph.node:
-        if node.op_type.startswith(("QuantizeLinear", "QLinear", "QGemm")) and node.output[0] not in present:
-            model.graph.output.append(onnx.ValueInfoProto(name=node.output[0]))
+    levels = onnxruntime.GraphOptimizationLevel
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    providers = ["CPUExecutionProvider"]
+    with tempfile.TemporaryDirectory() as folder:
+        if optimized:
+            options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED
+            options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+            onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
+            path = Path(options.optimized_model_filepath)
+        model = onnx.load(path)
+    present = {o.name for o in model.graph.output}
+    for name in (name for node in model.graph.node for name in node.output):
+        if name and name not in present:
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
+    options.graph_optimization_level, options.optimized_model_filepath = levels.ORT_DISABLE_ALL, ""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feed)), strict=True))
 
 
-def compare_locally(graph: Graph, codes: Mapping[str, np.ndarray], feed: Mapping[str, np.ndarray]) -> Local:
+def compare_locally(graph: Graph, theirs: Mapping[str, np.ndarray], feed: Mapping[str, np.ndarray]) -> Local:
     """Run the reference; wherever the runtime has a tensor of the same name, compare and go on with the runtime's."""
     from qcompiler.executors.reference import bind_inputs, run_node
 
@@ -85,16 +106,20 @@ def compare_locally(graph: Graph, codes: Mapping[str, np.ndarray], feed: Mapping
     bindings = bind_inputs(graph, [a.shape for a in arrays])
     live: dict[Any, np.ndarray] = dict(zip(graph.inputs, arrays, strict=True))
     values = differing = worst = 0
-    place = ""
+    furthest = 0.0
     for node in graph.nodes:
         operands = [None if v is None else v.data if v.data is not None else live[v] for v in node.inputs]
         for value, array in zip(node.outputs, run_node(node, operands, bindings), strict=True):
-            theirs = codes.get(value.name) if value.quant is not None else None
-            if theirs is not None and theirs.shape == array.shape and theirs.dtype == array.dtype:
-                steps = np.abs(array.astype(np.int64) - theirs.astype(np.int64))
-                values, differing = values + steps.size, differing + int((steps > 0).sum())
-                if steps.max(initial=0) > worst:
-                    worst, place = int(steps.max()), node.where()
-                array = theirs.astype(array.dtype)
-            live[value] = array
-    return Local(values, differing, worst, place)
+            other = theirs.get(value.name)
+            # names of indices and masks may be those of other tensors there
+            if other is None or other.shape != array.shape or other.dtype != array.dtype or not (value.quant or array.dtype.kind == "f"):
+                live[value] = array
+                continue
+            if value.quant is not None or node.op in ON_CODES:
+                values, differing = values + array.size, differing + int((array != other).sum())
+            if value.quant is not None:
+                worst = max(worst, int(np.abs(array.astype(np.int64) - other.astype(np.int64)).max(initial=0)))
+            else:
+                furthest = max(furthest, float(np.abs(array - other).max(initial=0) / max(np.abs(other).max(initial=0), 1e-30)))
+            live[value] = other
+    return Local(values, differing, worst, furthest)
