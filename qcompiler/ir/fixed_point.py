@@ -13,6 +13,7 @@ held and how the product is rounded:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -98,6 +99,23 @@ def rescale_float32(acc: np.ndarray, m: np.ndarray) -> np.ndarray:
         product = acc.astype(np.float32) * np.asarray(m, np.float32)
     # Beyond 2^62 (infinity included) int64 would wrap around; every result type saturates long before.
     return np.clip(np.rint(product).astype(np.float64), -(2.0**62), 2.0**62).astype(np.int64)
+
+
+def fused_multiply_add(x: np.ndarray, m: float, total: np.ndarray) -> np.ndarray:
+    """float32(x m + total) with one rounding, m a float32; float64 holds products of codes exactly."""
+    return (np.asarray(x, np.float64) * np.float64(np.float32(m)) + total).astype(np.float32)
+
+
+def sum_constant(multipliers: Sequence[float], zeros: Sequence[int], zero: int) -> np.ndarray:
+    """What the zero points add to a sum of codes in `float32_half_even`: zero - sum of m_i z_i, in float32.
+
+    Terms are added from the last to the first with fused multiply-add, as ONNX Runtime's QLinearAdd does it on
+    x86-64; its other processors round otherwise.
+    """
+    total = np.zeros((), np.float32)
+    for z, m in zip(zeros[::-1], multipliers[::-1], strict=True):
+        total = fused_multiply_add(np.asarray(z), m, total)
+    return np.asarray(np.float32(zero) - total)
 
 
 def check_rescale(rounding: str, multiplier: np.ndarray, shift: np.ndarray) -> None:

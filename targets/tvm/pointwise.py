@@ -12,6 +12,7 @@ import numpy as np
 from tvm import tirx
 
 from qcompiler.ir import Node
+from qcompiler.ir.fixed_point import sum_constant
 from qcompiler.targets.tvm.arithmetic import (
     clamp,
     const64,
@@ -78,11 +79,13 @@ def _requantize_sum(builder: KernelBuilder, node: Node, point: Point, xs: list[A
     attrs = node.attrs
     values = [v for v in node.inputs if v is not None]
     if attrs["rounding"] == "float32_half_even":
-        total: Any = tirx.const(0, "float32")
-        for x, value, m in zip(xs, values, attrs["real_multipliers"], strict=True):
-            term = (i32(x) - zero_of(value)).astype("float32") * tirx.const(float(np.float32(m)), "float32")
-            total = total + term
-        return saturate(tirx.nearbyint(total), *result_limits(node), _kind(node))
+        zero, low, high = result_limits(node)
+        factors = attrs["real_multipliers"]
+        total: Any = tirx.const(float(sum_constant(factors, [zero_of(v) for v in values], zero)), "float32")
+        for x, m in zip(xs[::-1], factors[::-1], strict=True):  # a fused multiply-add, as the op's definition says
+            product = i32(x).astype("float64") * tirx.const(float(np.float32(m)), "float64")
+            total = (product + total.astype("float64")).astype("float32")
+        return saturate(tirx.nearbyint(total), 0, low, high, _kind(node))
     shift = int(attrs["shift"])
     half = 1 << (shift - 1) if shift > 0 else 0
     bound = half + sum(

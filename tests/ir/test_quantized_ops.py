@@ -187,7 +187,7 @@ def test_requantize_sum_rounds_once(terms, shift):
     assert got.tolist() == [max(-128, min(127, round(exact) + 4))]
 
 
-def test_requantize_sum_in_float32_adds_in_operand_order():
+def test_requantize_sum_in_float32_is_a_chain_of_fused_multiply_adds():
     a, b = codes((4, 5), U8), codes((5,), S8)
     got = run(
         "requantize_sum",
@@ -198,8 +198,16 @@ def test_requantize_sum_in_float32_adds_in_operand_order():
         real_multipliers=(0.7, 0.3),
         qmin=120,
     )[0]
-    total = (a.astype(np.float32) - 120) * np.float32(0.7) + (b.astype(np.float32) + 7) * np.float32(0.3)
-    assert np.array_equal(got, np.clip(np.rint(total) + 120, 120, 255).astype(np.uint8))
+    factors = [Fraction(float(np.float32(m))) for m in (0.7, 0.3)]
+
+    def fused(x: int, m: Fraction, total: np.float32) -> np.float32:
+        return np.float32(float(x * m + Fraction(float(total))))  # the fraction is exact; these fit float64
+
+    constant = np.float32(120) - fused(120, factors[0], fused(-7, factors[1], np.float32(0)))
+    expected = [
+        [np.rint(fused(int(x), factors[0], fused(int(y), factors[1], constant))) for x, y in zip(row, b, strict=True)] for row in a
+    ]
+    assert np.array_equal(got, np.clip(expected, 120, 255).astype(np.uint8))
 
 
 @pytest.mark.parametrize(

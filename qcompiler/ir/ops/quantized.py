@@ -11,7 +11,14 @@ import numpy as np
 from ...errors import GraphError
 from ..dims import same, same_shape
 from ..dtypes import DType
-from ..fixed_point import PROFILES, check_rescale, rescale, rescale_shift_half_even
+from ..fixed_point import (
+    PROFILES,
+    check_rescale,
+    fused_multiply_add,
+    rescale,
+    rescale_shift_half_even,
+    sum_constant,
+)
 from ..quant import QuantParams
 from .spec import AttrSpec, Op, RunContext, TensorType, broadcast_shapes, centred
 
@@ -147,10 +154,11 @@ def _check_sum(attrs: Mapping[str, Any]) -> None:
 def _requantize_sum(ctx: RunContext, *xs: np.ndarray) -> np.ndarray:
     attrs = ctx.attrs
     if attrs["rounding"] == "float32_half_even":
-        total: np.ndarray = np.zeros((), np.float32)
-        for i, (x, m) in enumerate(zip(xs, attrs["real_multipliers"], strict=True)):
-            total = total + centred(x, _quant_of(ctx, i)).astype(np.float32) * np.float32(m)
-        return _saturate(np.rint(total).astype(np.float64).astype(np.int64), attrs)
+        zeros = [int(_quant_of(ctx, i).zero_point) for i in range(len(xs))]
+        total: np.ndarray = sum_constant(attrs["real_multipliers"], zeros, int(attrs["quant"].zero_point))
+        for x, m in zip(xs[::-1], attrs["real_multipliers"][::-1], strict=True):
+            total = fused_multiply_add(x, m, total)
+        return np.clip(np.rint(total), *_limits(attrs)).astype(attrs["quant"].dtype.numpy)
     whole: np.ndarray = np.zeros((), np.int64)
     for i, (x, m) in enumerate(zip(xs, attrs["multipliers"], strict=True)):
         whole = whole + centred(x, _quant_of(ctx, i)) * np.int64(m)
@@ -321,7 +329,8 @@ OPS: list[Op] = [
         ),
         _sum_infer,
         _requantize_sum,
-        "clip(round(sum of m_i (x_i - z_i)) + zero_point, qmin, qmax): one shift, one rounding",
+        "clip(round(sum of m_i (x_i - z_i)) + zero_point, qmin, qmax): one shift, one rounding; float32_half_even adds"
+        " x_i m_i from the last to the first to the constant of all zero points, by fused multiply-add",
         "quantized",
     ),
     Op(

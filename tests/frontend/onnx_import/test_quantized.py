@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -265,3 +266,30 @@ def test_integer_products_alone() -> None:
     graph = import_onnx(made)
     assert graph.level is Level.FLOAT and graph.outputs[0].dtype is DType.int32
     assert np.array_equal(run_reference(graph, [a])[0], (a.astype(np.int64) - 7) @ b.astype(np.int64))
+
+
+def _has_fma() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return platform.machine() in ("x86_64", "AMD64") and cpuinfo.is_file() and " fma " in cpuinfo.read_text()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sums_of_all_pairs_of_codes_are_those_of_the_runtime(seed: int) -> None:
+    """Half of the scales are such that many sums are ties. Other processors of the runtime round otherwise."""
+    rng = np.random.default_rng(seed)
+    scale = rng.uniform(0.01, 0.3, 3).astype(np.float32)
+    if seed % 2:
+        scale[:2] = scale[2] * rng.integers(1, 40, 2).astype(np.float32) / np.float32(32)
+    zero = rng.integers(0, 256, 3).astype(np.uint8)
+    codes = np.meshgrid(np.arange(256), np.arange(256), indexing="ij")
+    feed = {n: ((c - int(z)) * s).astype(np.float32).reshape(1, -1) for n, c, z, s in zip("ab", codes, zero, scale, strict=False)}
+    weights = {f"{n}{k}": v for n, s, z in zip("aby", scale, zero, strict=True) for k, v in (("s", s), ("z", z))}
+    nodes = [
+        node("QuantizeLinear", ["a", "as", "az"], ["qa"]), node("QuantizeLinear", ["b", "bs", "bz"], ["qb"]),
+        node("QLinearAdd", ["qa", "as", "az", "qb", "bs", "bz", "ys", "yz"], ["y"], domain="com.microsoft"),
+    ]  # fmt: skip
+    made = model(nodes, [info(n, [1, 65536]) for n in feed], ["y"], weights)
+    graph, _, _ = bring_in(import_onnx(made), Context(), None, True)
+    theirs = _session(made).run(None, feed)[0].astype(int)
+    steps = np.abs(run_reference(graph, [feed["a"], feed["b"]])[0].astype(int) - theirs)
+    assert steps.max() <= (0 if _has_fma() else 1)
