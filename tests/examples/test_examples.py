@@ -19,6 +19,7 @@ RUN_HERE = {
     "03_generate_smollm2.py",
     "04_tune_small_network.py",
     "05_qat_lsq.py",
+    "06_import_quantized.py",
 }
 
 
@@ -74,6 +75,22 @@ def test_qat_lsq(tmp_path: Path) -> None:
     assert "\n0 of " in result.stdout
     (weight,) = {v.dtype.name for v in load(tmp_path / "out").graph.constants() if v.quant is not None} - {"int8"}
     assert weight == "int4"
+
+
+def test_import_quantized(tmp_path: Path) -> None:
+    requires_file(fashion_mnist.folder() / "train-images-idx3-ubyte.gz", fashion_mnist.PACKAGE)
+    for tool in ("arm-none-eabi-gcc", "qemu-system-arm", "make", "gcc"):
+        requires_tool(tool)
+    result = subprocess.run(
+        [sys.executable, ROOT / "examples/06_import_quantized.py", "--images", "20", "--out", tmp_path / "out"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "\n0 integers of the C program differ" in result.stdout and "in QEMU: 0 integers differ" in result.stdout
+    compared = result.stdout.split("right on ")[1]
+    theirs, ours = (float(text.split("%")[0]) for text in (compared, compared.split("program on ")[1]))
+    assert ours == theirs > 75
+    assert "Traceback" not in result.stderr and (tmp_path / "out" / "model.c").is_file()
 
 
 def test_compile_cortex_m(tmp_path: Path) -> None:
