@@ -113,7 +113,10 @@ class Lowering:
         return Program(inputs, self._outputs(inputs), tuple(self.steps), self.arch, self.indices)
 
     def _known(self, value: Value) -> bool:
-        return value.is_const or value in self._views or is_accumulator(self.graph, value)
+        if value.is_const or value in self._views:
+            return True
+        product = self.graph.producer(value)
+        return product is not None and is_accumulator(self.graph, value) and all(self._known(v) for v in product.operands)
 
     def _outputs(self, inputs: Sequence[View]) -> tuple[View, ...]:
         """Where results lie; each in memory of its own that a step has written."""

@@ -127,8 +127,10 @@ class Legalizer:
         return value if value.is_const else self._folded.get(value)
 
     def _known(self, value: Value) -> bool:
-        here = self.constant_of(value) is not None or value in self.tensors or value in self.pending
-        return here or is_accumulator(self.graph, value)
+        if self.constant_of(value) is not None or value in self.tensors or value in self.pending:
+            return True
+        product = self.graph.producer(value)
+        return product is not None and is_accumulator(self.graph, value) and all(self._known(v) for v in product.operands)
 
     # -- tensors
 
@@ -189,8 +191,14 @@ class Legalizer:
     def transpose(self, node: Node, x: Tensor, y: Tensor, shape: list[int], axes: list[int]) -> None:
         """Append a transpose of the bytes of `x`, seen as row-major `shape`, to `y`."""
         shape, axes = merged_axes(shape, axes)
-        if len(shape) > 4:
-            raise NoKernel(f"its axes are permuted in a way that needs {len(shape)} loops, and the kernel has 4")
+        while len(shape) > 4:  # the kernel has four loops: bring two axes together that are neighbours in the result
+            first, second = axes[-2:]
+            turned = [a for a in range(len(shape)) if a != first]
+            turned.insert(turned.index(second), first)
+            between = self.new(Value(x.dtype, x.shape, x.quant, f"{x.storage.name}_turned"), x.order)
+            self.transpose(node, x, between, shape, turned)
+            x = between
+            shape, axes = merged_axes([shape[a] for a in turned], [turned.index(a) for a in axes])
         missing = 4 - len(shape)
         params = Struct(
             self.fresh("transpose"), "qc_transpose_params",

@@ -11,7 +11,7 @@ import numpy as np
 from qcompiler.ir import DType, Node, Value
 from qcompiler.kernels.mcu import pack
 from qcompiler.kernels.mcu.geometry import Window
-from qcompiler.targets.mcu.layouts import equivalent, plain
+from qcompiler.targets.mcu.layouts import Order, channels_last, equivalent, plain
 from qcompiler.targets.mcu.legalize import IN_PLACE, Legalizer, NoKernel
 from qcompiler.targets.mcu.memory_plan import Overlap
 from qcompiler.targets.mcu.program import At, Tensor
@@ -101,6 +101,61 @@ def window_of(
     if max(window.fields()) > MOST:
         raise NoKernel(f"a dimension above {MOST} has no kernel")
     return window
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A reduction over neighbouring axes in memory: `outer` blocks of `count` rows of `inner` elements.
+
+    Attributes:
+        x: the operand as it lies.
+        outer, count, inner: see above.
+        order: of the axes of the result.
+    """
+
+    x: Tensor
+    outer: int
+    count: int
+    inner: int
+    order: Order
+
+    def window(self) -> Window:
+        """One that is as large as a block, with the elements inside as channels."""
+        sizes = [d for d in (self.x.shape[a] for a in self.x.order) if d != 1]
+        height = self.count if self.count <= MOST else next((d for d in sizes if self.count % d == 0 and self.count // d <= MOST), 1)
+        window = Window(height, self.count // height, self.inner, 1, 1, self.inner, height, self.count // height)
+        if max(window.fields()) > MOST:
+            raise NoKernel(f"a dimension above {MOST} has no kernel")
+        return window
+
+
+def reduced(low: Legalizer, node: Node) -> Reduced:
+    """How a reduction lies, its operand moved if need be.
+
+    Raises:
+        NoKernel: axes that are no neighbours.
+    """
+    value = first(node)
+    x = low.tensor(value)
+    rank = len(x.shape)
+    axes = {a % rank for a in node.attrs["axes"]} or set(range(rank))
+    if x.columns is not None or not _together(x, axes):
+        x = low.ordered(value, channels_last(rank) if rank > 2 and axes == set(range(2, rank)) else plain(rank), node)
+    if not _together(x, axes):
+        raise NoKernel(f"{node.op} over axes {sorted(axes)} of {list(x.shape)}, which are not neighbours, has no kernel")
+    places = [i for i, a in enumerate(x.order) if a in axes and x.shape[a] != 1]
+    begin, end = (places[0], places[-1] + 1) if places else (rank, rank)
+    sizes = [x.shape[a] for a in x.order]
+    order = x.order
+    if not node.attrs["keepdims"]:
+        order = tuple(sorted(axes ^ set(range(rank))).index(a) for a in x.order if a not in axes)
+    return Reduced(x, math.prod(sizes[:begin]), math.prod(sizes[begin:end]), math.prod(sizes[end:]), order)
+
+
+def _together(x: Tensor, axes: set[int]) -> bool:
+    """True if the axes are neighbours in memory."""
+    places = [i for i, a in enumerate(a for a in x.order if x.shape[a] != 1) if a in axes]
+    return not places or places[-1] - places[0] + 1 == len(places)
 
 
 @dataclass(frozen=True)

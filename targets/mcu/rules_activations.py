@@ -8,13 +8,11 @@ from typing import Any
 
 from qcompiler.ir import DType, Node
 from qcompiler.kernels.mcu import pack, scratch
-from qcompiler.kernels.mcu.geometry import Window
-from qcompiler.targets.mcu.layouts import Order, channels_last, plain, strides
+from qcompiler.targets.mcu.layouts import Order, plain, strides
 from qcompiler.targets.mcu.legalize import Legalizer, NoKernel
 from qcompiler.targets.mcu.program import Argument, At, Scratch, Step, Struct, Tensor, Widths
 from qcompiler.targets.mcu.rule_tools import (
     CODES,
-    MOST,
     Pairs,
     any_factor,
     elementwise_overlap,
@@ -23,6 +21,7 @@ from qcompiler.targets.mcu.rule_tools import (
     limits,
     one_factor,
     pairs,
+    reduced,
     same_rounding,
     zero_point,
 )
@@ -119,40 +118,21 @@ def _mean(low: Legalizer, product: Node, rescale: Node) -> None:
     """An average over neighbouring axes: one window as large as they are, over the axes inside as channels."""
     value = first(product)
     _check(product, rescale)
-    x = low.tensor(value)
-    rank = len(x.shape)
-    axes = {a % rank for a in product.attrs["axes"]} or set(range(rank))
-    if x.columns is not None or not _together(x, axes):
-        x = low.ordered(value, channels_last(rank) if rank > 2 and axes == set(range(2, rank)) else plain(rank), product)
-    if not _together(x, axes):
-        raise NoKernel(f"a mean over axes {sorted(axes)} of {list(x.shape)}, which are not neighbours, has no kernel")
-    places = [i for i, a in enumerate(x.order) if a in axes and x.shape[a] != 1]
-    begin, end = (places[0], places[-1] + 1) if places else (rank, rank)
-    sizes = [x.shape[a] for a in x.order]
-    outer, count, inner = math.prod(sizes[:begin]), math.prod(sizes[begin:end]), math.prod(sizes[end:])
-    keep = product.attrs["keepdims"]
-    order = x.order if keep else tuple(sorted(axes ^ set(range(rank))).index(a) for a in x.order if a not in axes)
-    y = low.new(rescale.output, order)
+    found = reduced(low, product)
+    x, count, inner = found.x, found.count, found.inner
+    y = low.new(rescale.output, found.order)
     factor, name = any_factor(low, rescale), low.fresh(product.origin.module or "mean")
     nodes = (product, rescale)
     if x.bits == y.bits == 8:
-        height, width = (count, 1) if count <= MOST else (sizes[begin], count // sizes[begin])
-        window = Window(height, width, inner, 1, 1, inner, height, width)
-        fields: dict[str, Any] = {"window": vars(window), **factor, "input_zero_point": zero_point(value), **limits(rescale)}
+        fields: dict[str, Any] = {"window": vars(found.window()), **factor, "input_zero_point": zero_point(value), **limits(rescale)}
         arguments = (At(x, count * inner), At(y, inner), Struct(name, "qc_avg_pool_s8_params", fields))
-        low.steps.append(Step("qc_avg_pool_s8", arguments, (x,), y, nodes, repeat=outer))
+        low.steps.append(Step("qc_avg_pool_s8", arguments, (x,), y, nodes, repeat=found.outer))
     else:
         fields = {**factor, "a_zero_point": zero_point(value), "b_zero_point": 0, **limits(rescale)}
         widths = Widths(x.bits, 8, y.bits)
-        calls = (At(x), At(y), outer, count, inner, Struct(name, "qc_mul_params", fields), widths)
+        calls = (At(x), At(y), found.outer, count, inner, Struct(name, "qc_mul_params", fields), widths)
         low.steps.append(Step("qc_mean_s16", calls, (x,), y, nodes))
     low.bind(rescale.output, y)
-
-
-def _together(x: Tensor, axes: set[int]) -> bool:
-    """True if the axes are neighbours in memory."""
-    places = [i for i, a in enumerate(a for a in x.order if x.shape[a] != 1) if a in axes]
-    return not places or places[-1] - places[0] + 1 == len(places)
 
 
 def _shift_sigmoid(low: Legalizer, product: Node, rescale: Node) -> None:

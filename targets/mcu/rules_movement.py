@@ -12,7 +12,7 @@ from qcompiler.targets.mcu.layouts import Order, channels_last, plain, reshaped,
 from qcompiler.targets.mcu.legalize import Legalizer, NoKernel, Rule, known_shape
 from qcompiler.targets.mcu.memory_plan import Overlap
 from qcompiler.targets.mcu.program import At, Step, Struct, Tensor
-from qcompiler.targets.mcu.rule_tools import first, window_of
+from qcompiler.targets.mcu.rule_tools import first, reduced, window_of
 
 
 def _reshape(low: Legalizer, node: Node) -> None:
@@ -131,10 +131,47 @@ def _resize(low: Legalizer, node: Node) -> None:
 
 def _pad(low: Legalizer, node: Node) -> None:
     value = first(node)
+    if min(node.attrs["pads"]) < 0:
+        raise NoKernel("padding that crops has no kernel; a slice has one")
+    if node.attrs["mode"] == "constant":
+        _pad_constant(low, node)
+        return
+    current, rank = low.tensor(value), len(value.shape)
+    if current.columns is not None:
+        current = low.ordered(value, plain(rank), node)
+    for axis in current.order:
+        if node.attrs["pads"][axis] or node.attrs["pads"][rank + axis]:
+            current = _pad_repeating(low, node, current, axis)
+    low.bind(node.output, low.view(node.output, current, current.order))
+
+
+def _pad_repeating(low: Legalizer, node: Node, x: Tensor, axis: int) -> Tensor:
+    """Copies of what lies at the border of one axis: its outermost element, or its neighbours mirrored."""
+    before, after = node.attrs["pads"][axis], node.attrs["pads"][len(x.shape) + axis]
+    size = x.shape[axis]
+    shape = tuple(size + before + after if a == axis else d for a, d in enumerate(x.shape))
+    y = low.new(Value(x.dtype, shape, x.quant, node.output.name), x.order)
+    inner = _byte_strides(y)[axis]
+    outer = math.prod(x.shape[a] for a in x.order[: x.order.index(axis)])
+    run, wide = size * inner, (size + before + after) * inner
+    low.copy(node, x, y, outer, run, run, wide, y_first=before * inner)
+    mirrored = node.attrs["mode"] == "reflect"
+    step = -inner if mirrored else 0
+    starts = (before, size - 2) if mirrored else (0, size - 1)
+    for count, start, place in ((before, starts[0], 0), (after, starts[1], before + size)):
+        if count:
+            low.copy(
+                node, x, y, count, inner, step, inner, x_first=start * inner, y_first=place * inner, repeat=(outer, run, wide)
+            )
+    return y
+
+
+def _pad_constant(low: Legalizer, node: Node) -> None:
+    value = first(node)
     pads, rank = node.attrs["pads"], len(value.shape)
     fixed = [a for a in range(rank) if a not in (2, 3) and (pads[a] or pads[rank + a])]
-    if node.attrs["mode"] != "constant" or rank != 4 or fixed or min(pads) < 0 or value.dtype is not DType.int8:
-        raise NoKernel("only constant padding of the height and width of images has a kernel")
+    if rank != 4 or fixed or value.dtype is not DType.int8:
+        raise NoKernel("padding with a constant has a kernel for the height and width of images of int8 codes")
     quant = node.output.quant
     fill = np.asarray(node.attrs["value"], np.float32)
     code = int(quant.quantize(fill)) if quant is not None else int(node.attrs["value"])
@@ -171,7 +208,20 @@ def _max_pool(low: Legalizer, node: Node) -> None:
     low.bind(node.output, y)
 
 
+def _reduce_max(low: Legalizer, node: Node) -> None:
+    """The largest code of one window as large as the axes are."""
+    if first(node).dtype is not DType.int8:
+        raise NoKernel(f"the maximum of {first(node).dtype.name} has no kernel")
+    found = reduced(low, node)
+    y = low.new(node.output, found.order)
+    params = Struct(low.fresh("maximum"), "qc_max_pool_s8_params", {"window": vars(found.window())})
+    arguments = (At(found.x, found.count * found.inner), At(y, found.inner), params)
+    low.steps.append(Step("qc_max_pool_s8", arguments, (found.x,), y, (node,), repeat=found.outer))
+    low.bind(node.output, y)
+
+
 RULES: dict[str, Rule] = {
+    "reduce_max": _reduce_max,
     "reshape": _reshape,
     "transpose": _transpose,
     "concat": _concat,

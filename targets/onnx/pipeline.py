@@ -23,6 +23,7 @@ from qcompiler.passes.rounding.round_hessian import RoundHessian
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.transform import transform_passes
 from qcompiler.passes.transform.equalize_layers import EqualizeLayers
+from qcompiler.passes.transform.spell_for_integers import SpellForIntegers
 from qcompiler.passes.transform.turn_transposed_convolutions import TurnTransposedConvolutions
 
 from ..base import Target
@@ -40,6 +41,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
     corrected = configs.get("correct_bias", True) is not None
     steps = [
         *canonicalize_passes(),  # one spelling of every layer, for all that follows
+        *([SpellForIntegers()] if configs.get("integerize") else ()),  # layers that only programs of integers write otherwise
         TurnTransposedConvolutions(),  # before the layers that compute in integers are looked at
         EqualizeLayers(configs.get("equalize_layers")),  # across convolutions; where only linears read, the next step
         *transform_passes(configs, assign.recipe),  # move ranges before anything measures them

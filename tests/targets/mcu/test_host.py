@@ -56,6 +56,34 @@ def test_movement() -> None:
     check(b.graph(rows, b.op("transpose", z, perm=(2, 0, 3, 1)), wide))
 
 
+def test_permutations_of_more_axes_than_the_kernel_has_loops() -> None:
+    """Sub-pixel convolution: phases move to the spatial axes; and all axes at once."""
+    b = IntegerLayers("phases")
+    x = b.conv(b.codes("image", 1, 3, 3, 5), 24)
+    phases = b.op("transpose", b.op("reshape", x, shape=(1, 4, 2, 3, 3, 5)), perm=(0, 1, 4, 2, 5, 3))
+    y = b.op("reshape", phases, shape=(1, 4, 6, 15))
+    turned = b.op("transpose", b.op("reshape", b.codes("rows", 2, 360), shape=(2, 3, 2, 3, 4, 5)), perm=(4, 1, 5, 0, 3, 2))
+    session = check(b.graph(b.conv(y, 3), b.op("reshape", turned, shape=(720,))))
+    assert [step.function for step in session.plan.program.steps].count("qc_transpose") >= 4
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect"])
+def test_padding_that_repeats_the_border(mode: str) -> None:
+    b = IntegerLayers("border")
+    image = b.conv(b.codes("image", 2, 3, 4, 5), 6)
+    tokens = b.codes("tokens", 1, 5, 4)
+    around = b.op("pad", image, pads=(0, 0, 2, 0, 0, 0, 1, 3), mode=mode, value=0.0)
+    check(b.graph(b.conv(around, 4), b.op("pad", tokens, pads=(0, 1, 0, 0, 3, 2), mode=mode, value=0.0)))
+
+
+def test_largest_codes_along_axes() -> None:
+    b = IntegerLayers("maxima")
+    image = b.conv(b.codes("image", 2, 3, 4, 6), 5)
+    tokens = b.codes("tokens", 1, 7, 4)
+    over = [(image, (2, 3), False), (image, (1,), True), (tokens, (1,), False), (tokens, (-1,), True)]
+    check(b.graph(*(b.op("reduce_max", x, axes=axes, keepdims=keep) for x, axes, keep in over)))
+
+
 def test_flatten_reorders_the_weights_instead_of_the_image() -> None:
     b = IntegerLayers("flatten")
     x = b.conv(b.codes("image", 1, 3, 4, 4), 5)

@@ -54,6 +54,14 @@ def test_all_ops_without_a_kernel_are_listed() -> None:
     assert caught.value.exit_code == 4
 
 
+def test_what_reads_a_refused_op_is_not_blamed() -> None:
+    b = IntegerLayers("strange")
+    x = b.codes("image", 1, 3, 4, 4)
+    y = b.conv(b.op("flip", x, axes=(3,)), 4)
+    with pytest.raises(UnsupportedError, match=r"1 ops have no kernel"):
+        plan_program(b.graph(b.conv(y, 4)), M4)
+
+
 def test_sizes_must_be_known() -> None:
     b = IntegerLayers("dynamic")
     x = b.input("x", DType.int8, (symbol("batch"), 6), int8(0.1))
