@@ -1,4 +1,7 @@
-"""Order of the passes for targets that run integer programs only; a recipe only switches and configures them."""
+"""Order of the passes for targets of integer programs; a recipe only switches and configures them.
+
+Where a target has float islands, a program stays real between its products unless the recipe asks for integers only.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from qcompiler.passes.quantize.assign_precision import AssignConfig, AssignPreci
 from qcompiler.passes.quantize.calibrate_activations import CalibrateActivations
 from qcompiler.passes.quantize.lower_to_quantized import LowerConfig, LowerToQuantized
 from qcompiler.passes.quantize.round_softmax import RoundSoftmax
+from qcompiler.passes.quantize.sign_codes import SignCodes
 from qcompiler.passes.quantize.split_attention import SplitAttention, SplitAttentionConfig
 from qcompiler.passes.rounding.correct_bias import CorrectBias
 from qcompiler.passes.rounding.round_adaround import RoundAdaround
@@ -58,7 +62,11 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         *snap_passes(configs),  # every scale a power of two, where the recipe's profile needs that
         CorrectBias(configs.get("correct_bias")),  # last: makes up for the errors of all the codes above
         LowerToQuantized(lower),  # real factors still: what integerize turns into multipliers and shifts
-        *integer_passes(configs),  # nothing real is left, and no sum overflows
+        *(
+            integer_passes(configs)  # nothing real is left, and no sum overflows
+            if configs.get("integerize") or not target.can("float_islands")
+            else [SignCodes()]  # last: what products of signed codes read
+        ),
     ]
     chosen = [step for step in steps if step.name not in configs or configs[step.name] is not None]
     check_order(chosen)

@@ -1,4 +1,4 @@
-"""Random cases in the emulator: one library for all of them, every integer compared with the reference."""
+"""Random cases in the emulator: one library for all of them, compared with the reference; integers `==`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.gpu_kernels.generators import FAMILIES, draw_graph
+from benchmarks.gpu_kernels import generators, real_generators
 from qcompiler.executors.reference import run_reference
 from qcompiler.kernels.gpu import weight_only
 from qcompiler.kernels.gpu.emulator import EmulationError, build
@@ -16,9 +16,10 @@ from qcompiler.kernels.gpu.launch import Buffer, Launch, in_order, source
 from qcompiler.kernels.gpu.run import Memory, emulate, read
 from qcompiler.targets.cuda.emit import lower
 from qcompiler.targets.cuda.lower import Program
+from qcompiler.targets.cuda.verify import TOLERANCE, real_difference
 
 WEIGHT_ONLY = "weight_only"
-ALL_FAMILIES = (*FAMILIES, WEIGHT_ONLY)
+ALL_FAMILIES = (*generators.FAMILIES, *real_generators.FAMILIES, WEIGHT_ONLY)
 FLOAT_TOLERANCE = 2e-3
 """Largest error of a float16 product beside the largest result: weights are rounded to 11 bits once."""
 
@@ -46,17 +47,14 @@ class Case:
             gap = np.abs(got - self.expected[0])
             return int((gap > FLOAT_TOLERANCE * np.abs(self.expected[0]).max(initial=1e-9)).sum())
         results = [read(view, self.memory) for view in self.program.outputs]
-        return sum(
-            int((got != want).sum()) if got.shape == want.shape and got.dtype == want.dtype else want.size + 1
-            for got, want in zip(results, self.expected, strict=True)
-        )
+        return sum(real_difference(got, want, TOLERANCE)[0] for got, want in zip(results, self.expected, strict=True))
 
 
 def draw_case(family: str, seed: int) -> Case:
     """A case of a family."""
     if family == WEIGHT_ONLY:
         return _weight_only(seed)
-    graph, arrays = draw_graph(family, seed)
+    graph, arrays = (real_generators if family in real_generators.FAMILIES else generators).draw_graph(family, seed)
     program = lower(graph, (80, 86, 89, 90)[seed % 4])
     memory: Memory = {v.buffer: a.reshape(-1).view(np.uint8).copy() for v, a in zip(program.inputs, arrays)}
     launches = tuple(step.launch for step in program.steps)

@@ -72,13 +72,17 @@ MULTIPROCESSORS = {80: 108, 86: 84, 89: 128, 90: 132}
 """Of the largest part of each architecture; only the choice of tiles depends on them."""
 
 
-def choose_tile(m: int, n: int, batch: int, arch: int = 80) -> Tile:
+SHARED = 48 * 1024
+"""Bytes of static shared memory that a block may have; results are gathered there."""
+
+
+def choose_tile(m: int, n: int, batch: int, arch: int = 80, result: int = 1) -> Tile:
     """The tile with the least cycles by a rule without measurements.
 
     For each element of K a block needs bm bn / 2048 cycles of the tensor cores, a 128th of the bytes that its warps
     read from shared memory and that are written there, and a 64th of the bytes from the second-level cache; the
     slowest of them counts, and one more for what is not hidden. A multiprocessor works on its blocks one after the
-    other. (2048 products, 128 and 64 bytes per cycle are those of sm_80.)
+    other. (2048 products, 128 and 64 bytes per cycle are those of sm_80.) `result`: bytes of an element of the result.
     """
     rows = weight_rows(n)
 
@@ -89,7 +93,7 @@ def choose_tile(m: int, n: int, batch: int, arch: int = 80) -> Tile:
         block = max(tile.bm * tile.bn / 2048, shared, edges / 64) + 1
         return ceil_div(blocks, MULTIPROCESSORS[arch]) * block, -tile.bm * tile.bn
 
-    return min((t for t in TILES if rows % t.bn == 0), key=cycles)
+    return min((t for t in TILES if rows % t.bn == 0 and t.bm * (t.bn * result + 16) <= SHARED), key=cycles)
 
 
 @dataclass(frozen=True)
@@ -209,7 +213,7 @@ def linear(
     m, n, k = a.shape[0], weights.n, weights.k
     if tile is None and m <= MOST_ROWS and after is NOTHING:
         return few_rows(a, weights, c, rescale)
-    tile = tile or choose_tile(m, n, 1, arch)
+    tile = tile or choose_tile(m, n, 1, arch, c.dtype.itemsize)
     b = weights.codes
     assert b.shape[1] % tile.bn == 0, "weights are read in whole tiles"
     fields: list[Field] = [
@@ -228,7 +232,7 @@ def matmul(
 ) -> Launch:
     """Products of two activations: a [Z0, Z1, M, K], b [Z0, Z1, N, K], c [Z0, Z1, M, N]; innermost axes are contiguous."""
     (z0, z1, m, k), n = a.shape, b.shape[2]
-    tile = tile or choose_tile(m, n, z0 * z1, arch)
+    tile = tile or choose_tile(m, n, z0 * z1, arch, c.dtype.itemsize)
     vec = min(vector_width(v, k, [s for s, d in zip(v.strides[:3], v.shape) if d > 1]) for v in (a, b))
     fields: list[Field] = [
         *_matrix(a, a.strides[2], a.strides[:2]),
@@ -267,7 +271,7 @@ def conv(
     if channel == 1:
         vec = vector_width(x, inner, [s for s, d in zip((image, line, pixel), (batch, height, width)) if d > 1])
     m = batch * out_height * out_width
-    tile = tile or choose_tile(m, weights.n, weights.groups, arch)
+    tile = tile or choose_tile(m, weights.n, weights.groups, arch, y.dtype.itemsize)
     row = channels  # y is dense, channels last
     b = weights.codes
     window: list[Field] = [

@@ -150,8 +150,9 @@ def memory_order(view: View) -> tuple[int, ...]:
 
 def constant(name: str, array: np.ndarray) -> View:
     """A constant array."""
-    array = np.ascontiguousarray(array)
-    return in_order(Buffer(name, array.nbytes, array), array.dtype, array.shape)
+    shape = np.shape(array)
+    array = np.ascontiguousarray(array)  # which has one axis at least
+    return in_order(Buffer(name, array.nbytes, array), array.dtype, shape)
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,11 @@ def ints(*values: int) -> list[Field]:
 def longs(*values: int) -> list[Field]:
     """int64 fields."""
     return [("q", int(v)) for v in values]
+
+
+def floats(*values: float) -> list[Field]:
+    """float32 fields, as the int32 of their bits."""
+    return ints(*np.asarray(values, np.float32).view(np.int32))
 
 
 def pack(fields: Sequence[Field], address: Mapping[Buffer, int] | None = None) -> bytes:

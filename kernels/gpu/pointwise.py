@@ -22,20 +22,24 @@ from qcompiler.kernels.gpu.launch import (
 )
 from qcompiler.kernels.gpu.rescale import PROFILES, Rescale, no_rescale
 
-KINDS = {"int8": 0, "int16": 1, "int32": 2, "int64": 3, "uint8": 4, "bool": 5}
+KINDS = {"int8": 0, "int16": 1, "int32": 2, "int64": 3, "uint8": 4, "bool": 5, "float32": 6, "float16": 7}
+MOVED = {**KINDS, "float32": KINDS["int32"], "float16": KINDS["int16"]}
+"""Kinds for kernels that only move elements: real numbers are their bits."""
 OPERANDS = 4
 THREADS = 256
 FORMS = {"sigmoid": 0, "tanh": 1, "gated": 2}
 
 
-def strided(view: View | None, zero_point: int = 0, axes: Sequence[int] | None = None, write: bool = False) -> list[Field]:
-    """`qc::Strided`; `axes` gives an order of the axes, which are padded to six in front."""
+def strided(
+    view: View | None, zero_point: int = 0, axes: Sequence[int] | None = None, write: bool = False, real: bool = False
+) -> list[Field]:
+    """`qc::Strided`; `axes` gives an order of the axes, which are padded to six in front; `real`: the kernel knows real numbers."""
     if view is None:
         return [("p", None), *longs(*[0] * RANK), *ints(0, 0)]
     order = range(len(view.shape)) if axes is None else axes
     strides = [view.strides[a] if view.shape[a] != 1 else 0 for a in order]
     pointer = writing(view) if write else reading(view)
-    return [("p", pointer), *longs(*[0] * (RANK - len(strides)), *strides), *ints(KINDS[view.dtype.name], zero_point)]
+    return [("p", pointer), *longs(*[0] * (RANK - len(strides)), *strides), *ints((KINDS if real else MOVED)[view.dtype.name], zero_point)]
 
 
 def padded(sizes: Sequence[int], fill: int = 1) -> list[int]:
@@ -77,7 +81,10 @@ def requantize(x: View, zero_point: int, out: View, rescale: Rescale) -> Launch:
 
 
 def requantize_sum(xs: Sequence[tuple[View, int]], multipliers: Sequence[int], shift: int, out: View, rescale: Rescale) -> Launch:
-    """Sum of m_i (x_i - z_i), one shift; up to four operands with their zero points."""
+    """Sum of m_i (x_i - z_i), one shift; up to four operands with their zero points.
+
+    Profile float32_half_even has no shift, and multipliers that are bits of float32.
+    """
     return _launch("SUM", out, xs, rescale, multipliers=multipliers, shift=shift)
 
 

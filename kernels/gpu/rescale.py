@@ -13,8 +13,9 @@ PROFILES = {
     "dyadic_double": "qc::DYADIC_DOUBLE",
     "shift_half_even": "qc::SHIFT_HALF_EVEN",
     "float32_half_even": "qc::FLOAT32_HALF_EVEN",
+    "to_real": "qc::TO_REAL",
 }
-OUTPUTS = {"int8": "int8_t", "int16": "int16_t", "uint8": "uint8_t"}
+OUTPUTS = {"int8": "int8_t", "int16": "int16_t", "uint8": "uint8_t", "float32": "float"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ def make_rescale(
         low,
         high,
     )
+
+
+def to_real(scale: np.ndarray, name: str) -> Rescale:
+    """Accumulators as real numbers: times their scale, [] or [C]."""
+    return Rescale("to_real", constant(f"{name}.scale", np.atleast_1d(scale).astype(np.float32).view(np.int32)), None, 0, 0, 0)
 
 
 def no_rescale(zero_point: int, low: int, high: int) -> Rescale:

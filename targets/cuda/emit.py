@@ -17,19 +17,20 @@ from qcompiler.targets.cuda.lower import Lowering, Program
 from qcompiler.targets.cuda.memory import plan_memory
 from qcompiler.targets.cuda.op_table import RULES
 from qcompiler.targets.cuda.plan import FATBIN, HEADERS, PLAN, SOURCE, WEIGHTS, plan_json
+from qcompiler.targets.decompose import decompose
 
 RESOURCES = "kernels.json"
 """Registers, spills and shared memory of every kernel on every architecture, as the assembler reported them."""
 
 
 def lower(graph: Graph, arch: int) -> Program:
-    """Launches for an INTEGER graph.
+    """Launches for a graph of level INTEGER or QUANTIZED.
 
     Raises:
         UnsupportedError: another level, or ops without a kernel, all of them.
         ConstraintError: symbolic dimensions.
     """
-    return Lowering(graph, RULES, arch).program()
+    return Lowering(decompose(graph), RULES, arch).program()
 
 
 def emit_artefact(graph: Graph, arch: int, folder: Path, metadata: Mapping[str, str]) -> Emission:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from qcompiler.ir import DType, Node
 from qcompiler.kernels.gpu.gemm import NOTHING, After
 from qcompiler.kernels.gpu.launch import constant, row_major
-from qcompiler.targets.cuda.lower import Lowering, known_shape, limits, zero_point
+from qcompiler.targets.cuda.lower import Lowering, known_shape, limits, multipliers, zero_point
 
-SUMS = {"dyadic": "SUM_DYADIC", "shift_half_even": "SUM_HALF_EVEN"}
+SUMS = {"dyadic": "SUM_DYADIC", "shift_half_even": "SUM_HALF_EVEN", "float32_half_even": "SUM_FLOAT32"}
 
 
 def after(low: Lowering, node: Node, order: Sequence[int]) -> tuple[After, Node]:
@@ -49,7 +49,7 @@ def _sum(low: Lowering, node: Node, reader: Node, order: Sequence[int]) -> After
     inner = row_major([shape[a] for a in order])
     if other.shape != shape or any(other.strides[a] != s for a, s in zip(order, inner) if shape[a] != 1):
         return None
-    factors = reader.attrs["multipliers"]
+    factors = multipliers(reader)
     return After(
         SUMS[reader.attrs["rounding"]], other=other, multipliers=(factors[own], factors[1 - own]),
         zero_points=(zero_point(node.output), zero_point(value)), shift=reader.attrs["shift"], limits=limits(reader),

@@ -1,8 +1,9 @@
-"""From an INTEGER graph to launches of kernels.
+"""From a graph of level INTEGER or QUANTIZED to launches of kernels.
 
     movement  transposes, slices, broadcasts and most reshapes are views with other strides and cost nothing
     fusion    a product is computed where it is rescaled; accumulators never reach memory; a table or a residual sum that
               alone reads its codes is computed in the same launch
+    constants what depends on constants only is computed here, once
     layout    convolutions and pools give channels-last results; what follows keeps the order of its operand
 
 Ops without a kernel are collected and refused together.
@@ -17,11 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcompiler.errors import ConstraintError, GraphError, UnsupportedError
+from qcompiler.executors.constants import Constants
 from qcompiler.ir import DType, Graph, Level, Node, Value
 from qcompiler.kernels.gpu import pointwise
 from qcompiler.kernels.gpu.launch import Buffer, Launch, View, constant, in_order, memory_order
 from qcompiler.kernels.gpu.pointwise import KINDS
-from qcompiler.kernels.gpu.rescale import Rescale, make_rescale, no_rescale
+from qcompiler.kernels.gpu.rescale import Rescale, make_rescale, no_rescale, to_real
 
 PRODUCTS = frozenset({"conv", "linear", "matmul", "integer_mul", "reduce_mean", "reduce_sum", "shift_sigmoid"})
 
@@ -56,6 +58,7 @@ class Program:
         steps: in order.
         arch: compute capability (80 is sm_80) that tiles were chosen for.
         indices: names of the inputs that index tables, with the number of rows.
+        graph: that the steps compute; composite ops are taken apart.
     """
 
     inputs: tuple[View, ...]
@@ -63,6 +66,7 @@ class Program:
     steps: tuple[Step, ...]
     arch: int
     indices: Mapping[str, int]
+    graph: Graph
 
 
 Rule = Callable[["Lowering", Node], None]
@@ -75,6 +79,7 @@ class Lowering:
         self.graph, self.arch = graph, arch
         self.steps: list[Step] = []
         self.indices: dict[str, int] = {}
+        self.constants = Constants(graph)
         self.fused: set[Node] = set()
         """Nodes that were computed with what they read."""
         self._rules = rules
@@ -88,16 +93,16 @@ class Lowering:
             UnsupportedError: a graph of another level, or ops without a kernel, all of them.
             ConstraintError: symbolic dimensions.
         """
-        if self.graph.level is not Level.INTEGER:
-            raise UnsupportedError(
-                f"CUDA targets compile integer programs, this one has level {self.graph.level.value}: use recipe w8a8-int or w8a8-pow2"
-            )
+        if self.graph.level not in (Level.INTEGER, Level.QUANTIZED):
+            raise UnsupportedError(f"CUDA targets compile quantized and integer programs, this one has level {self.graph.level.value}")
         for value in self.graph.inputs:
             self.bind(value, self.new(value))
         problems = []
         for node in self.graph.nodes:
             if node in self.fused or not all(self._known(v) for v in node.operands):
                 continue  # it is computed already, or what it reads was refused
+            if self._fold(node):
+                continue
             rule = self._rules.get(node.op)
             try:
                 if rule is None:
@@ -110,7 +115,14 @@ class Lowering:
                 f"{len(problems)} ops have no CUDA kernel:\n" + "\n".join(problems) + "\nChange these layers, or compile for another target."
             )
         inputs = tuple(self._views[v] for v in self.graph.inputs)
-        return Program(inputs, self._outputs(inputs), tuple(self.steps), self.arch, self.indices)
+        return Program(inputs, self._outputs(inputs), tuple(self.steps), self.arch, self.indices, self.graph)
+
+    def _fold(self, node: Node) -> bool:
+        """A node whose result depends on constants only becomes one."""
+        data = self.constants.of(node.output) if len(node.outputs) == 1 and node.output.dtype.name in KINDS else None
+        if data is not None:
+            self.bind(node.output, constant(self.fresh(node.output.name or "constant"), data))
+        return data is not None
 
     def _known(self, value: Value) -> bool:
         if value.is_const or value in self._views:
@@ -224,12 +236,23 @@ def limits(node: Node) -> tuple[int, int, int]:
     return int(quant.zero_point), quant.dtype.min if low is None else low, quant.dtype.max if high is None else high
 
 
+def multipliers(node: Node) -> list[int]:
+    """Of the operands of a requantize_sum; the bits of float32 where it rounds in real numbers."""
+    if node.attrs["rounding"] == "float32_half_even":
+        return [int(v) for v in np.asarray(node.attrs["real_multipliers"], np.float32).view(np.int32)]
+    return list(node.attrs["multipliers"])
+
+
 def rescale_of(node: Node, name: str) -> Rescale:
-    """What a requantize node does to accumulators.
+    """What a requantize or dequantize node does to accumulators.
 
     Raises:
         NoKernel: its multipliers are computed.
     """
+    if node.op == "dequantize":
+        source = first(node).quant
+        assert source is not None
+        return to_real(source.scale, name)
     m, s = node.inputs[1], node.inputs[2]
     if any(v is not None and v.data is None for v in (m, s)):
         raise NoKernel("its multipliers are computed")

@@ -16,6 +16,7 @@ from qcompiler.targets.cuda.lower import (
     first,
     known_shape,
     limits,
+    multipliers,
     only_limits,
     zero_point,
 )
@@ -36,11 +37,8 @@ def _sum(low: Lowering, node: Node) -> None:
     whole = next((v for v in views if v.shape == known_shape(node.output)), None)
     y = low.new(node.output) if whole is None else low.like(node.output, whole)
     operands = [(view, zero_point(v)) for view, v in zip(views, node.operands)]
-    rounding = node.attrs["rounding"]
-    if rounding == "float32_half_even":
-        raise NoKernel("sums round by dyadic or shift_half_even")
-    rescale = replace(only_limits(node), profile=rounding)
-    launch = pointwise.requantize_sum(operands, node.attrs["multipliers"], node.attrs["shift"], y, rescale)
+    rescale = replace(only_limits(node), profile=node.attrs["rounding"])
+    launch = pointwise.requantize_sum(operands, multipliers(node), node.attrs["shift"], y, rescale)
     low.add(launch, [node], node.output, y)
 
 

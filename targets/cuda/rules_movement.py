@@ -8,7 +8,7 @@ import numpy as np
 
 from qcompiler.ir import DType, Node
 from qcompiler.ir.ops.movement import END
-from qcompiler.kernels.gpu import pointwise
+from qcompiler.kernels.gpu import pointwise, real
 from qcompiler.kernels.gpu.launch import memory_order
 from qcompiler.targets.cuda.lower import Lowering, NoKernel, Rule, first, known_shape
 
@@ -65,7 +65,9 @@ def _pad(low: Lowering, node: Node) -> None:
         raise NoKernel(f"padding by {node.attrs['mode']} has no kernel; padding with a constant has")
     value = first(node)
     x, quant = low.view(value), node.output.quant
-    fill = node.attrs["value"] if quant is None else quant.quantize(np.asarray(node.attrs["value"], np.float32))
+    fill = np.asarray(node.attrs["value"], value.dtype.numpy) if quant is None else quant.quantize(np.asarray(node.attrs["value"], np.float32))
+    if value.dtype.is_float:  # real numbers are moved as their bits
+        fill = fill.view(f"int{8 * fill.itemsize}")
     y = low.new(node.output, memory_order(x) if x.dense else None)
     rank = len(x.shape)
     low.add(pointwise.pad(x, node.attrs["pads"][:rank], int(fill), y), [node], node.output, y)
@@ -106,11 +108,15 @@ def _cast(low: Lowering, node: Node) -> None:
         raise NoKernel("a cast of codes has no kernel")
     x = low.view(value)
     y = low.like(node.output, x)
+    if value.dtype.is_float or node.output.dtype.is_float:
+        low.add(real.pointwise("cast", [(x, 0)], y), [node], node.output, y)
+        return
     to_truth = node.output.dtype is DType.bool
     low.add(pointwise.plain("not_zero", [x], y) if to_truth else pointwise.copy(x, y), [node], node.output, y)
 
 
-def _plain(low: Lowering, node: Node) -> None:
+def plain(low: Lowering, node: Node) -> None:
+    """Logic and arithmetic of plain integers."""
     if any(v.quant is not None for v in (*node.operands, node.output)):
         raise NoKernel("it computes on plain integers; codes are rescaled by requantize_sum and integer_mul")
     views = [low.view(v) for v in node.operands]
@@ -119,7 +125,7 @@ def _plain(low: Lowering, node: Node) -> None:
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys((op for op in pointwise.PLAIN if op != "not_zero"), _plain),
+    **dict.fromkeys((op for op in pointwise.PLAIN if op != "not_zero"), plain),
     "reshape": _reshape,
     "transpose": _transpose,
     "expand": _expand,

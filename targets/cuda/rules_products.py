@@ -7,18 +7,12 @@ import math
 import numpy as np
 
 from qcompiler.ir import DType, Node, Value
-from qcompiler.kernels.gpu import gemm, pointwise, windows
+from qcompiler.kernels.gpu import gemm, pointwise, real, windows
 from qcompiler.kernels.gpu.gemm import Geometry
-from qcompiler.kernels.gpu.launch import View, memory_order
+from qcompiler.kernels.gpu.launch import View, constant, memory_order
 from qcompiler.kernels.gpu.rescale import OUTPUTS
 from qcompiler.targets.cuda.fuse import after
 from qcompiler.targets.cuda.lower import Lowering, NoKernel, Rule, first, known_shape, rescale_of, zero_point
-
-
-def _later(low: Lowering, node: Node) -> None:
-    """A product is computed where its accumulators are rescaled."""
-    if low.graph.is_output(node.output):
-        raise NoKernel("its accumulators are an output of the model; outputs are codes")
 
 
 def requantize(low: Lowering, node: Node) -> None:
@@ -89,16 +83,16 @@ def _matmul(low: Lowering, product: Node, node: Node) -> None:
     rescale = rescale_of(node, low.fresh(product.origin.module or "matmul"))
     if rescale.per_channel or any(v.quant is None or not v.quant.per_tensor for v in (a, b)):
         raise NoKernel("a product of activations has one scale per operand")
-    y = low.new(node.output, _order_of_reader(low, node.output))
+    y = low.new(node.output, order_of_reader(low, node.output))
     batch, rank = y.shape[:-2], len(y.shape)
     left = low.view(a).expand((*batch, *a.shape[-2:]))
     right = low.view(b).expand((*batch, *b.shape[-2:])).transpose([*range(rank - 2), rank - 1, rank - 2])
-    left, right, out = (_two_batches(low, v, of, product) for v, of in ((left, a), (right, b), (y, None)))
+    left, right, out = (two_batches(low, v, of, product) for v, of in ((left, a), (right, b), (y, None)))
     zero_points = (zero_point(a), zero_point(b))
     low.add(gemm.matmul(left, right, out, zero_points, rescale, arch=low.arch), [product, node], node.output, y)
 
 
-def _order_of_reader(low: Lowering, value: Value) -> tuple[int, ...] | None:
+def order_of_reader(low: Lowering, value: Value) -> tuple[int, ...] | None:
     """The order of axes that makes the only reader's transpose a view without gaps; innermost stays innermost."""
     reader = low.graph.sole_user(value)
     if reader is None or reader.op != "transpose":
@@ -107,12 +101,12 @@ def _order_of_reader(low: Lowering, value: Value) -> tuple[int, ...] | None:
     return perm if perm[-1] == len(perm) - 1 else None
 
 
-def _two_batches(low: Lowering, view: View, of: Value | None, node: Node) -> View:
-    """[Z0, Z1, rows, columns] with neighbouring columns; operands that do not lie so are copied."""
+def two_batches(low: Lowering, view: View, of: Value | None, node: Node, any_strides: bool = False) -> View:
+    """[Z0, Z1, rows, columns] with neighbouring columns unless `any_strides`; operands that do not lie so are copied."""
     *batch, rows, columns = view.shape
     split = max(len(batch) - 1, 0)
     shape = (math.prod(batch[:split]), math.prod(batch[split:]), rows, columns)
-    found = view.reshape(shape) if view.strides[-1] == 1 or columns == 1 else None
+    found = view.reshape(shape) if any_strides or view.strides[-1] == 1 or columns == 1 else None
     if found is None:
         if of is None:
             raise NoKernel(f"a product with {len(batch)} batch axes")
@@ -205,6 +199,8 @@ def _sigmoid(low: Lowering, product: Node, node: Node) -> None:
 
 def _max_pool(low: Lowering, node: Node) -> None:
     value = first(node)
+    if value.dtype.is_float:
+        raise NoKernel("maximum pooling of real numbers has no kernel; of codes it has")
     x = low.view(value)
     y = low.new(node.output, memory_order(x) if x.dense else channels_last(len(x.shape)))
     launch = windows.max_pool(_planes(x), _planes(y), geometry_of(tuple(node.attrs["kernel"]), node))
@@ -221,4 +217,33 @@ EMIT = {
     "shift_sigmoid": _sigmoid,
 }
 
-RULES: dict[str, Rule] = {**dict.fromkeys(EMIT, _later), "requantize": requantize, "max_pool": _max_pool}
+TO_REAL = ("conv", "linear", "matmul")
+
+
+def dequantize(low: Lowering, node: Node) -> None:
+    """The launch of the product whose accumulators become real numbers, or codes as real numbers."""
+    value = first(node)
+    quant, product = value.quant, low.graph.producer(value)
+    assert quant is not None
+    if product is not None and product.op in EMIT and value.dtype is DType.int32:
+        if product.op not in TO_REAL:
+            raise NoKernel(f"accumulators of {product.op} have to be rescaled to codes")
+        EMIT[product.op](low, product, node)
+        return
+    if quant.group_size is not None or not quant.per_tensor and not quant.symmetric:
+        raise NoKernel("codes in groups, or with zero points by channel")
+    x = low.view(value)
+    y = low.like(node.output, x)
+    scale = constant(low.fresh("scale"), quant.broadcast(quant.scale, known_shape(value)))
+    low.add(real.pointwise("dequantize", [(x, 0 if quant.zero_point.ndim else zero_point(value)), (scale, 0)], y), [node], node.output, y)
+
+
+def later(low: Lowering, node: Node) -> None:
+    """A product is computed where its accumulators are rescaled."""
+    if low.graph.is_output(node.output):
+        raise NoKernel("its accumulators are an output of the model; outputs are codes")
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(EMIT, later), "requantize": requantize, "dequantize": dequantize, "max_pool": _max_pool,
+}  # fmt: skip

@@ -98,7 +98,8 @@ def cuda_target(arch: int, option: str) -> CudaTarget:
         family="cuda",
         artefact=PLAN,
         kernels=KERNELS,
-        roundings=("dyadic", "dyadic_double", "shift_half_even"),
+        roundings=("dyadic", "dyadic_double", "shift_half_even", "float32_half_even"),
+        capabilities=frozenset({"float_islands", "dynamic_linear", "accumulator_to_float"}),
         isa=None,
         arch=arch,
     )

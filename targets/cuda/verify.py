@@ -1,4 +1,11 @@
-"""Verification: the artefact in the emulator against the reference interpreter, every integer `==`."""
+"""Verification: the artefact in the emulator against the reference interpreter.
+
+At level INTEGER every integer is `==`. At level QUANTIZED every launch is fed what the reference computed before it:
+integers are `==`, as rescaling in float32 is computed as the reference does; real numbers may differ by `TOLERANCE` of
+the largest one, since sums add up in another order and functions have other last bits, or `HALF_TOLERANCE` where a
+kernel rounds operands to float16. Real outputs of whole runs, in which such differences move codes to their
+neighbours, must reach `MIN_SQNR_DB`.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +17,21 @@ from typing import Any
 import numpy as np
 
 from qcompiler.executors.reference import run_reference
-from qcompiler.ir import Graph
+from qcompiler.ir import Graph, Level, Value
 from qcompiler.kernels.gpu.launch import View
 from qcompiler.targets.cuda.emit import lower
-from qcompiler.targets.cuda.memory import plan_memory
+from qcompiler.targets.cuda.lower import Program
+from qcompiler.targets.cuda.memory import Memory, plan_memory
 from qcompiler.targets.cuda.session import EmulatedSession
-from qcompiler.targets.integer_check import Tap, Verification, compare, difference
+from qcompiler.targets.integer_check import StepCheck, Tap, Verification, compare, difference
+
+TOLERANCE = 2e-5
+"""Of float32: sums of a thousand terms in another order."""
+
+HALF_TOLERANCE = 4e-3
+"""Of products of float16: operand, scale and weight each have 11 bits."""
+
+MIN_SQNR_DB = 30.0
 
 
 def verify_emulated(graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], arch: int) -> Verification:
@@ -24,6 +40,8 @@ def verify_emulated(graph: Graph, folder: Path, samples: Sequence[Sequence[np.nd
     program = lower(graph, arch)
     memory = plan_memory(program)
     results = {i: (step.result, step.view) for i, step in enumerate(program.steps) if step.result is not None}
+    if graph.level is not Level.INTEGER:
+        return _verify_real(graph, program, memory, session, samples)
 
     def run_tapped(arrays: Sequence[np.ndarray], tap: Tap) -> list[np.ndarray]:
         def show(index: int, arena: np.ndarray) -> None:
@@ -36,18 +54,76 @@ def verify_emulated(graph: Graph, folder: Path, samples: Sequence[Sequence[np.nd
     return compare(graph, [value for value, _ in results.values()], run_tapped, samples, "emulator", "the CUDA program")
 
 
-def verify_on(name: str, session: Any, graph: Graph, samples: Sequence[Sequence[np.ndarray]], found: Verification) -> Verification:
-    """The outputs of another session added to what was found."""
-    differing, worst = 0, 0.0
+def _verify_real(
+    graph: Graph, program: Program, memory: Memory, session: EmulatedSession, samples: Sequence[Sequence[np.ndarray]]
+) -> Verification:
+    """Every launch on the reference's numbers, of the first sample; outputs of whole runs, of all."""
+    steps = {i: step for i, step in enumerate(program.steps) if step.result is not None}
+    expected: dict[Value, np.ndarray] = {}
+    values = {step.result for step in steps.values() if step.result is not None}
+    run_reference(program.graph, samples[0], taps=values, on_value=expected.__setitem__)
+    checks: list[StepCheck] = []
+
+    def compare_and_replace(index: int, arena: np.ndarray) -> None:
+        if index not in steps:
+            return
+        step = steps[index]
+        assert step.result is not None
+        array, wanted = _array(step.view, arena, memory.arena[step.view.buffer]), expected[step.result]
+        half = any("weight_only" in n.op for n in step.nodes)
+        count, worst = real_difference(array, wanted, HALF_TOLERANCE if half else TOLERANCE)
+        checks.append(StepCheck(step.nodes[-1].where(), wanted.size, count, worst, count == 0))
+        array[...] = wanted
+
+    session.run(samples[0], compare_and_replace)
+    failures = [f"{c.where}: {c.differing} of {c.values} values differ, by up to {c.max_lsb:g}" for c in checks if not c.passed]
+    differing, worst, sqnr = _outputs(session, graph, samples)
+    if not sqnr >= MIN_SQNR_DB:
+        failures.append(f"{sqnr:.1f} dB against the reference, below {MIN_SQNR_DB}")
+    return Verification(
+        graph.level.value, len(samples), {"emulator": tuple(checks)}, sqnr, differing, worst, tuple(failures), "the CUDA program"
+    )  # fmt: skip
+
+
+def real_difference(got: np.ndarray, wanted: np.ndarray, tolerance: float) -> tuple[int, float]:
+    """How many elements differ and by how much: integers at all, real numbers by more than a share of the largest finite one."""
+    if wanted.dtype.kind != "f" or got.shape != wanted.shape or got.dtype != wanted.dtype:
+        return difference(got, wanted)
+    finite = np.isfinite(wanted)
+    with np.errstate(invalid="ignore"):
+        gap = np.where(finite, np.abs(got.astype(np.float64) - wanted), 0.0)
+    other = ~finite & ~((got == wanted) | np.isnan(got) & np.isnan(wanted))
+    limit = tolerance * float(np.abs(wanted[finite]).max(initial=0))
+    return int((~(gap <= limit) | other).sum()), float("inf") if other.any() else float(gap.max(initial=0))
+
+
+def _outputs(session: Any, graph: Graph, samples: Sequence[Sequence[np.ndarray]]) -> tuple[int, float, float]:
+    """Of whole runs: values that differ, by how much at most, and decibels of the outputs over their differences."""
+    differing, worst, signal, noise = 0, 0.0, 0.0, 0.0
     for arrays in samples:
         for got, want in zip(session.run(arrays), run_reference(graph, arrays), strict=True):
-            count, largest = difference(got, want)
+            count, largest = real_difference(got, want, TOLERANCE)
             differing, worst = differing + count, max(worst, largest)
-    failures = (*found.failures, f"{differing} output values differ on {name}") if differing else found.failures
-    noise = 0.0 if differing else found.sqnr_db
+            a, b = (np.nan_to_num(v.astype(np.float64)) for v in (got, want))
+            signal, noise = signal + float((b * b).sum()), noise + float(((a - b) ** 2).sum())
+    if graph.level is Level.INTEGER:
+        return differing, worst, 0.0 if differing else float("inf")
+    return differing, worst, float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))
+
+
+def verify_on(name: str, session: Any, graph: Graph, samples: Sequence[Sequence[np.ndarray]], found: Verification) -> Verification:
+    """The outputs of another session added to what was found."""
+    differing, worst, sqnr = _outputs(session, graph, samples)
+    exact = graph.level is Level.INTEGER
+    failures = found.failures
+    if exact and differing:
+        failures = (*failures, f"{differing} output values differ on {name}")
+    elif not exact and not sqnr >= MIN_SQNR_DB:
+        failures = (*failures, f"{sqnr:.1f} dB against the reference on {name}, below {MIN_SQNR_DB}")
     return replace(
-        found, differing=found.differing + differing, max_lsb=max(found.max_lsb, worst), sqnr_db=noise, failures=failures
-    )
+        found, differing=found.differing + differing, max_lsb=max(found.max_lsb, worst), sqnr_db=min(found.sqnr_db, sqnr),
+        failures=failures,
+    )  # fmt: skip
 
 
 def _array(view: View, arena: np.ndarray, base: int) -> np.ndarray:

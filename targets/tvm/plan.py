@@ -11,7 +11,7 @@ from qcompiler.executors.reference import run_node
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.ir.builder import constant
 from qcompiler.ir.dims import same_shape
-from qcompiler.targets.tvm.decompose import decompose
+from qcompiler.targets.decompose import decompose
 from qcompiler.targets.tvm.grouped import GROUPED
 from qcompiler.targets.tvm.groups import Group, group_nodes
 from qcompiler.targets.tvm.indexing import INDEXING

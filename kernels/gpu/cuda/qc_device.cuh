@@ -142,6 +142,58 @@ __device__ __forceinline__ T warp_max(T value)
     return value;
 }
 
+__device__ __forceinline__ float half_to_float(uint16_t bits)
+{
+#ifdef QC_EMULATOR
+    return qc_emu_half_to_float(bits);
+#else
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+#endif
+}
+
+__device__ __forceinline__ uint16_t float_to_half(float value)
+{
+#ifdef QC_EMULATOR
+    return qc_emu_float_to_half(value);
+#else
+    uint16_t bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+#endif
+}
+
+// A product and a sum that are rounded one by one; the compiler may make one instruction of `a * b + c`.
+__device__ __forceinline__ float multiply_rounded(float a, float b)
+{
+#ifdef QC_EMULATOR
+    return a * b;
+#else
+    return __fmul_rn(a, b);
+#endif
+}
+
+__device__ __forceinline__ float add_rounded(float a, float b)
+{
+#ifdef QC_EMULATOR
+    return a + b;
+#else
+    return __fadd_rn(a, b);
+#endif
+}
+
+__device__ __forceinline__ float float_of_bits(int32_t bits)
+{
+#ifdef QC_EMULATOR
+    float value;
+    __builtin_memcpy(&value, &bits, 4);
+    return value;
+#else
+    return __int_as_float(bits);
+#endif
+}
+
 // Sums of int32 that wrap around instead of overflowing.
 __device__ __forceinline__ int add_wrapping(int a, int b) { return (int)((unsigned)a + (unsigned)b); }
 __device__ __forceinline__ int multiply_wrapping(int a, int b) { return (int)((unsigned)a * (unsigned)b); }

@@ -61,7 +61,7 @@ __device__ __forceinline__ void rows_gemm(const RowsGemmParams &p)
     for (int r = 0; r < ROWS; r++) {
         const int total = (int)warp_sum((unsigned)acc[r]);
         if (lane == r && m0 + r < p.m)
-            ((OUT *)p.c)[(m0 + r) * p.c_row + n] = (OUT)requantize<PROFILE>(add_wrapping(total, bias), p.rescale, n);
+            ((OUT *)p.c)[(m0 + r) * p.c_row + n] = finish<PROFILE, OUT>(add_wrapping(total, bias), p.rescale, n);
     }
 }
 

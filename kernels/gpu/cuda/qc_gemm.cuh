@@ -182,9 +182,12 @@ struct Gemm {
                         } else
                             v = add_wrapping(v, bias);
                         const int row = wm + 16 * i + 8 * half + lane / 4;
-                        const int code = requantize<PROFILE>(v, p.rescale, channel);
                         const bool there = m0 + row < p.m && n < p.n;
-                        result[row * C_ROW + column] = next<NEXT, OUT>(p.after, code, place + (m0 + row) * p.c_row + n, there);
+                        OUT &y = result[row * C_ROW + column];
+                        if constexpr (NEXT == NOTHING)
+                            y = finish<PROFILE, OUT>(v, p.rescale, channel);
+                        else
+                            y = next<NEXT, OUT>(p.after, requantize<PROFILE>(v, p.rescale, channel), place + (m0 + row) * p.c_row + n, there);
                     }
             }
         __syncthreads();

@@ -37,6 +37,12 @@ __device__ __forceinline__ int64_t centred(const PointParams &p, int operand, co
 template <int PROFILE>
 __device__ __forceinline__ int64_t sum_of_codes(const PointParams &p, const Place &place)
 {
+    if (PROFILE == FLOAT32_HALF_EVEN) {  // multipliers are the bits of float32
+        float real = 0.0f;
+        for (int i = 0; i < p.operands; i++)
+            real = add_rounded(real, multiply_rounded((float)centred(p, i, place), float_of_bits((int32_t)p.multiplier[i])));
+        return limited(whole(rintf(real)), p.rescale);
+    }
     int64_t total = 0;
     for (int i = 0; i < p.operands; i++)
         total += centred(p, i, place) * p.multiplier[i];

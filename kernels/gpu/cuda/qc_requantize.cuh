@@ -5,11 +5,12 @@
 
 namespace qc {
 
-enum Profile { DYADIC, DYADIC_DOUBLE, SHIFT_HALF_EVEN, FLOAT32_HALF_EVEN };
+// TO_REAL is no rescale: accumulators times their scale, float32.
+enum Profile { DYADIC, DYADIC_DOUBLE, SHIFT_HALF_EVEN, FLOAT32_HALF_EVEN, TO_REAL };
 
 // What rescales a tensor or its channels.
 struct Rescale {
-    const int32_t *multiplier;  // [C]; the bits of a float32 for FLOAT32_HALF_EVEN; unused by SHIFT_HALF_EVEN
+    const int32_t *multiplier;  // [C]; the bits of a float32 for FLOAT32_HALF_EVEN and TO_REAL; unused by SHIFT_HALF_EVEN
     const int8_t *shift;        // [C]; unused by FLOAT32_HALF_EVEN
     int32_t zero_point, low, high;
     int32_t per_channel;        // 0: C is 1
@@ -36,6 +37,12 @@ __device__ __forceinline__ int64_t rescale_double(int32_t acc, int32_t m, int s)
     return (high >> right) + ((high & mask) > (mask >> 1) + (high < 0));
 }
 
+// A whole number as int64; every type of a result saturates long before its limits.
+__device__ __forceinline__ int64_t whole(float v)
+{
+    return v >= 4e18f ? 4000000000000000000LL : v <= -4e18f ? -4000000000000000000LL : (int64_t)v;
+}
+
 template <int PROFILE>
 __device__ __forceinline__ int64_t rescale(int32_t acc, int32_t m, int s)
 {
@@ -45,15 +52,7 @@ __device__ __forceinline__ int64_t rescale(int32_t acc, int32_t m, int s)
         return rescale_double(acc, m, s);
     if (PROFILE == SHIFT_HALF_EVEN)
         return shift_half_even(acc, s);
-#ifdef QC_EMULATOR
-    float factor;
-    __builtin_memcpy(&factor, &m, 4);
-    const float product = __builtin_rintf((float)acc * factor);
-#else
-    const float product = rintf(__fmul_rn((float)acc, __int_as_float(m)));
-#endif
-    // every type of a result saturates long before
-    return product >= 4e18f ? 4000000000000000000LL : product <= -4e18f ? -4000000000000000000LL : (int64_t)product;
+    return whole(rintf(multiply_rounded((float)acc, float_of_bits(m))));
 }
 
 template <int PROFILE>
@@ -63,6 +62,16 @@ __device__ __forceinline__ int32_t requantize(int32_t acc, const Rescale &r, int
     const int32_t m = PROFILE == SHIFT_HALF_EVEN ? 1 : r.multiplier[c];
     const int s = PROFILE == FLOAT32_HALF_EVEN ? 0 : r.shift[c];
     return (int32_t)clip(rescale<PROFILE>(acc, m, s) + r.zero_point, r.low, r.high);
+}
+
+// What accumulators of a product become: a code, or a real number.
+template <int PROFILE, class OUT>
+__device__ __forceinline__ OUT finish(int32_t acc, const Rescale &r, int channel)
+{
+    if constexpr (PROFILE == TO_REAL)
+        return multiply_rounded((float)acc, float_of_bits(r.multiplier[r.per_channel ? channel : 0]));
+    else
+        return (OUT)requantize<PROFILE>(acc, r, channel);
 }
 
 }  // namespace qc

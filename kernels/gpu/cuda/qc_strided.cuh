@@ -7,7 +7,8 @@ namespace qc {
 
 constexpr int RANK = 6;
 
-enum Kind { INT8, INT16, INT32, INT64, UINT8, BOOL };
+// Kernels that only move elements take real numbers as integers of their size.
+enum Kind { INT8, INT16, INT32, INT64, UINT8, BOOL, FLOAT32, FLOAT16 };
 
 struct Strided {
     void *data;

@@ -24,8 +24,6 @@ struct WeightOnlyParams {
 __device__ __forceinline__ unsigned pair(uint16_t half) { return (unsigned)half * 0x00010001u; }
 
 #ifdef QC_EMULATOR
-__device__ __forceinline__ float half_to_float(uint16_t bits) { return qc_emu_half_to_float(bits); }
-__device__ __forceinline__ uint16_t float_to_half(float value) { return qc_emu_float_to_half(value); }
 __device__ __forceinline__ unsigned dequantize_pair(unsigned word, unsigned zero, unsigned scale)
 {
     const unsigned codes = (word & 0x000f000fu) | 0x64006400u;
@@ -37,12 +35,6 @@ __device__ __forceinline__ unsigned dequantize_pair(unsigned word, unsigned zero
     return result;
 }
 #else
-__device__ __forceinline__ float half_to_float(uint16_t bits)
-{
-    float value;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
-    return value;
-}
 __device__ __forceinline__ unsigned dequantize_pair(unsigned word, unsigned zero, unsigned scale)
 {
     unsigned codes;

@@ -55,7 +55,7 @@ __device__ __forceinline__ void depthwise(const DepthwiseParams &p)
     OUT *y = (OUT *)p.y + pixel * p.channels + c;
 #pragma unroll
     for (int i = 0; i < VEC; i++)
-        y[i] = (OUT)requantize<PROFILE>(acc[i], p.rescale, c + i);
+        y[i] = finish<PROFILE, OUT>(acc[i], p.rescale, c + i);
 }
 
 struct WindowParams {

@@ -5,6 +5,7 @@
 // matrix loads) goes through the functions below, which check by themselves.
 #pragma once
 
+#include <math.h>
 #include <stdint.h>
 
 #define __global__

@@ -1,4 +1,7 @@
-"""The shared cases of every op against its reference body: computed `==`, or refused with a reason."""
+"""The shared cases of every op against its reference body, or refused with a reason.
+
+Integers are `==`; real numbers within the tolerance that verification has.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from qcompiler.kernels.gpu.run import emulate, read
 from qcompiler.targets.cuda.emit import lower
 from qcompiler.targets.cuda.lower import Program
 from qcompiler.targets.cuda.op_table import RULES
+from qcompiler.targets.cuda.verify import HALF_TOLERANCE, TOLERANCE, real_difference
 from support.tools import requires_tool
 
 MOVES = ("movement", "pool")
@@ -33,21 +37,23 @@ def in_integers(case: OpCase) -> OpCase:
     return replace(case, operands=tuple(whole))
 
 
-def integer_cases() -> dict[str, tuple[OpCase, Graph, list[np.ndarray]]]:
-    """Cases that may stand in a program of level INTEGER."""
+def built_cases() -> dict[str, tuple[OpCase, Graph, list[np.ndarray]]]:
+    """Every case at level INTEGER if it may stand there, data movement in codes too, else at level QUANTIZED."""
     found = {}
-    for case in map(in_integers, CASES):
-        graph, arrays = case.build()
-        graph = graph.with_level(Level.INTEGER)
-        try:
-            verify_graph(graph)
-        except GraphError:
-            continue
-        found[case.id] = (case, graph, arrays)
+    for level, cases in ((Level.QUANTIZED, CASES), (Level.INTEGER, map(in_integers, CASES))):
+        for case in cases:
+            graph, arrays = case.build()
+            graph = graph.with_level(level)
+            try:
+                verify_graph(graph)
+            except GraphError:
+                continue
+            name = f"{case.id}-codes" if level is Level.INTEGER and case.op in {c.op for c in CASES if OPS[c.op].category in MOVES} else case.id
+            found[name] = (case, graph, arrays)
     return found
 
 
-BUILT = integer_cases()
+BUILT = built_cases()
 PROGRAMS: dict[str, Program] = {}
 REFUSED: dict[str, str] = {}
 for name, (_, program_graph, _) in BUILT.items():
@@ -74,7 +80,8 @@ def test_case(name: str, library: EmulatedLibrary) -> None:
             assert view.shape == expected.shape
             continue
         got = read(view, memory)
-        assert got.dtype == expected.dtype and np.array_equal(got, expected)
+        half = HALF_TOLERANCE if graph.nodes[0].op == "weight_only_linear" or got.dtype == np.float16 else TOLERANCE
+        assert real_difference(got, expected, half)[0] == 0
 
 
 def test_ops_of_integer_programs_are_computed() -> None:

@@ -154,7 +154,7 @@ def test_refusals_name_every_op() -> None:
 def test_other_levels_and_symbols_are_refused() -> None:
     b = GraphBuilder("float", Level.FLOAT)
     x = b.input("x", DType.float32, (2,))
-    with pytest.raises(UnsupportedError, match="level float: use recipe w8a8-int"):
+    with pytest.raises(UnsupportedError, match="quantized and integer programs, this one has level float"):
         lower(b.build([b.op("add", x, x)]), 80)
     c = GraphBuilder("symbolic", Level.INTEGER)
     v = c.input("x", DType.int8, (symbol("batch"), 4), CODES)
@@ -204,6 +204,6 @@ def test_without_nvcc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_target_names() -> None:
     assert {f"cuda-sm{a}" for a in nvcc.ARCHITECTURES} <= known_targets().keys()
     target = get_target("cuda-sm89")
-    assert target.quantizes("matmul") and not target.can("measurable")
+    assert target.quantizes("matmul") and target.can("float_islands") and not target.can("measurable")
     with pytest.raises(UsageError, match="cuda-sm80 takes no option, got 'fast'"):
         get_target("cuda-sm80:fast")

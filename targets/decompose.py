@@ -145,7 +145,7 @@ def _resize(b: GraphBuilder, node: Node, inputs: Sequence[Any]) -> Value | None:
     (x,) = inputs
     attrs, rank = node.attrs, len(x.shape)
     sizes = (*x.shape[2:], *attrs["size"])
-    if attrs["mode"] == "nearest" or not all(isinstance(d, int) for d in sizes):
+    if attrs["mode"] == "nearest" or not x.dtype.is_float or not all(isinstance(d, int) for d in sizes):
         return None
     for i, out in enumerate(attrs["size"]):
         axis = 2 + i

@@ -1,0 +1,143 @@
+"""Random programs of level QUANTIZED: rescales in float32, float islands, weights in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gpu_kernels.generators import Draw
+from qcompiler.ir import DType, Graph, Level, QuantParams, Value
+
+
+class RealDraw(Draw):
+    """A builder of real numbers and codes."""
+
+    def __init__(self, name: str, rng: np.random.Generator) -> None:
+        super().__init__(name, rng)
+        self.level = Level.QUANTIZED
+
+    def real(self, *shape: int) -> Value:
+        """An input between -3 and 3."""
+        return self.input(f"x{len(self.inputs)}", DType.float32, shape)
+
+    def numbers(self, *shape: int) -> Value:
+        """A constant."""
+        return self.const(self.rng.uniform(0.2, 1.8, shape).astype(np.float32))
+
+    def quantized(self, x: Value) -> Value:
+        """Codes of real numbers."""
+        return self.op("quantize", x, quant=QuantParams(DType.int8, 0.025, self.number(-20, 20)))
+
+    def rescaled(self, acc: Value, terms: int) -> Value:
+        """A requantize in float32."""
+        assert acc.quant is not None
+        channels = () if acc.quant.axis is None else (acc.shape[acc.quant.axis],)
+        factor = self.rng.uniform(0.5, 1.0, channels).astype(np.float32) * np.float32(60 / (90 * 70 * terms**0.5))
+        quant = QuantParams(DType.int8, 0.02, self.number(-20, 20))
+        return self.op("requantize", acc, self.const(factor), None, quant=quant, rounding="float32_half_even", qmin=self.choose(None, -20))
+
+
+def _layer(b: RealDraw) -> Value:
+    """Codes, a layer, its rescale, and a residual sum; or real numbers behind it."""
+    rows, k, n = b.size(70), b.size(100), b.size(70)
+    x = b.quantized(b.real(rows, k))
+    acc = b.op("linear", x, b.weights(n, k), b.bias(n))
+    if b.number(0, 1):
+        return b.op(b.choose("relu", "silu", "tanh"), b.op("dequantize", acc))
+    y = b.rescaled(acc, k)
+    other = b.codes(rows, n)
+    factors = tuple(float(v) for v in b.rng.uniform(0.3, 1.2, 2))
+    total = b.op(
+        "requantize_sum", y, other, quant=QuantParams(DType.int8, 0.02, 5), rounding="float32_half_even", real_multipliers=factors
+    )  # fmt: skip
+    return b.op("dequantize", total) if b.number(0, 1) else total
+
+
+def _real_elementwise(b: RealDraw) -> Value:
+    shape = tuple(b.size(12) for _ in range(b.number(1, 4)))
+    x = b.real(*shape)
+    if b.number(0, 1):
+        other = b.real(*[d if b.number(0, 2) else 1 for d in shape])
+        return b.op(b.choose("add", "sub", "mul", "maximum", "less"), x, other)
+    name = b.choose("exp", "erf", "sigmoid", "silu", "tanh", "hard_swish", "gelu", "softplus", "clip", "elu")
+    attrs: dict[str, Any] = {
+        "gelu": {"approximate": b.choose("none", "tanh", "sigmoid")}, "softplus": {"beta": 1.5, "threshold": 20.0},
+        "clip": {"min": -1.0, "max": b.choose(None, 2.0)}, "elu": {"alpha": 0.7},
+    }.get(name, {})  # fmt: skip
+    return b.op(name, x, **attrs)
+
+
+def _real_rows(b: RealDraw) -> Value:
+    shape = (*[b.size(9) for _ in range(b.number(1, 2))], b.size(90))
+    x = b.real(*shape)
+    name = b.choose("softmax", "log_softmax", "layer_norm", "rms_norm", "reduce")
+    if name == "reduce":
+        axes = tuple(a for a in range(len(shape)) if b.number(0, 1)) or (0,)
+        return b.op(b.choose("reduce_sum", "reduce_mean", "reduce_max", "reduce_min"), x, axes=axes, keepdims=bool(b.number(0, 1)))
+    if name.endswith("softmax"):
+        return b.op(name, x, axis=b.number(-len(shape), -1))
+    bias = [b.numbers(shape[-1])] if name == "layer_norm" else []
+    return b.op(name, x, b.numbers(shape[-1]), *bias, eps=1e-5)
+
+
+def _real_product(b: RealDraw) -> Value:
+    m, k, n = b.choose(b.number(1, 8), b.size(90)), b.size(70), b.size(80)
+    if b.number(0, 1):
+        return b.op("linear", b.real(m, k), b.numbers(n, k), b.numbers(n))
+    batch = [b.size(3) for _ in range(b.number(0, 2))]
+    right = b.real(*batch, n, k)
+    rank = len(batch)
+    turned = b.op("transpose", right, perm=(*range(rank), rank + 1, rank)) if b.number(0, 1) else b.real(*batch, k, n)
+    return b.op("matmul", b.real(*batch, m, k), turned)
+
+
+def _attention(b: RealDraw) -> Value:
+    heads, keys, width = b.choose(1, 2, 4), b.choose(1, 2), b.choose(4, 8, 16)
+    heads = max(heads, keys)
+    rows = b.number(1, 20)
+    columns = rows if b.number(0, 1) else b.number(1, 30)
+    q, k, v = b.real(2, heads, rows, width), b.real(2, keys, columns, width), b.real(2, keys, columns, width)
+    if b.number(0, 1):
+        q = b.op("rotary", q, b.numbers(rows, width), b.numbers(rows, width), interleaved=bool(b.number(0, 1)))
+    mask = b.input("mask", DType.bool, (2, 1, 1, columns)) if b.number(0, 1) else None
+    return b.op("attention", q, k, v, mask, scale=b.choose(None, 0.3), causal=rows == columns and bool(b.number(0, 1)))
+
+
+def _dynamic(b: RealDraw) -> Value:
+    m, n, group = b.choose(b.number(1, 16), b.number(17, 80)), b.size(80), b.choose(32, 64, 128)
+    bits, granularity = b.choose(4, 8), b.choose("tensor", "token", "group")
+    k = group * b.number(1, 4) if granularity == "group" else b.size(200)
+    dtype = DType[f"int{bits}"]
+    scale = b.rng.uniform(0.001, 0.01, (n, k // group) if granularity == "group" else (n,)) * b.rng.choice([-1, 1])
+    quant = QuantParams(dtype, scale, np.zeros(scale.shape, np.int32), *((1, group) if granularity == "group" else (0,)))
+    w = b.const(b.rng.integers(-dtype.max, dtype.max + 1, (n, k)), quant=quant)
+    return b.op("dynamic_linear", b.real(m, k), w, b.numbers(n) if b.number(0, 1) else None, granularity=granularity)
+
+
+FAMILIES: dict[str, Callable[[RealDraw], Value]] = {
+    "real_layer": _layer,
+    "real_elementwise": _real_elementwise,
+    "real_rows": _real_rows,
+    "real_product": _real_product,
+    "attention": _attention,
+    "dynamic": _dynamic,
+}
+
+
+def draw_graph(family: str, seed: int) -> tuple[Graph, list[np.ndarray]]:
+    """A program of a family, and its inputs."""
+    rng = np.random.default_rng([seed, *family.encode()])
+    b = RealDraw(family, rng)
+    graph = b.build([FAMILIES[family](b)])
+    return graph, [_array(rng, v) for v in graph.inputs]
+
+
+def _array(rng: np.random.Generator, value: Value) -> np.ndarray:
+    shape = tuple(int(d) for d in value.shape)
+    if value.dtype is DType.bool:
+        return rng.integers(0, 4, shape) > 0
+    if value.dtype.is_float:
+        return rng.uniform(-3, 3, shape).astype(np.float32)
+    return rng.integers(value.dtype.min, value.dtype.max + 1, shape).astype(value.dtype.numpy)
