@@ -80,12 +80,14 @@ def requantize(x: View, zero_point: int, out: View, rescale: Rescale) -> Launch:
     return _launch("REQUANTIZE", out, [(x, zero_point)], rescale)
 
 
-def requantize_sum(xs: Sequence[tuple[View, int]], multipliers: Sequence[int], shift: int, out: View, rescale: Rescale) -> Launch:
+def requantize_sum(
+    xs: Sequence[tuple[View, int]], multipliers: Sequence[int], shift: int, out: View, rescale: Rescale, base: int = 0
+) -> Launch:
     """Sum of m_i (x_i - z_i), one shift; up to four operands with their zero points.
 
-    Profile float32_half_even has no shift, and multipliers that are bits of float32.
+    Profile float32_half_even has no shift, multipliers that are bits of float32, and in `base` those of what zero points add.
     """
-    return _launch("SUM", out, xs, rescale, multipliers=multipliers, shift=shift)
+    return _launch("SUM", out, xs, rescale, multipliers=multipliers, shift=shift, fill=base)
 
 
 def lookup(x: View, table: np.ndarray, out: View, name: str = "lookup") -> Launch:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qcompiler.ir import DType, Node
 from qcompiler.kernels.gpu.gemm import NOTHING, After
 from qcompiler.kernels.gpu.launch import constant, row_major
-from qcompiler.targets.cuda.lower import Lowering, known_shape, limits, multipliers, zero_point
+from qcompiler.targets.cuda.lower import Lowering, known_shape, limits, multipliers, sum_base, zero_point
 
 SUMS = {"dyadic": "SUM_DYADIC", "shift_half_even": "SUM_HALF_EVEN", "float32_half_even": "SUM_FLOAT32"}
 
@@ -50,7 +50,10 @@ def _sum(low: Lowering, node: Node, reader: Node, order: Sequence[int]) -> After
     if other.shape != shape or any(other.strides[a] != s for a, s in zip(order, inner) if shape[a] != 1):
         return None
     factors = multipliers(reader)
+    zero_points, shift = (zero_point(node.output), zero_point(value)), reader.attrs["shift"]
+    if reader.attrs["rounding"] == "float32_half_even":
+        zero_points, shift = (sum_base(reader), 0), own
     return After(
         SUMS[reader.attrs["rounding"]], other=other, multipliers=(factors[own], factors[1 - own]),
-        zero_points=(zero_point(node.output), zero_point(value)), shift=reader.attrs["shift"], limits=limits(reader),
+        zero_points=zero_points, shift=shift, limits=limits(reader),
     )  # fmt: skip

@@ -20,6 +20,7 @@ import numpy as np
 from qcompiler.errors import ConstraintError, GraphError, UnsupportedError
 from qcompiler.executors.constants import Constants
 from qcompiler.ir import DType, Graph, Level, Node, Value
+from qcompiler.ir.fixed_point import sum_constant
 from qcompiler.kernels.gpu import pointwise
 from qcompiler.kernels.gpu.launch import Buffer, Launch, View, constant, in_order, memory_order
 from qcompiler.kernels.gpu.pointwise import KINDS
@@ -241,6 +242,14 @@ def multipliers(node: Node) -> list[int]:
     if node.attrs["rounding"] == "float32_half_even":
         return [int(v) for v in np.asarray(node.attrs["real_multipliers"], np.float32).view(np.int32)]
     return list(node.attrs["multipliers"])
+
+
+def sum_base(node: Node) -> int:
+    """What the zero points add to a requantize_sum that rounds in real numbers: bits of float32; 0 for others."""
+    if node.attrs["rounding"] != "float32_half_even":
+        return 0
+    base = sum_constant(node.attrs["real_multipliers"], [zero_point(v) for v in node.operands], int(node.attrs["quant"].zero_point))
+    return int(base.view(np.int32))
 
 
 def rescale_of(node: Node, name: str) -> Rescale:

@@ -18,6 +18,7 @@ from qcompiler.targets.cuda.lower import (
     limits,
     multipliers,
     only_limits,
+    sum_base,
     zero_point,
 )
 
@@ -38,7 +39,7 @@ def _sum(low: Lowering, node: Node) -> None:
     y = low.new(node.output) if whole is None else low.like(node.output, whole)
     operands = [(view, zero_point(v)) for view, v in zip(views, node.operands)]
     rescale = replace(only_limits(node), profile=node.attrs["rounding"])
-    launch = pointwise.requantize_sum(operands, multipliers(node), node.attrs["shift"], y, rescale)
+    launch = pointwise.requantize_sum(operands, multipliers(node), node.attrs["shift"], y, rescale, sum_base(node))
     low.add(launch, [node], node.output, y)
 
 

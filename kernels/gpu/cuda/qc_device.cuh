@@ -164,22 +164,13 @@ __device__ __forceinline__ uint16_t float_to_half(float value)
 #endif
 }
 
-// A product and a sum that are rounded one by one; the compiler may make one instruction of `a * b + c`.
+// A product that is rounded by itself; the compiler may make one instruction of `a * b + c`.
 __device__ __forceinline__ float multiply_rounded(float a, float b)
 {
 #ifdef QC_EMULATOR
     return a * b;
 #else
     return __fmul_rn(a, b);
-#endif
-}
-
-__device__ __forceinline__ float add_rounded(float a, float b)
-{
-#ifdef QC_EMULATOR
-    return a + b;
-#else
-    return __fadd_rn(a, b);
 #endif
 }
 

@@ -37,11 +37,11 @@ __device__ __forceinline__ int64_t centred(const PointParams &p, int operand, co
 template <int PROFILE>
 __device__ __forceinline__ int64_t sum_of_codes(const PointParams &p, const Place &place)
 {
-    if (PROFILE == FLOAT32_HALF_EVEN) {  // multipliers are the bits of float32
-        float real = 0.0f;
-        for (int i = 0; i < p.operands; i++)
-            real = add_rounded(real, multiply_rounded((float)centred(p, i, place), float_of_bits((int32_t)p.multiplier[i])));
-        return limited(whole(rintf(real)), p.rescale);
+    if (PROFILE == FLOAT32_HALF_EVEN) {  // multipliers are the bits of float32, `fill` of what the zero points add
+        float real = float_of_bits(p.fill);
+        for (int i = p.operands - 1; i >= 0; i--)
+            real = fmaf((float)load_code(p.in[i], offset_of(place, p.in[i].stride)), float_of_bits((int32_t)p.multiplier[i]), real);
+        return clip(whole(rintf(real)), p.rescale.low, p.rescale.high);
     }
     int64_t total = 0;
     for (int i = 0; i < p.operands; i++)
