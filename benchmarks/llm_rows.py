@@ -217,6 +217,9 @@ ROWS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "w4a16-rtn": our_row("W4A16 group 64, rounded to nearest (signed scale, MSE clip)", _recipe("w4a16", rounding="nearest")),
     "w4a16": our_row("W4A16 group 64 (`w4a16`)", "w4a16"),
     "w4a8": our_row("W4A8 group 64 (`w4a8`)", "w4a8"),
+    "w4a8-progressive": our_row(
+        "W4A8 group 64 that expands to int8, ranges per token", _recipe("w4a8", progressive=True, granularity="token")
+    ),
     "w3a16": our_row("W3A16 group 64, zero points (`w3a16`)", "w3a16"),
     "w8a8-min-max": our_row("W8A8 static, min-max ranges, no transforms", _recipe("w8a8", **W8, smooth=False)),
     "w8a8": our_row("W8A8 static (`w8a8`)", _recipe("w8a8", **W8)),

@@ -85,6 +85,9 @@ class LayerSettings(_Model):
     output channel. 0 means the same, for a rule that takes groups back."""
     weight_symmetric: bool = True
     """Zero point 0. False gives every group a zero point of its own; for `weight_only` and groups of `dynamic`."""
+    progressive: bool = False
+    """Scales of groups are integers times a scale of the row, so that codes of 4 bits or less expand to int8. With
+    `dynamic` and granularity `token`, products are computed on these."""
     granularity: Granularity = "tensor"
     """What shares a range at run time (`dynamic`): the tensor, a token (row), or a token's share of a weight group."""
     weight_range: Literal["minmax", "mse"] = "mse"
@@ -103,6 +106,7 @@ class Rule(_Model):
     per_channel: bool | None = None
     group_size: Annotated[int, Field(ge=0)] | None = None
     weight_symmetric: bool | None = None
+    progressive: bool | None = None
     granularity: Granularity | None = None
     weight_range: Literal["minmax", "mse"] | None = None
     rounding: Rounding | None = None

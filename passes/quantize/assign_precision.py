@@ -186,6 +186,7 @@ class _Assignment:
                 per_channel=settings.per_channel,
                 weight_range=settings.weight_range,
                 group_size=settings.group_size or None,
+                progressive=settings.progressive,
             )
         source = next((p for p, a in flow.fused.items() if a is node), None)
         if node in flow.followers:

@@ -34,6 +34,7 @@ from qcompiler.passes.quantize.op_roles import (
     data_operands,
 )
 from qcompiler.passes.quantize.plan import DYNAMIC, FLOAT, WEIGHT_ONLY, QuantPlan
+from qcompiler.passes.rounding.progressive import expand
 
 INT32_MAX = (1 << 31) - 1
 
@@ -155,6 +156,9 @@ class _Lowering:
     def _weight(self, node: Node) -> Value:
         weight, codes = node.inputs[1], self.plan.weights[node]
         assert weight is not None
+        plan = self.plan.nodes[node]
+        if plan.progressive and plan.scheme == DYNAMIC and plan.granularity == "token":
+            codes = expand(codes)
         key = (weight, codes.codes.tobytes(), codes.quant)
         if key not in self._weights:
             self._weights[key] = constant(codes.codes, quant=codes.quant, name=weight.name)

@@ -42,6 +42,7 @@ class NodePlan:
         per_channel: one weight scale per output channel instead of one for the whole weight.
         weight_range: "minmax" or "mse": how the weight's scale is chosen.
         group_size: input channels that share a weight scale; None for all of them.
+        progressive: scales of groups are integers times a scale of the row.
     """
 
     scheme: str
@@ -55,6 +56,7 @@ class NodePlan:
     per_channel: bool = True
     weight_range: str = "minmax"
     group_size: int | None = None
+    progressive: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ def check_static(node: Node, settings: LayerSettings, activation: DType, target:
     Raises:
         ConstraintError: no kernel takes these types, or weights in groups or with zero points.
     """
-    asked = "group_size" if settings.group_size else "weight_symmetric: false" if not settings.weight_symmetric else ""
+    fields = {"group_size": settings.group_size, "weight_symmetric: false": not settings.weight_symmetric}
+    asked = next((name for name, given in {**fields, "progressive": settings.progressive}.items() if given), "")
     if asked:
         raise ConstraintError(
             f"{node.where()}: {asked} is for schemes weight_only and dynamic, the recipe asks for static ranges; set"
-            " group_size: 0 and weight_symmetric: true in the rule that makes it static"
+            " group_size: 0, weight_symmetric: true and progressive: false in the rule that makes it static"
         )
     kernels, weight = target.kernels[node.op], DType[f"int{settings.weight_bits}"]
     if any(k.activation in (None, activation) and (k.weight is weight or node.op == "matmul") for k in kernels):
@@ -54,8 +55,13 @@ def check_real_operand(node: Node, settings: LayerSettings, target: Any) -> None
             f"{node.where()}: activations quantized at run time have 8 bits, or 16 with granularity group, not"
             f" {settings.activation_bits} with granularity {settings.granularity}"
         )
-    if size is None and dynamic:
-        return
+    if settings.progressive and (size is None or settings.weight_bits > 4 or settings.rounding == "autoround"):
+        raise ConstraintError(
+            f"{node.where()}: progressive needs a group_size, at most 4 weight_bits, and a rounding that keeps scales as they"
+            f" are; the recipe has group_size {size or 0}, {settings.weight_bits} bits and {settings.rounding}"
+        )
+    if dynamic and (size is None or (settings.progressive and settings.granularity == "token")):
+        return  # computed on int8
     kind = DType[f"{'int' if settings.weight_symmetric else 'uint'}{settings.weight_bits}"]
     kernels = [k for k in target.kernels["dynamic_linear" if dynamic else "weight_only_linear"] if k.weight is kind]
     if not any(size is None or k.group_sizes is None or size in k.group_sizes for k in kernels):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from qcompiler.ir import DType, QuantParams
 from qcompiler.passes.rounding.gptq import Grid
+from qcompiler.passes.rounding.progressive import row_steps, snapped
 
 from ..quantize.plan import WeightCodes
 
@@ -97,8 +98,12 @@ def weight_codes(codes: Tensor, grid: Grid, dtype: DType, grouped: bool) -> Weig
     return WeightCodes(array, QuantParams(dtype, scale[:, 0], zero[:, 0], axis=0))
 
 
-def round_groups(weight: np.ndarray, dtype: DType, group_size: int | None, search: bool) -> WeightCodes:
-    """Nearest codes of a weight [N, K]."""
+def round_groups(
+    weight: np.ndarray, dtype: DType, group_size: int | None, search: bool, progressive: bool = False
+) -> WeightCodes:
+    """Nearest codes of a weight [N, K]; progressive as `NodePlan` has it."""
     tensor = torch.tensor(weight, dtype=torch.float32)
     grid = group_grid(tensor, dtype, group_size, search)
+    if progressive:
+        grid = snapped(grid, row_steps(grid))
     return weight_codes(nearest_codes(tensor, grid), grid, dtype, group_size is not None)

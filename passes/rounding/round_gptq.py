@@ -43,6 +43,7 @@ from qcompiler.passes.rounding.gptq import (
     solve_damped,
 )
 from qcompiler.passes.rounding.group_grid import group_grid, nearest_codes, weight_codes
+from qcompiler.passes.rounding.progressive import refitted_rows, row_steps, snapped
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.rounding.side_by_side import SideBySide
 from qcompiler.passes.rounding.sites import weight_of, weighted_nodes
@@ -188,16 +189,23 @@ class _Rounding:
         weight, h = torch.tensor(weight_of(node), dtype=torch.float32), moments.second
         target = weight if moments.shift is None else weight + self.config.float_target * (weight @ moments.shift)
         grid, refit = self._grid(node, target, h)
+        step = row_steps(grid) if plan.progressive else None
+        if step is not None:
+            grid = snapped(grid, step)
         nearest = objective(target, grid.real(nearest_codes(target, grid)), h)
         best, error = round_columns(target, moments.factor, grid)
         product = target @ h
         for _ in range(self.config.rounds if refit else 0):
             again = replace(grid, scale=refit_scales(target, best, h, grid, product))
+            if step is not None:
+                again = snapped(again, step)
             codes, found = round_columns(target, moments.factor, again)
             if found >= error:
                 break
             grid, best, error = again, codes, found
-        if refit:
+        if step is not None:
+            grid = refitted_rows(target, best, h, grid, step, product)
+        elif refit:
             grid = replace(grid, scale=refit_scales(target, best, h, grid, product))
         ratio = objective(target, grid.real(best), h) / nearest if nearest > 0 else 1.0
         data = {"damping": moments.factor.damping, "error_ratio_to_nearest": round(ratio, 4)}

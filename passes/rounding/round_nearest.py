@@ -63,7 +63,8 @@ class RoundNearest(Pass):
         node_plan, weight = plan.nodes[node], weight_of(node)
         assert node_plan.weight_dtype is not None
         if node_plan.group_size is not None or not node_plan.weight_symmetric:
-            return round_groups(weight, node_plan.weight_dtype, node_plan.group_size, node_plan.weight_range == "mse")
+            search = node_plan.weight_range == "mse"
+            return round_groups(weight, node_plan.weight_dtype, node_plan.group_size, search, node_plan.progressive)
         qmax = node_plan.weight_dtype.max
         floor = scale_floor(plan, node, target)
         peak = np.abs(weight.reshape(weight.shape[0], -1)).max(1, initial=0).astype(np.float64)
