@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor
 
 from qcompiler.errors import CalibrationError, UsageError
-from qcompiler.ir import Graph, Node
+from qcompiler.ir import Graph, Node, Value
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
 from qcompiler.passes.rounding.blocks import block_of
@@ -58,6 +58,8 @@ class GptqConfig(PassConfig):
     damping: share of the mean diagonal added to H. act_order: columns by falling H_jj. float_target: t above.
     target_damping: d above, as a share of the mean diagonal of H'; part of the tokens needs more than all of them.
     rounds: most times that codes are found again on refitted scales. samples: most samples used, evenly spaced.
+    next_norm: count the tokens of a layer that adds to a residual stream relative to their size there, as the norm behind
+    the sum divides by it.
     """
 
     damping: float = Field(0.01, gt=0, json_schema_extra={"search": [0.005, 0.01, 0.05]})
@@ -66,6 +68,7 @@ class GptqConfig(PassConfig):
     target_damping: float = Field(0.05, gt=0, json_schema_extra={"search": [0.01, 0.05, 0.1]})
     rounds: int = Field(2, ge=0)
     samples: int = Field(128, ge=1)
+    next_norm: bool = False
 
 
 @dataclass
@@ -159,14 +162,21 @@ class _Rounding:
     def _reads(self, node: Node) -> tuple[Any, ...]:
         """What a layer reads, and how that is rounded: equal for layers that share their moments."""
         plan = self.plan.nodes[node]
-        return node.inputs[0], plan.scheme, plan.granularity, plan.activation_dtype, plan.group_size
+        return node.inputs[0], plan.scheme, plan.granularity, plan.activation_dtype, plan.group_size, self._stream(node)
+
+    def _stream(self, node: Node) -> Value | None:
+        """The residual stream that a layer adds to, where its tokens are to be counted relative to that."""
+        user = self.walk.graph.sole_user(node.output) if self.config.next_norm else None
+        if user is None or user.op != "add" or any(v.shape != node.output.shape or v.is_const for v in user.operands):
+            return None
+        return next(v for v in user.operands if v is not node.output)
 
     def _moments(self, node: Node, key: tuple[Any, ...]) -> _Moments:
         if key not in self.moments:
             same = [n for n in self.nodes if self._reads(n) == key and n not in self.saved]
             channels = weight_of(node).shape[1]
             compared, others = GramSum(channels), GramSum(channels)
-            for real, rounded in self.walk.rows_before(node):
+            for real, rounded in self.walk.rows_before(node, self._stream(node)):
                 (others if real is None else compared).add(rounded)
                 if real is not None:
                     compared.add_drift(real - rounded, rounded)

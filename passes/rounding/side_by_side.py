@@ -125,17 +125,23 @@ class SideBySide:
                     self._store(part, node, self._real(part, node) if part.both else (), self._rounded(part, node))
                     _free(part, last.get(node, []))
 
-    def rows_before(self, node: Node) -> Iterator[tuple[Tensor | None, Tensor]]:
+    def rows_before(self, node: Node, over: Value | None = None) -> Iterator[tuple[Tensor | None, Tensor]]:
         """Per part, the rows [tokens, channels] of operand 0 on the float and on the quantized side, without padding.
 
-        None for the float side of parts that have none.
+        None for the float side of parts that have none. With `over`, a live value of the same tokens, every row is divided
+        by the root mean square of that value's row on the quantized side.
         """
         value = node.inputs[0]
         assert value is not None
         for part in self.parts:
-            rounded = self._operands(part, node)[0]
-            assert rounded is not None
-            yield (self._rows(value, part, part.real[value]) if part.both else None), self._rows(value, part, rounded)
+            operand = self._operands(part, node)[0]
+            assert operand is not None
+            rounded = self._rows(value, part, operand)
+            real = self._rows(value, part, part.real[value]) if part.both else None
+            if over is not None:
+                size = self._rows(over, part, part.rounded[over]).square().mean(1, keepdim=True).clamp_min(1e-20).rsqrt()
+                rounded, real = rounded * size, None if real is None else real * size
+            yield real, rounded
 
     def _rows(self, value: Value, part: Part, tensor: Tensor) -> Tensor:
         tokens = self.token_axes(value, part)

@@ -83,7 +83,7 @@ def test_refitted_scales_help() -> None:
 def test_layers_that_read_one_value_share_its_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     original = SideBySide.rows_before
-    monkeypatch.setattr(SideBySide, "rows_before", lambda self, node: seen.append(node.origin.module) or original(self, node))
+    monkeypatch.setattr(SideBySide, "rows_before", lambda self, node, over: seen.append(node.origin.module) or original(self, node, over))
     graph = encoder_network()
     rounded(graph, context(graph))
     assert seen == ["attention.q", "attention.output", "mlp.up", "mlp.down"]
@@ -149,6 +149,27 @@ def test_values_that_overflow_are_refused_with_the_module() -> None:
     graph = b.build([b.linear(huge, 8, at="layers.0.last")])
     with pytest.raises(CalibrationError, match=r"layers\.0\.last.*not finite.*rounding: nearest"):
         rounded(graph, context(graph))
+
+
+def test_tokens_count_relative_to_the_stream_they_are_added_to() -> None:
+    """One token in four is a hundred times as large in the stream: what its layer reads must not decide alone."""
+    b = Layers("stream")
+    x = b.input("tokens", DType.float32, (1, 24, 32))
+    size = np.where(np.arange(24) % 4 == 0, 100, 1).astype(np.float32).reshape(1, 24, 1)
+    stream = b.op("mul", x, b.const(size))
+    h = b.op("silu", b.linear(stream, 64, at="layers.0.up"))
+    graph = b.build([b.op("add", stream, b.linear(h, 32, bias=False, at="layers.0.down"))])
+    node = next(n for n in graph.nodes if n.origin.module == "layers.0.down")
+    errors = {}
+    for next_norm in (False, True):
+        plan = rounded(graph, context(graph), GptqConfig(next_norm=next_norm, float_target=0))
+        executor, got = TorchExecutor(graph), []
+        for sample in random_samples(graph, 8, seed=11):
+            real, fake = (executor.run(sample, plan=p)[0].numpy()[0] for p in (None, plan))
+            got.append(np.square((fake - real) / size[0]).sum(-1) / np.square(real / size[0]).sum(-1))
+        errors[next_norm] = float(np.mean(got))
+    assert plan.weights[node].codes.shape == (32, 64)
+    assert errors[True] < errors[False]
 
 
 def test_a_nan_names_the_module() -> None:
