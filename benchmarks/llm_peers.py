@@ -72,7 +72,7 @@ def autoround(model: Any, tokens: np.ndarray, out: Path) -> Any:
             rounder = AutoRound(
                 copy.deepcopy(model), tokenizer, bits=BITS, group_size=GROUP, sym=True, iters=ITERATIONS,
                 seqlen=tokens.shape[1], nsamples=len(tokens), dataset=batches, batch_size=BATCH, device_map="cpu",
-                amp=False, to_quant_block_names=names,
+                amp=False, to_quant_block_names=[names],
             )  # fmt: skip
             quantized, _ = rounder.quantize()
             save_file(linear_weights(quantized, names), file.with_suffix(".tmp"))
