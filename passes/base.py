@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -59,6 +59,16 @@ class Result:
     notes: tuple[Note, ...] = ()
 
 
+class Kept(Protocol):
+    """Where decisions are kept while a compilation runs; see `kept_decisions`."""
+
+    def read(self, name: str) -> Any:
+        """What a pass decided, None if it has not."""
+
+    def write(self, name: str, decision: Any) -> None:
+        """Keep what a pass decided."""
+
+
 @dataclass
 class Context:
     """What passes share in one compilation.
@@ -74,6 +84,7 @@ class Context:
         progress: called as progress(what, done, total).
         checkpoint: folder in which long passes keep what they have finished; None for none.
         fingerprint: what such a folder belongs to: hashes of model, data and recipe by name.
+        kept: decisions of an earlier run that was killed; replayed like those of a lock.
     """
 
     target: Any = None
@@ -85,6 +96,7 @@ class Context:
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
     checkpoint: Path | None = None
     fingerprint: dict[str, str] = field(default_factory=dict)
+    kept: Kept | None = None
 
     def rng(self, name: str) -> np.random.Generator:
         """A private generator, the same for the same seed and name."""
@@ -140,6 +152,21 @@ def check_order(passes: Sequence[Pass]) -> None:
 AfterPass = Callable[[Graph, Step], None]
 
 
+def _run_kept(step: Pass, graph: Graph, context: Context) -> Result:
+    """The pass, with what it decided in a run that was killed; what it decides now is kept."""
+    if context.locked is not None or context.kept is None:
+        return step.run(graph, context)
+    earlier = context.kept.read(step.name)
+    context.locked = None if earlier is None else {step.name: earlier}
+    try:
+        result = step.run(graph, context)
+    finally:
+        context.locked = None
+    if earlier is None and step.name in context.decisions:
+        context.kept.write(step.name, context.decisions[step.name])
+    return result
+
+
 def run_passes(
     graph: Graph,
     passes: Sequence[Pass],
@@ -160,7 +187,7 @@ def run_passes(
             raise InternalError(f"pass {step.name} takes {[v.value for v in step.requires]}, got {graph.level.value}")
         context.progress(step.name, index, len(passes))
         start = time.perf_counter()
-        result = step.run(graph, context)
+        result = _run_kept(step, graph, context)
         record = Step(step.name, step.kind, result.changed, time.perf_counter() - start, result.notes)
         if step.ensures is not None and result.graph.level is not step.ensures:
             raise InternalError(f"pass {step.name} must end at level {step.ensures.value}")

@@ -125,6 +125,7 @@ def _stages(
 ) -> Compilation:
     from qcompiler.ir import Level
     from qcompiler.passes.base import Context, check_order, run_passes
+    from qcompiler.passes.kept_decisions import KeptDecisions
 
     passes = build_passes(recipe, target)
     check_order(passes)
@@ -147,6 +148,8 @@ def _stages(
         checkpoint=None if request.checkpoint is None else Path(request.checkpoint),
         fingerprint={**hashes, "recipe": f"sha256:{hashlib.sha256(recipe.to_json().encode()).hexdigest()}", "target": target.name},
     )
+    if lock is None:
+        context.kept = KeptDecisions(context)
     after = after_pass()
     each = debug_level() >= 4
     head, tail = split_passes(passes)

@@ -43,7 +43,7 @@ class Checkpoint:
             if file.is_file():
                 self._compare(json.loads(file.read_text(encoding="utf-8")), wanted)
             else:
-                _replace(file, json.dumps(wanted, indent=2).encode())
+                replace_file(file, json.dumps(wanted, indent=2).encode())
         except (OSError, ValueError) as error:
             raise UsageError(f"checkpoint folder {self.folder}: {error}") from error
 
@@ -99,7 +99,8 @@ def _unpacked(data: np.lib.npyio.NpzFile, i: int) -> WeightCodes:
     return WeightCodes(data[f"{i}.codes"], quant)
 
 
-def _replace(file: Path, content: bytes) -> None:
+def replace_file(file: Path, content: bytes) -> None:
+    """Write a file that is whole or absent."""
     temporary = file.with_suffix(".tmp")
     temporary.write_bytes(content)
     os.replace(temporary, file)
