@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _INK, _MUTED, _, _, _LINE, _DOT, _PAPER = COLOURS
-UNITS = {"size_bytes": ("size, MB", 1e-6), "latency_ms": ("latency, ms", 1.0), "latency_ratio": ("latency / float", 1.0)}
+UNITS = {"latency_ms": ("latency, ms", 1.0), "latency_ratio": ("latency / float", 1.0)}
 
 
 def search_svg(section: SearchSection) -> str:
@@ -23,6 +23,9 @@ def search_svg(section: SearchSection) -> str:
 
 def _draw(axes: Axes, points: list[SearchPoint], cost: str) -> None:
     label, unit = UNITS.get(cost, (cost.replace("_", " "), 1.0))
+    if cost.endswith("_bytes"):
+        large = max((p.cost for p in points), default=0.0) >= 1e6
+        label, unit = f"{cost.removesuffix('_bytes')}, {'MB' if large else 'kB'}", 1e-6 if large else 1e-3
     axes.set_yscale("log")
     for kind, marker, colour in (("simulated or analytic", "o", _MUTED), ("measured", "s", _DOT)):
         chosen = [p for p in points if (p.kind == "measured") == (kind == "measured")]

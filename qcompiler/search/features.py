@@ -179,8 +179,12 @@ def cost_row(space: Space, config: Config) -> Row:
 
 
 def matrix(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> np.ndarray:
-    """Rows by feature names, float32; NaN where a row lacks one."""
-    return np.array([[row.get(n, np.nan) for n in names] for row in rows], np.float32).reshape(len(rows), len(names))
+    """Rows by feature names, float32; NaN where a row lacks one. Configurations share rows: each is read once."""
+    places: dict[int, int] = {}
+    index = [places.setdefault(id(row), len(places)) for row in rows]
+    distinct = list({id(row): row for row in rows}.values())
+    table = np.array([[row.get(n, np.nan) for n in names] for row in distinct], np.float32).reshape(len(distinct), len(names))
+    return table[index]
 
 
 def _depthwise(node: Node) -> bool:

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from search.problems import Dying, Sick, cost_of, problem, tuner
+from search.problems import Dying, Hanging, Sick, cost_of, problem, tuner
 
 from qcompiler.errors import ConstraintError
 from qcompiler.recipe import load_recipe
@@ -51,10 +51,16 @@ def test_the_answer_keeps_the_limit_and_beats_uniform_bits(evaluator, store):
     assert {f.kind for t in result.trials if t.stage == "fast" for f in t.figures.values()} == {"simulated", "analytic"}
 
 
+@pytest.fixture(scope="module")
+def whole(evaluator, tmp_path_factory):
+    """A search that nothing disturbed."""
+    study = Store(tmp_path_factory.mktemp("whole") / "whole").study("t", {})
+    return tuner(study, evaluator, size_goal(evaluator, 0.4)).run(baseline(evaluator))
+
+
 @pytest.mark.parametrize("killed_after", [1, 7, 18])
-def test_a_search_that_was_killed_ends_as_if_it_had_not_been(evaluator, tmp_path, killed_after):
+def test_a_search_that_was_killed_ends_as_if_it_had_not_been(evaluator, whole, tmp_path, killed_after):
     goal = size_goal(evaluator, 0.4)
-    whole = tuner(Store(tmp_path / "whole").study("t", {}), evaluator, goal).run(baseline(evaluator))
     store = Store(tmp_path / "killed")
     seen = []
 
@@ -84,9 +90,8 @@ def _yaml(folder, text):
     return path
 
 
-def test_the_result_does_not_depend_on_workers(evaluator, tmp_path):
-    goal = size_goal(evaluator, 0.4)
-    here = tuner(Store(tmp_path / "a").study("t", {}), evaluator, goal).run(baseline(evaluator))
+def test_the_result_does_not_depend_on_workers(evaluator, whole, tmp_path):
+    goal, here = size_goal(evaluator, 0.4), whole
     pool = LocalProcesses(evaluator, 2)
     try:
         there = tuner(Store(tmp_path / "b").study("t", {}), evaluator, goal, workers=pool).run(baseline(evaluator))
@@ -96,13 +101,16 @@ def test_the_result_does_not_depend_on_workers(evaluator, tmp_path):
     assert there.correlation == here.correlation and there.certificates == here.certificates
 
 
-def test_trials_that_fail_are_recorded_and_the_search_goes_on(evaluator, store):
+@pytest.mark.parametrize(
+    ("make", "timeout", "error"), [(Sick, None, "ValueError: sick"), (Hanging, 4.0, "longer than 4 s")], ids=["crash", "hang"]
+)
+def test_trials_that_fail_are_recorded_and_the_search_goes_on(evaluator, store, make, timeout, error):
     goal = size_goal(evaluator, 0.5)
-    sick = Serial(Sick(evaluator.workload, evaluator.space))
-    result = tuner(store.study("t", {}), evaluator, goal, workers=sick, trials=24).run(baseline(evaluator))
+    sick = Serial(make(evaluator.workload, evaluator.space), timeout)
+    result = tuner(store.study("t", {}), evaluator, goal, workers=sick, trials=8).run(baseline(evaluator))
     failed = [t for t in result.trials if not t.ok]
-    assert failed and all("sick" in t.error for t in failed)
-    assert goal.meets(result.best) and len(result.trials) > 24
+    assert failed and all(error in t.error for t in failed)
+    assert goal.meets(result.best) and sum(t.stage == "fast" for t in result.trials) == 8
     assert json.dumps([t.to_dict() for t in result.trials])
 
 
