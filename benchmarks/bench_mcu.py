@@ -1,14 +1,14 @@
 """Models on microcontrollers: instructions, RAM, flash, arena against its lower bound, integers that differ.
 
     python -m benchmarks.bench_mcu [--models resnet8 ds_cnn] [--targets cortex-m4 host-c] [--recipes w8a8-pow2]
-                                   [--samples 20] [--json FILE]
+                                   [--samples 20] [--host-samples 1000] [--json FILE]
 
-Each model is compiled once per target and recipe. On Cortex-M it runs in QEMU on an emulated board, every output
-integer compared with the reference interpreter; instructions are counted there and are no cycles. Flash and RAM are
-those of the model library in the linked program (code, constants; arena, worst stack), K being 1000 bytes. On `host-c`
-the same C runs on this machine, the results of all layers compared. The program of every row runs in ONNX Runtime as
-well, on the same inputs, graph optimizations off and on: all integers are the same (`w8a8-int`: integer ops only;
-`w8a8-pow2`: Q/DQ in float32). Rows whose `program` is the same ran the same integer program.
+Each model is compiled once per recipe; its integer program is then emitted for every target. On Cortex-M it runs in
+QEMU on an emulated board, every output integer compared with the reference interpreter; instructions are counted there
+and are no cycles. Flash and RAM are those of the model library in the linked program (code, constants; arena, worst
+stack), K being 1000 bytes. On `host-c` the same C runs on this machine, the results of all layers compared. The program
+runs in ONNX Runtime as well, on all inputs of the row with most, graph optimizations on and off (`w8a8-int`: integer ops
+only; `w8a8-pow2`: Q/DQ in float32).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,6 @@ from benchmarks.models import MODELS
 from benchmarks.workloads import WORKLOADS
 from qcompiler import metrics
 from qcompiler.boundary import quantize_inputs
-from qcompiler.compilation import hash_graph
-from qcompiler.executors.reference import run_reference
 from qcompiler.ir import Graph
 from qcompiler.targets import get_target
 
@@ -55,9 +53,9 @@ class Row:
     model: str
     target: str
     recipe: str
-    program: str
     samples: int
     differing: int
+    samples_ort: int
     differing_ort: int
     instructions: int | None
     flash: int | None
@@ -66,6 +64,7 @@ class Row:
     arena_ratio: float
     as_predicted: bool | None
     sqnr_db: float
+    top1: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,24 @@ class Model:
     Attributes:
         module: and `example`: what is compiled.
         calibration, evaluation: samples, each a tuple of arrays with a batch axis of 1.
+        labels: classes of the evaluation samples, None where accuracy is SQNR alone.
     """
 
     module: torch.nn.Module
     example: tuple[torch.Tensor, ...]
     calibration: Sequence[Arrays]
     evaluation: Sequence[Arrays]
+    labels: np.ndarray | None = None
+
+    def top1(self, outputs: Sequence[Sequence[np.ndarray]]) -> tuple[float, float] | None:
+        """Share of the first samples whose class is right: by their codes, and by the float model."""
+        if self.labels is None:
+            return None
+        labels, samples = self.labels[: len(outputs)], self.evaluation[: len(outputs)]
+        with torch.no_grad():
+            real = [self.module(*[torch.from_numpy(a) for a in sample]) for sample in samples]
+        right = ([np.argmax(out[0]) for out in found] == labels for found in (outputs, real))
+        return tuple(float(np.mean(hits)) for hits in right)  # type: ignore[return-value]
 
     def sqnr_db(self, compiled: Any, count: int = EVALUATED) -> float:
         """Of the first output against the float model, tokens of padding left out."""
@@ -98,10 +109,10 @@ class Model:
 def load(name: str) -> Model:
     """One of the small trained networks, or one of the benches' large models with inputs of one size."""
     if name in MODELS:
-        images = (MODELS[name].calibration(CALIBRATION), MODELS[name].evaluation(1000)[0])
+        images, labels = MODELS[name].evaluation(1000)
         module, example = MODELS[name].load()
-        calibration, evaluation = ([(image[None],) for image in part] for part in images)
-        return Model(module, example, calibration, evaluation)
+        calibration, evaluation = ([(image[None],) for image in part] for part in (MODELS[name].calibration(CALIBRATION), images))
+        return Model(module, example, calibration, evaluation, labels if MODELS[name].metric == "top1" else None)
     work = WORKLOADS[name]
     module, example = work.load()
     parts = [[tuple(sample[key] for key in work.inputs) for sample in part()] for part in (work.calibration, work.evaluation)]
@@ -118,36 +129,42 @@ def _padded(sample: Arrays, example: Sequence[torch.Tensor]) -> Arrays:
     )
 
 
-def bench(name: str, model: Model, target: str, samples: int, recipe: str) -> Row:
-    """Compile one model for one target and run it."""
+def bench(name: str, recipe: str, targets: Sequence[str], on_host: int, on_board: int) -> Iterator[Row]:
+    """Compile one model, and run it on each target: `on_host` samples on `host-c`, `on_board` in QEMU."""
+    model = load(name)
     compiled = qc.compile(
-        model.module, model.example, target=target, recipe=recipe, calibration=model.calibration,
+        model.module, model.example, target="host-c", recipe=recipe, calibration=model.calibration,
         evaluation=model.evaluation[:2],
     )  # fmt: skip
-    codes = [quantize_inputs(compiled.graph, sample) for sample in model.evaluation[:samples]]
-    memory = compiled.report.memory
-    assert memory is not None
+    graph, session = compiled.graph, compiled.target.open(compiled.folder)
+    many = on_host if "host-c" in targets else on_board
+    codes = [quantize_inputs(graph, sample) for sample in model.evaluation[:many]]
+    found = [session.run(arrays) for arrays in codes]
     common = {
-        "model": name, "target": target, "recipe": recipe, "samples": len(codes), "sqnr_db": model.sqnr_db(compiled),
-        "arena_ratio": memory.arena_ratio, "program": hash_graph(compiled.graph)[7:15],
+        "model": name, "recipe": recipe, "sqnr_db": model.sqnr_db(compiled), "top1": model.top1(found),
+        "samples_ort": len(codes), "differing_ort": differing_in_ort(graph, codes, found),
     }  # fmt: skip
-    if target == "host-c":
-        found = compiled.target.verify(compiled.graph, compiled.folder, codes)
-        differing = found.differing + sum(check.differing for check in found.ops["host build"])
-        session = compiled.target.open(compiled.folder)
-        ort = differing_in_ort(compiled.graph, codes, [session.run(arrays) for arrays in codes])
-        return Row(
-            **common, differing=differing, differing_ort=ort, instructions=None, flash=None, ram=None, arena=memory.arena_bytes, as_predicted=None
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        saved = compiled.save(Path(folder) / "out", float_model=False)
-        run = compiled.target.simulate(compiled.graph, saved, codes, "qemu")
-    ort = differing_in_ort(compiled.graph, codes, [run_reference(compiled.graph, arrays) for arrays in codes])
-    predicted = (memory.flash_bytes, memory.ram_bytes) == (run.flash_bytes, run.ram_bytes)
-    return Row(
-        **common, differing=run.differing, differing_ort=ort, instructions=run.instructions, flash=run.flash_bytes, ram=run.ram_bytes,
-        arena=run.arena_bytes, as_predicted=predicted,
-    )  # fmt: skip
+    for target in targets:
+        print(f"{name}, {recipe}: {target}", file=sys.stderr, flush=True)
+        if target == "host-c":
+            same = compiled.target.verify(graph, compiled.folder, codes)
+            differing = same.differing + sum(check.differing for check in same.ops["host build"])
+            memory = compiled.report.memory
+            yield Row(
+                **common, target=target, samples=len(codes), differing=differing, instructions=None, flash=None, ram=None,
+                arena=memory.arena_bytes, arena_ratio=memory.arena_ratio, as_predicted=None,
+            )  # fmt: skip
+            continue
+        board = get_target(target)
+        with tempfile.TemporaryDirectory() as folder:
+            board.emit(graph, Path(folder), {})
+            memory = board.memory(Path(folder))
+            run = board.simulate(graph, Path(folder), codes[:on_board], "qemu")
+        yield Row(
+            **common, target=target, samples=run.samples, differing=run.differing, instructions=run.instructions,
+            flash=run.flash_bytes, ram=run.ram_bytes, arena=run.arena_bytes, arena_ratio=memory.ratio,
+            as_predicted=(memory.flash, memory.ram) == (run.flash_bytes, run.ram_bytes),
+        )  # fmt: skip
 
 
 def differing_in_ort(graph: Graph, samples: Sequence[Sequence[np.ndarray]], expected: Sequence[Sequence[np.ndarray]]) -> int:
@@ -164,15 +181,16 @@ def differing_in_ort(graph: Graph, samples: Sequence[Sequence[np.ndarray]], expe
 def markdown(rows: Sequence[Row]) -> str:
     """The table."""
     head = (
-        "| model | target | recipe | program | Minstructions | RAM KB | flash KB | arena KB | arena / bound | as predicted | SQNR dB |"
-        " differing integers | in ONNX Runtime |"
+        "| model | recipe | target | Minstructions | RAM KB | flash KB | arena KB | arena / bound | as predicted | SQNR dB |"
+        " top-1 / float | differing integers | in ONNX Runtime |"
     )
     lines = [head, "|" + "---|" * 13]
     for row in rows:
         cells: list[Any] = [
-            row.model, row.target, row.recipe, row.program, _scaled(row.instructions, 1e6), _scaled(row.ram, 1e3), _scaled(row.flash, 1e3),
+            row.model, row.recipe, row.target, _scaled(row.instructions, 1e6), _scaled(row.ram, 1e3), _scaled(row.flash, 1e3),
             _scaled(row.arena, 1e3), f"{row.arena_ratio:.3f}", {None: "", True: "yes", False: "NO"}[row.as_predicted],
-            f"{row.sqnr_db:.1f}", f"{row.differing} in {row.samples} samples", row.differing_ort,
+            f"{row.sqnr_db:.1f}", "" if row.top1 is None else "{:.3f} / {:.3f}".format(*row.top1),
+            f"{row.differing} in {row.samples} samples", f"{row.differing_ort} in {row.samples_ort}",
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
@@ -188,21 +206,18 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=[*TINY, *LARGE], choices=[*MODELS, *LARGE])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--recipes", nargs="+", default=["w8a8-int"], choices=["w8a8-int", "w8a8-pow2"])
-    parser.add_argument("--samples", type=int, default=20, help="on Cortex-M; host-c runs 50 times as many of tiny models")
-    parser.add_argument("--large-samples", type=int, default=LARGE_SAMPLES, help="of the large models")
+    parser.add_argument("--samples", type=int, default=20, help="in QEMU")
+    parser.add_argument("--host-samples", type=int, default=1000, help="on host-c, of the small models")
+    parser.add_argument("--large-samples", type=int, default=LARGE_SAMPLES, help="on host-c, of the large models")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    rows: list[Row] = []
     for name in given.models:
-        model = load(name)
-        for target in given.targets:
-            for recipe in given.recipes:
-                if name in LARGE and target != "host-c":
-                    continue
-                many = given.samples if target != "host-c" else given.large_samples if name in LARGE else 50 * given.samples
-                rows.append(bench(name, model, target, many, recipe))
-                print(f"{name} on {target}, {recipe}: {asdict(rows[-1])}", file=sys.stderr, flush=True)
+        targets = [t for t in given.targets if name not in LARGE or t == "host-c"]
+        on_host = given.large_samples if name in LARGE else given.host_samples
+        for recipe in given.recipes if targets else ():
+            rows += bench(name, recipe, targets, on_host, given.samples)
     print(markdown(rows))
     if given.json is not None:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
