@@ -30,7 +30,8 @@ from benchmarks.models import MODELS
 from benchmarks.workloads import WORKLOADS
 from qcompiler import metrics
 from qcompiler.boundary import quantize_inputs
-from qcompiler.ir import Graph
+from qcompiler.ir import DType, Graph, GraphBuilder, Level, QuantParams, constant
+from qcompiler.passes.integer.rules_attention import PROBABILITY, exponentials
 from qcompiler.targets import get_target
 
 CORES = ("cortex-m4", "cortex-m55", "cortex-m7", "cortex-m33", "cortex-m3", "cortex-m0plus")
@@ -38,6 +39,8 @@ TARGETS = ("host-c", *CORES)
 TINY = ("resnet8", "mobilenet_v1_025", "ds_cnn", "autoencoder", "vit_tiny_fmnist")
 LARGE = ("efficientnet-lite0", "minilm-l6")
 """On the host only: their weights are larger than the emulated boards' flash."""
+SOFTMAX = "softmax"
+"""One operation alone, 8 rows of 100 codes, on boards only: instructions per element are printed below the table."""
 CALIBRATION = 64
 LARGE_SAMPLES = 50
 EVALUATED = 50
@@ -167,6 +170,20 @@ def bench(name: str, recipe: str, targets: Sequence[str], on_host: int, on_board
         )  # fmt: skip
 
 
+def softmax_instructions(target: str, shape: tuple[int, int] = (8, 100)) -> float:
+    """Executed per element of a softmax by table over int8 codes, the call included; checked against the reference."""
+    b = GraphBuilder("softmax", Level.INTEGER)
+    x = b.input("x", DType.int8, shape, QuantParams(DType.int8, np.float32(1 / 16)))
+    y = b.op("softmax_lookup", x, constant(exponentials(1 / 16), name="exponentials"), quant=PROBABILITY, name="y")
+    graph, board = b.build([y]), get_target(target)
+    codes = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
+    with tempfile.TemporaryDirectory() as folder:
+        board.emit(graph, Path(folder), {})
+        run = board.simulate(graph, Path(folder), [(codes,)], "qemu")
+    assert run.differing == 0
+    return run.instructions / codes.size
+
+
 def differing_in_ort(graph: Graph, samples: Sequence[Sequence[np.ndarray]], expected: Sequence[Sequence[np.ndarray]]) -> int:
     """Output integers of the same program that ONNX Runtime gives otherwise, graph optimizations on and off."""
     onnx, count = get_target("onnx"), 0
@@ -203,7 +220,7 @@ def _scaled(value: int | None, unit: float) -> str:
 def main() -> int:
     """Print the table; status 1 if an integer differs or memory is not as predicted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=[*TINY, *LARGE], choices=[*MODELS, *LARGE])
+    parser.add_argument("--models", nargs="+", default=[*TINY, *LARGE, SOFTMAX], choices=[*MODELS, *LARGE, SOFTMAX])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--recipes", nargs="+", default=["w8a8-int"], choices=["w8a8-int", "w8a8-pow2"])
     parser.add_argument("--samples", type=int, default=20, help="in QEMU")
@@ -214,11 +231,16 @@ def main() -> int:
     torch.set_num_threads(1)
     rows: list[Row] = []
     for name in given.models:
+        if name == SOFTMAX:
+            continue
         targets = [t for t in given.targets if name not in LARGE or t == "host-c"]
         on_host = given.large_samples if name in LARGE else given.host_samples
         for recipe in given.recipes if targets else ():
             rows += bench(name, recipe, targets, on_host, given.samples)
     print(markdown(rows))
+    boards = [target for target in given.targets if target != "host-c"]
+    for target in boards if SOFTMAX in given.models else ():
+        print(f"\nsoftmax on {target}: {softmax_instructions(target):.1f} instructions per element")
     if given.json is not None:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     return int(any(row.differing or row.differing_ort or row.as_predicted is False for row in rows))

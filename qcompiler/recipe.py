@@ -172,6 +172,11 @@ class Recipe(LayerSettings):
     def _none_is_empty(cls, value: Any) -> Any:
         return () if value is None else value
 
+    @property
+    def integer_only(self) -> bool:
+        """True for programs of integer ops only; those with powers of two are Q/DQ that a runtime may fuse."""
+        return self.integer is not None and self.integer.profile != "shift_half_even"
+
     def settings_for(self, module_path: str, op: str) -> LayerSettings:
         """The settings in force for one op of one module: top level, then `ignore`, then rules in order."""
         values = {name: getattr(self, name) for name in LayerSettings.model_fields}

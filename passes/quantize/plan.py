@@ -94,6 +94,7 @@ class QuantPlan:
         ranges: how the range of each value that needs parameters is to be chosen, and the type of its codes.
         groups: sets of values that must share their parameters (operands and result of a concatenation, a value
             and what data movement makes of it).
+        integer_only: nothing real will be left; such a program is the same for every target.
     """
 
     graph: Graph
@@ -104,6 +105,7 @@ class QuantPlan:
     biases: dict[Node, np.ndarray] = field(default_factory=dict)
     ranges: dict[Value, tuple[DType, RangeRule]] = field(default_factory=dict)
     groups: list[tuple[Value, ...]] = field(default_factory=list)
+    integer_only: bool = False
 
     def with_real_activations(self) -> QuantPlan:
         """A view that rounds weights only; codes and biases written to either are seen by both."""

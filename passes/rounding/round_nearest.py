@@ -95,7 +95,8 @@ def scale_floor(plan: QuantPlan, node: Node, target: Any) -> np.ndarray:
     """Smallest admissible weight scale per output channel, float64 [O]."""
     weight, bias = weight_of(node), bias_of(plan, node)
     floor = np.full(weight.shape[0], SMALLEST)
-    if target is not None and target.can("int16_pair_products"):
+    # Integer programs are emitted with offset weights where pairs could saturate, and keep their 8 bits everywhere.
+    if target is not None and target.can("int16_pair_products") and not plan.integer_only:
         floor = np.maximum(floor, pair_safe_scale(weight, node.attrs.get("groups", 1)))
     value = node.inputs[0]
     quant = plan.activations.get(value) if value is not None else None

@@ -10,7 +10,7 @@ Weights are symmetric per output channel, or in groups along the input channels 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -113,7 +113,7 @@ def readers_rounding(site: Site, recipe: Recipe, context: Context) -> SiteRoundi
         rounding = site_rounding(settings, context.target, scheme)
         if rounding is not None and (found is None or found.activation == REAL):
             found = rounding
-    return found
+    return replace(found, pair_safe=False) if found is not None and recipe.integer_only else found
 
 
 def site_rounding(settings: LayerSettings, target: Any, scheme: str = "") -> SiteRounding | None:

@@ -108,7 +108,7 @@ class Branch:
                 missing[node] = key
         if not missing:
             return
-        part = QuantPlan(self.graph, {n: plan.nodes[n] for n in missing}, activations=plan.activations)
+        part = QuantPlan(self.graph, {n: plan.nodes[n] for n in missing}, activations=plan.activations, integer_only=plan.integer_only)
         sweep.need_covariances(part)
         tables = {PLAN: part, STATISTICS: sweep.statistics()}
         context = Context(target=self.workload.target, seed=self.workload.seed, tables=tables)

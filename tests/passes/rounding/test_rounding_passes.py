@@ -22,6 +22,7 @@ from qcompiler.passes.rounding.round_hessian import RoundHessian
 from qcompiler.passes.rounding.round_nearest import NearestConfig, RoundNearest, quantize_weight
 from qcompiler.passes.rounding.side_by_side import SideBySide
 from qcompiler.passes.rounding.sites import weight_of, weighted_nodes
+from qcompiler.recipe import load_recipe
 from qcompiler.targets.saturation import is_pair_safe
 from support.toy_networks import (
     Layers,
@@ -86,6 +87,16 @@ def test_pair_products_get_safe_weights_except_depthwise():
     RoundHessian().run(graph, context)
     for node, codes in plan_of(context).weights.items():
         assert is_pair_safe(codes.codes, node.attrs.get("groups", 1)), node
+
+
+def test_integer_programs_keep_eight_bits_where_pairs_saturate():
+    """Their weights are those of a target without the limit: the emitter stores them so that nothing saturates."""
+    graph, recipe = mobile_network(), load_recipe("w8a8-int")
+    limited = ToyTarget(capabilities=frozenset({"accumulator_to_float", "int16_pair_products"}))
+    free = ToyTarget(capabilities=frozenset({"accumulator_to_float"}))
+    first, second = (plan_of(prepared(graph, recipe, target)).weights for target in (limited, free))
+    assert all(np.array_equal(first[n].codes, second[n].codes) for n in first)
+    assert not all(is_pair_safe(c.codes, n.attrs.get("groups", 1)) for n, c in first.items())
 
 
 def test_hessian_rounding_finds_the_best_of_all_roundings():
