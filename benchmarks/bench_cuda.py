@@ -4,7 +4,8 @@
         [--networks NAME ...] [--inputs N] [--seed S] [--json FILE]
 
 `fuzz`: N random programs over all families of kernels, every integer compared with the reference (float16 products
-with a tolerance). `networks`: ResNet-8 and one layer of MiniLM-L6, every launch compared. `resources`: registers,
+with a tolerance). `networks`: ResNet-8, one layer of MiniLM-L6 and one of SmolLM2, every launch compared (of programs with float
+islands on the first sample, fed the reference's numbers; `run_db` are whole runs against the reference). `resources`: registers,
 spills and shared memory of the kernels of these networks, of every tile of the matrix product and of one of each other
 kernel, for all architectures. `gpu` needs a GPU and is left out where there is none. Exit status 1 if an integer differs or a register
 is spilled.
@@ -28,12 +29,13 @@ from benchmarks.gpu_kernels.networks import NETWORKS, compile_network
 from benchmarks.gpu_kernels.run import ALL_FAMILIES, draw_case, one_of_each, run_cases
 from qcompiler.boundary import quantize_inputs
 from qcompiler.errors import MissingToolError, UnsupportedError
+from qcompiler.ir import Level
 from qcompiler.kernels.gpu import gemm
 from qcompiler.kernels.gpu.emulator import CUDA
 from qcompiler.kernels.gpu.launch import Buffer, in_order, source
 from qcompiler.kernels.gpu.nvcc import fatbin
 from qcompiler.kernels.gpu.rescale import make_rescale
-from qcompiler.targets.cuda.plan import read_plan
+from qcompiler.targets.cuda.plan import read_plans
 
 PARTS = ("fuzz", "networks", "resources", "gpu")
 
@@ -58,15 +60,17 @@ def networks(names: Sequence[str], inputs: int, folder: Path) -> list[dict[str, 
     for name in names:
         compiled, samples = compile_network(name, inputs)
         out = compiled.save(folder / name)
-        plan = read_plan(out)
+        plan = read_plans(out)[0]
         codes = [quantize_inputs(compiled.graph, s) for s in samples]
         found = compiled.target.verify(compiled.graph, out, codes)
+        found.check()
         rows.append(
             {
-                "network": name, "samples": len(codes), "launches": len(plan.launches),
+                "network": name, "recipe": NETWORKS[name], "samples": len(codes), "launches": len(plan.launches),
                 "kernels": len({launch.kernel for launch in plan.launches}),
                 "values": sum(c.values for c in found.ops["emulator"]),
-                "differing": sum(c.differing for c in found.ops["emulator"]) + found.differing,
+                "differing": sum(c.differing for c in found.ops["emulator"]) + (found.differing if compiled.graph.level is Level.INTEGER else 0),
+                "run_db": "equal" if found.sqnr_db == float("inf") else f"{found.sqnr_db:.1f}",
                 "weights_bytes": plan.weights_bytes, "arena_bytes": plan.arena_bytes,
             }
         )  # fmt: skip
@@ -113,7 +117,7 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--families", nargs="+", choices=ALL_FAMILIES, default=list(ALL_FAMILIES))
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--inputs", type=int, default=10, help="samples of each network")
     parser.add_argument("--json", type=Path)

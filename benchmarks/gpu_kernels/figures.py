@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu_kernels.networks import NETWORKS, compile_network, minilm
+from benchmarks.gpu_kernels.networks import compile_network, minilm
 from qcompiler.kernels.gpu import gemm, weight_only
 from qcompiler.kernels.gpu.emulator import CUDA
 from qcompiler.kernels.gpu.launch import Buffer, Launch, in_order, pack, source
@@ -159,7 +159,7 @@ def _launches(device: Device, session: CudaSession, rate: float, most: int = 8) 
 def _minilm(device: Device, rate: float, batch: int = 8) -> list[dict[str, Any]]:
     """All six layers at batch 8, from device memory to device memory, beside torch in float32 and float16; then its launches."""
     arch = max((a for a in gemm.MULTIPROCESSORS if a <= device.arch), default=80)
-    compiled, _ = compile_network(NETWORKS[1], 1, batch, 6, f"cuda-sm{arch}")
+    compiled, _ = compile_network("minilm-layer", 1, batch, 6, f"cuda-sm{arch}")
     session = CudaSession(compiled.folder, device)
     ours = milliseconds(device, session.replay)
     what = f"MiniLM-L6, batch {batch}, 128 tokens"

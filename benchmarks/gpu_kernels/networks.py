@@ -8,15 +8,28 @@ from typing import Any
 import numpy as np
 
 TOKENS, WORDS = 128, 2000
-NETWORKS = ("resnet8", "minilm-layer")
+NETWORKS = {
+    "resnet8": "w8a8-int",
+    "minilm-layer": "w8a8-int",
+    "minilm-layer-w8a8": "w8a8",
+    "minilm-layer-w8a8-dynamic": "w8a8-dynamic",
+    "smollm2-layer-w4a16": "w4a16",
+    "smollm2-layer-w4a8": "w4a8",
+}
+"""Recipe by network."""
 
 
 def compile_network(name: str, samples: int, batch: int = 1, layers: int = 1, target: str = "cuda-sm80") -> tuple[Any, list[tuple[np.ndarray, ...]]]:
     """The compiled network and samples that it was not calibrated with."""
     import qcompiler as qc
 
-    module, example, calibration, given = resnet8(samples) if name == NETWORKS[0] else minilm(samples, batch, layers)
-    compiled = qc.compile(module, example, target=target, recipe="w8a8-int", calibration=calibration, progress=False)
+    if name == "resnet8":
+        module, example, calibration, given = resnet8(samples)
+    elif name.startswith("smollm2"):
+        module, example, calibration, given = smollm2(samples, layers)
+    else:
+        module, example, calibration, given = minilm(samples, batch, layers)
+    compiled = qc.compile(module, example, target=target, recipe=NETWORKS[name], calibration=calibration, progress=False)
     return compiled, given
 
 
@@ -50,3 +63,23 @@ def minilm(samples: int, batch: int = 1, layers: int = 1) -> tuple[Any, Any, Seq
 
     example = tuple(torch.tensor(a) for a in draw())
     return module, example, [draw() for _ in range(6)], [draw() for _ in range(samples)]
+
+
+def smollm2(samples: int, layers: int = 1, tokens: int = 16, words: int = 1000) -> tuple[Any, Any, Sequence[tuple[np.ndarray, ...]], list[tuple[np.ndarray, ...]]]:
+    """The pretrained language model cut to `layers` and its first words; random tokens."""
+    import torch
+
+    from benchmarks.llm_rows import logits_module
+    from benchmarks.smollm2 import load_model
+
+    model = load_model()
+    model.model.layers = model.model.layers[:layers]
+    model.config.num_hidden_layers = layers
+    table = torch.nn.Parameter(model.model.embed_tokens.weight.data[:words].clone())
+    model.model.embed_tokens.weight = model.lm_head.weight = table
+    rng = np.random.default_rng(0)
+
+    def draw() -> tuple[np.ndarray, ...]:
+        return (rng.integers(0, words, (1, tokens)),)
+
+    return logits_module(model), (torch.tensor(draw()[0]),), [draw() for _ in range(6)], [draw() for _ in range(samples)]

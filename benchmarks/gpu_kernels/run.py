@@ -81,12 +81,17 @@ def _weight_only(seed: int) -> Case:
 
 
 def one_of_each() -> list[Launch]:
-    """A launch of every kernel but the products on tensor cores, in one rounding profile and type of result each."""
+    """A launch of every kernel but the products on tensor cores, in one rounding profile and type of result each.
+
+    Elementwise functions of real numbers are one kernel by number of operands.
+    """
     found: dict[str, Launch] = {}
     for family in ALL_FAMILIES:
         for case in (draw_case(family, seed) for seed in range(12)):
             for launch in case.launches:
                 plain = re.sub(r"_(dyadic_double|dyadic|shift_half_even|u?int\d+)", "", launch.kernel.name)
+                if launch.kernel.header == "qc_real.cuh":
+                    plain = launch.kernel.body.partition("(")[0]
                 if not plain.startswith("gemm"):
                     found.setdefault(plain, launch)
     return [found[name] for name in sorted(found)]

@@ -13,7 +13,7 @@ import numpy as np
 
 from qcompiler.errors import ConstraintError, InternalError, MissingToolError, UnsupportedError
 from qcompiler.kernels.gpu.nvcc import ARCHITECTURES
-from qcompiler.targets.cuda.plan import FATBIN, HEADERS, SOURCE, read_plan
+from qcompiler.targets.cuda.plan import FATBIN, HEADERS, SOURCE, plan_for, read_plans
 from qcompiler.targets.cuda.session import checked_inputs, output_of, read_weights
 
 logger = logging.getLogger(__name__)
@@ -169,39 +169,54 @@ def _release(device: Device, addresses: Sequence[int], module: Any) -> None:
 
 
 class CudaSession:
-    """A loaded artefact: constants and arena in device memory, all launches in one CUDA graph.
+    """A loaded artefact: constants and arena in device memory, all launches of a plan in one CUDA graph.
 
     Attributes:
-        plan: of the folder.
+        plan: that was run last, the first one at the start.
         device: it runs on.
     """
 
     def __init__(self, folder: Path, device: Device | None = None) -> None:
-        """Load the kernels, upload the constants, capture the launches.
+        """Load the kernels, upload the constants, capture the launches of the first plan.
 
         Raises:
             MissingToolError, UnsupportedError: no GPU, no driver, or no code for the card.
             ConstraintError: too little GPU memory.
         """
-        self.plan = read_plan(folder)
+        self._plans = read_plans(folder)
+        self.plan = self._plans[0]
         weights = read_weights(folder, self.plan)
         self.device = device or Device()
         self._module = load_module(self.device, folder)
-        names = {launch.kernel for launch in self.plan.launches}
+        names = {launch.kernel for plan in self._plans for launch in plan.launches}
         self._functions = {name: self.device.call("cuModuleGetFunction", self._module, name.encode()) for name in names}
-        needed = self.plan.weights_bytes + self.plan.arena_bytes
+        self._arena_bytes = max(plan.arena_bytes for plan in self._plans)  # one arena for all plans
+        needed = self.plan.weights_bytes + self._arena_bytes
         free = self.device.call("cuMemGetInfo")
         if needed > free:
             raise ConstraintError(f"the model needs {needed} bytes of GPU memory and {free} are available on {self.device.name}")
         self._bases = {
             "weights": self.device.allocate(self.plan.weights_bytes, "the model's constants"),
-            "arena": self.device.allocate(self.plan.arena_bytes, "the model's arena"),
+            "arena": self.device.allocate(self._arena_bytes, "the model's arena"),
         }
         self.device.upload(self._bases["weights"], weights)
         self.device.synchronize()
-        self._graph = self._capture()
+        self._graphs = {0: self._capture()}
+        self._graph = self._graphs[0]
         freed = weakref.finalize(self, _release, self.device, tuple(self._bases.values()), self._module)
         freed.atexit = False  # the driver frees what a process leaves behind
+
+    def select(self, arrays: Sequence[np.ndarray]) -> None:
+        """Make the plan for these inputs the current one; its launches are captured when it is used first.
+
+        Raises:
+            UsageError: the artefact has plans for other sizes only.
+        """
+        index = plan_for(self._plans, arrays)
+        self.plan = self._plans[index]
+        if index not in self._graphs:
+            self._graphs[index] = self._capture()
+        self._graph = self._graphs[index]
 
     def launch_all(self) -> None:
         """Put every launch of the plan on the stream."""
@@ -231,6 +246,7 @@ class CudaSession:
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs, in codes, for inputs in codes."""
         self.device.activate()
+        self.select(arrays)
         arena = self._bases["arena"]
         for tensor, array in zip(self.plan.inputs, checked_inputs(self.plan, arrays)):
             self.device.upload(arena + tensor.offset, array)

@@ -14,9 +14,10 @@ from qcompiler.kernels.gpu.launch import source
 from qcompiler.kernels.gpu.nvcc import fatbin
 from qcompiler.targets.base import Emission, KernelChoice
 from qcompiler.targets.cuda.lower import Lowering, Program
-from qcompiler.targets.cuda.memory import plan_memory
+from qcompiler.targets.cuda.memory import Constants, plan_memory
 from qcompiler.targets.cuda.op_table import RULES
 from qcompiler.targets.cuda.plan import FATBIN, HEADERS, PLAN, SOURCE, WEIGHTS, plan_json
+from qcompiler.targets.cuda.sizes import Sizes, bound_graphs
 from qcompiler.targets.decompose import decompose
 
 RESOURCES = "kernels.json"
@@ -33,15 +34,24 @@ def lower(graph: Graph, arch: int) -> Program:
     return Lowering(decompose(graph), RULES, arch).program()
 
 
-def emit_artefact(graph: Graph, arch: int, folder: Path, metadata: Mapping[str, str]) -> Emission:
-    """Write the artefact of a graph into an existing folder.
+def lower_all(graph: Graph, arch: int, sizes: Sizes | None = None) -> list[tuple[dict[str, int], Program]]:
+    """Launches for every combination of sizes of the graph's dynamic dimensions.
+
+    Raises:
+        UnsupportedError, ConstraintError: as `lower`, and for sizes that do not fit the graph.
+    """
+    return [(chosen, lower(bound, arch)) for chosen, bound in bound_graphs(graph, sizes or {})]
+
+
+def emit_artefact(graph: Graph, arch: int, folder: Path, metadata: Mapping[str, str], sizes: Sizes | None = None) -> Emission:
+    """Write the artefact of a graph into an existing folder; `sizes` are those of its dynamic dimensions.
 
     Raises:
         MissingToolError: there is no nvcc.
     """
-    program = lower(graph, arch)
-    memory = plan_memory(program)
-    text = f"// {_title(metadata)}\n" + source([step.launch for step in program.steps])
+    constants = Constants()
+    programs = [(chosen, program, plan_memory(program, constants)) for chosen, program in lower_all(graph, arch, sizes)]
+    text = f"// {_title(metadata)}\n" + source([step.launch for _, program, _ in programs for step in program.steps])
     headers = folder / HEADERS
     headers.mkdir(exist_ok=True)
     files = [folder / SOURCE, folder / PLAN, folder / WEIGHTS]
@@ -49,12 +59,12 @@ def emit_artefact(graph: Graph, arch: int, folder: Path, metadata: Mapping[str, 
         files.append(headers / header.name)
         files[-1].write_bytes(header.read_bytes())
     (folder / SOURCE).write_text(text, encoding="utf-8")
-    (folder / PLAN).write_text(plan_json(program, memory, tuple(v.name for v in graph.inputs), tuple(graph.output_names)), encoding="utf-8")
-    memory.image().tofile(folder / WEIGHTS)
+    (folder / PLAN).write_text(plan_json(programs, tuple(v.name for v in graph.inputs), tuple(graph.output_names)), encoding="utf-8")
+    constants.image().tofile(folder / WEIGHTS)
     resources = fatbin(folder / SOURCE, headers, folder / FATBIN)
     (folder / RESOURCES).write_text(json.dumps(resources, indent=1) + "\n", encoding="utf-8")
     write_graph(graph, folder / GRAPH_NAME, folder / WEIGHTS_NAME)  # what the kernels are compared with
-    return Emission((*files, folder / FATBIN, folder / RESOURCES), kernel_choices(program))
+    return Emission((*files, folder / FATBIN, folder / RESOURCES), kernel_choices(programs[0][1]))
 
 
 def kernel_choices(program: Program) -> tuple[KernelChoice, ...]:

@@ -209,7 +209,7 @@ def known_shape(value: Value) -> tuple[int, ...]:
     if not all(isinstance(d, int) for d in value.shape):
         raise ConstraintError(
             f"value {value.name!r} has shape {list(map(str, value.shape))}; memory and grids of CUDA targets are planned at compile"
-            " time and need fixed sizes: compile without dynamic_shapes, for the batch and lengths you will run"
+            " time and need fixed sizes"
         )
     return tuple(int(d) for d in value.shape)
 

@@ -1,8 +1,12 @@
 """`plan.json`: all that is needed to run the kernels of an artefact, and nothing of the compiler.
 
-    {"schema_version": 1, "arch": 80, "arena_bytes": ..., "weights_bytes": ...,
-     "inputs": [{"name", "dtype", "shape", "strides", "offset", "rows"?}], "outputs": [...],
-     "launches": [{"kernel", "grid", "block", "parameters", "module", "op", "work"}]}
+    {"schema_version": 2, "arch": 80, "weights_bytes": ...,
+     "plans": [{"sizes": {}, "arena_bytes": ...,
+                "inputs": [{"name", "dtype", "shape", "strides", "offset", "rows"?}], "outputs": [...],
+                "launches": [{"kernel", "grid", "block", "parameters", "module", "op", "work"}]}]}
+
+There is one plan for every combination of sizes that a model with dynamic dimensions was compiled for, and one arena for
+all of them; a run takes the plan of its inputs' shapes.
 
 `parameters` are the fields of the kernel's struct in order, laid out as C does: {"i": int32}, {"q": int64}, {"align": 8},
 null for a null pointer, and pointers {"space": arena | weights, "at", "first", "size", "access", "name"}: the address is
@@ -13,7 +17,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +34,20 @@ SOURCE = "kernels.cu"
 FATBIN = "kernels.fatbin"
 WEIGHTS = "weights.bin"
 HEADERS = "cuda"
-SCHEMA = 1
+SCHEMA = 2
 
 
-def plan_json(program: Program, memory: Memory, input_names: tuple[str, ...], output_names: tuple[str, ...]) -> str:
-    """The text of the file; equal programs give equal text."""
+def plan_json(
+    programs: Sequence[tuple[Mapping[str, int], Program, Memory]], input_names: tuple[str, ...], output_names: tuple[str, ...]
+) -> str:
+    """The text of the file, for programs with the sizes they are for; equal programs give equal text."""
+    plans = ",\n".join(_plan_text(sizes, program, memory, input_names, output_names) for sizes, program, memory in programs)
+    _, program, memory = programs[0]
+    head = {"schema_version": SCHEMA, "arch": program.arch, "weights_bytes": memory.constants.size}
+    return json.dumps(head)[:-1] + f',\n "plans": [\n{plans}\n ]\n}}\n'
+
+
+def _plan_text(sizes: Mapping[str, int], program: Program, memory: Memory, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> str:
     launches = [
         {
             "kernel": step.launch.kernel.name,
@@ -48,15 +61,13 @@ def plan_json(program: Program, memory: Memory, input_names: tuple[str, ...], ou
         for step in program.steps
     ]
     content = {
-        "schema_version": SCHEMA,
-        "arch": program.arch,
+        "sizes": dict(sizes),
         "arena_bytes": memory.arena_size,
-        "weights_bytes": memory.weights_size,
-        "inputs": [_tensor(n, v, memory, program.indices) for n, v in zip(input_names, program.inputs)],
-        "outputs": [_tensor(n, v, memory, {}) for n, v in zip(output_names, program.outputs)],
+        "inputs": [_tensor(n, v, memory, program.indices) for n, v in zip(inputs, program.inputs)],
+        "outputs": [_tensor(n, v, memory, {}) for n, v in zip(outputs, program.outputs)],
     }
-    rows = ",\n".join("  " + json.dumps(launch) for launch in launches)
-    return json.dumps(content, indent=1)[:-2] + f',\n "launches": [\n{rows}\n ]\n}}\n'
+    rows = ",\n".join("   " + json.dumps(launch) for launch in launches)
+    return "  " + json.dumps(content)[:-1] + f',\n  "launches": [\n{rows}\n  ]}}'
 
 
 def _field(field: Field, memory: Memory) -> Any:
@@ -65,7 +76,7 @@ def _field(field: Field, memory: Memory) -> Any:
         if not isinstance(value, Pointer):
             return None
         space = "arena" if value.buffer.data is None else "weights"
-        base = (memory.arena if space == "arena" else memory.weights)[value.buffer]
+        base = (memory.arena if space == "arena" else memory.constants.offsets)[value.buffer]
         return {
             "space": space, "at": base + value.offset, "first": base + value.first, "size": value.size, "access": value.access,
             "name": value.buffer.name,
@@ -152,9 +163,15 @@ class PlannedLaunch:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan that was read."""
+    """A plan that was read.
+
+    Attributes:
+        sizes: of the dynamic dimensions that it is for.
+        weights_bytes: of the constants, which all plans of an artefact share.
+    """
 
     arch: int
+    sizes: Mapping[str, int]
     arena_bytes: int
     weights_bytes: int
     inputs: tuple[Tensor, ...]
@@ -162,8 +179,8 @@ class Plan:
     launches: tuple[PlannedLaunch, ...]
 
 
-def read_plan(folder: Path) -> Plan:
-    """The plan of an artefact.
+def read_plans(folder: Path) -> tuple[Plan, ...]:
+    """The plans of an artefact.
 
     Raises:
         UsageError: the file is missing, damaged, or of another version.
@@ -173,19 +190,37 @@ def read_plan(folder: Path) -> Plan:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema_version"] != SCHEMA:
             raise UsageError(f"{path} has version {content['schema_version']}, this qcompiler reads {SCHEMA}: compile the model again")
-        launches = tuple(
-            PlannedLaunch(
-                c["kernel"], tuple(c["grid"]), tuple(c["block"]), tuple(c["parameters"]), c["module"], c["op"], c["work"]
-            )
-            for c in content["launches"]
-        )
-        inputs, outputs = (
-            tuple(
-                Tensor(t["name"], np.dtype(t["dtype"]), tuple(t["shape"]), tuple(t["strides"]), t["offset"], t.get("rows"))
-                for t in content[key]
-            )
-            for key in ("inputs", "outputs")
-        )
-        return Plan(content["arch"], content["arena_bytes"], content["weights_bytes"], inputs, outputs, launches)
+        return tuple(_read(content, plan) for plan in content["plans"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
+
+
+def _read(content: Mapping[str, Any], plan: Mapping[str, Any]) -> Plan:
+    launches = tuple(
+        PlannedLaunch(c["kernel"], tuple(c["grid"]), tuple(c["block"]), tuple(c["parameters"]), c["module"], c["op"], c["work"])
+        for c in plan["launches"]
+    )
+    inputs, outputs = (
+        tuple(
+            Tensor(t["name"], np.dtype(t["dtype"]), tuple(t["shape"]), tuple(t["strides"]), t["offset"], t.get("rows"))
+            for t in plan[key]
+        )
+        for key in ("inputs", "outputs")
+    )
+    return Plan(content["arch"], plan["sizes"], plan["arena_bytes"], content["weights_bytes"], inputs, outputs, launches)
+
+
+def plan_for(plans: Sequence[Plan], arrays: Sequence[np.ndarray]) -> int:
+    """Index of the plan for these inputs; what else may be wrong with them is checked later.
+
+    Raises:
+        UsageError: the artefact has plans for other sizes only.
+    """
+    if len(plans) == 1:
+        return 0
+    shapes = [a.shape for a in arrays]
+    for index, plan in enumerate(plans):
+        if [t.shape for t in plan.inputs] == shapes:
+            return index
+    known = "; ".join(", ".join(f"{n}={v}" for n, v in p.sizes.items()) for p in plans)
+    raise UsageError(f"inputs of shapes {', '.join(str(list(s)) for s in shapes)}; the artefact was compiled for {known}")

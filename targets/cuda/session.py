@@ -9,7 +9,7 @@ import numpy as np
 
 from qcompiler.errors import UsageError
 from qcompiler.kernels.gpu.emulator import Region, build
-from qcompiler.targets.cuda.plan import HEADERS, SOURCE, WEIGHTS, Plan, Tensor, read_plan
+from qcompiler.targets.cuda.plan import HEADERS, SOURCE, WEIGHTS, Plan, Tensor, plan_for, read_plans
 
 AfterLaunch = Callable[[int, np.ndarray], None]
 
@@ -50,7 +50,7 @@ class EmulatedSession:
     """The artefact's own sources on the CPU; every access to memory is checked.
 
     Attributes:
-        plan: of the folder.
+        plans: of the folder, one per combination of dynamic sizes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,8 +60,8 @@ class EmulatedSession:
             UsageError: a file is missing or damaged.
             MissingToolError: there is no g++.
         """
-        self.plan = read_plan(folder)
-        self._weights = read_weights(folder, self.plan)
+        self.plans = read_plans(folder)
+        self._weights = read_weights(folder, self.plans[0])
         try:
             text = (folder / SOURCE).read_text(encoding="utf-8")
         except OSError as error:
@@ -74,7 +74,7 @@ class EmulatedSession:
         Raises:
             EmulationError: a kernel did what a GPU does not promise.
         """
-        plan = self.plan
+        plan = self.plans[plan_for(self.plans, arrays)]
         arena = np.full(plan.arena_bytes, 0xA5, np.uint8)  # nothing may depend on what was there
         for tensor, array in zip(plan.inputs, checked_inputs(plan, arrays)):
             arena[tensor.offset : tensor.offset + tensor.size] = array.reshape(-1).view(np.uint8)

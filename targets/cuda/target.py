@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qcompiler.errors import MissingToolError, UnsupportedError, UsageError
+from qcompiler.errors import MissingToolError, UnsupportedError
 from qcompiler.ir import Graph
 from qcompiler.targets.base import Emission, Measurement, Target
 from qcompiler.targets.cuda.op_table import KERNELS
@@ -25,9 +25,11 @@ class CudaTarget(Target):
 
     Attributes:
         arch: compute capability that tiles are chosen for; 80 is sm_80. The fatbin has code for all.
+        sizes: of dynamic dimensions that programs are planned for.
     """
 
     arch: int = 80
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def pipeline(self, configs: Mapping[str, Any]) -> list[Any]:
         from qcompiler.targets.integer_pipeline import build_pipeline
@@ -37,7 +39,7 @@ class CudaTarget(Target):
     def emit(self, graph: Graph, folder: Path, metadata: Mapping[str, str] | None = None) -> Emission:
         from qcompiler.targets.cuda.emit import emit_artefact
 
-        return emit_artefact(graph, self.arch, folder, metadata or {})
+        return emit_artefact(graph, self.arch, folder, metadata or {}, self.sizes)
 
     def open(self, folder: Path, threads: int = 1, optimize: bool = True) -> Any:
         """The artefact on the GPU of this machine."""
@@ -76,7 +78,7 @@ class CudaTarget(Target):
         """In the emulator, which checks every access as well, and on the GPU if there is one."""
         from qcompiler.targets.cuda.verify import verify_emulated, verify_on
 
-        found = verify_emulated(graph, folder, samples, self.arch)
+        found = verify_emulated(graph, folder, samples, self.arch, self.sizes)
         try:
             session = self.open(folder, threads)
         except (MissingToolError, UnsupportedError) as error:
@@ -86,15 +88,15 @@ class CudaTarget(Target):
 
 
 def cuda_target(arch: int, option: str) -> CudaTarget:
-    """`cuda-smNN`.
+    """`cuda-smNN[:name=1..4,other=32/64]`, with the sizes of dynamic dimensions.
 
     Raises:
-        UsageError: any option.
+        UsageError: an option of another form.
     """
-    if option:
-        raise UsageError(f"target cuda-sm{arch} takes no option, got {option!r}")
+    from qcompiler.targets.cuda.sizes import parse_sizes
+
     return CudaTarget(
-        name=f"cuda-sm{arch}",
+        name=f"cuda-sm{arch}:{option}" if option else f"cuda-sm{arch}",
         family="cuda",
         artefact=PLAN,
         kernels=KERNELS,
@@ -102,4 +104,5 @@ def cuda_target(arch: int, option: str) -> CudaTarget:
         capabilities=frozenset({"float_islands", "dynamic_linear", "accumulator_to_float"}),
         isa=None,
         arch=arch,
+        sizes=parse_sizes(option, f"cuda-sm{arch}"),
     )

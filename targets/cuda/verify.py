@@ -19,10 +19,12 @@ import numpy as np
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import Graph, Level, Value
 from qcompiler.kernels.gpu.launch import View
-from qcompiler.targets.cuda.emit import lower
+from qcompiler.targets.cuda.emit import lower_all
 from qcompiler.targets.cuda.lower import Program
 from qcompiler.targets.cuda.memory import Memory, plan_memory
+from qcompiler.targets.cuda.plan import plan_for
 from qcompiler.targets.cuda.session import EmulatedSession
+from qcompiler.targets.cuda.sizes import Sizes
 from qcompiler.targets.integer_check import StepCheck, Tap, Verification, compare, difference
 
 TOLERANCE = 2e-5
@@ -34,14 +36,36 @@ HALF_TOLERANCE = 4e-3
 MIN_SQNR_DB = 30.0
 
 
-def verify_emulated(graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], arch: int) -> Verification:
-    """Outputs and the result of every launch in the emulator, over all samples."""
+def verify_emulated(
+    graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], arch: int, sizes: Sizes | None = None
+) -> Verification:
+    """Outputs and the result of every launch in the emulator, over all samples, each with the plan of its size."""
     session = EmulatedSession(folder)
-    program = lower(graph, arch)
-    memory = plan_memory(program)
+    programs = lower_all(graph, arch, sizes)
+    groups: dict[int, list[Sequence[np.ndarray]]] = {}
+    for arrays in samples:
+        groups.setdefault(plan_for(session.plans, arrays), []).append(arrays)
+    found = []
+    for index, group in groups.items():
+        chosen, program = programs[index]
+        build = " ".join(["emulator", *(f"{n}={v}" for n, v in chosen.items())])
+        check = _verify_integers if graph.level is Level.INTEGER else _verify_real
+        found.append(check(program, plan_memory(program), session, group, build))
+    return replace(
+        found[0],
+        samples=len(samples),
+        ops={build: checks for f in found for build, checks in f.ops.items()},
+        sqnr_db=min(f.sqnr_db for f in found),
+        differing=sum(f.differing for f in found),
+        max_lsb=max(f.max_lsb for f in found),
+        failures=tuple(text for f in found for text in f.failures),
+    )
+
+
+def _verify_integers(
+    program: Program, memory: Memory, session: EmulatedSession, samples: Sequence[Sequence[np.ndarray]], build: str
+) -> Verification:
     results = {i: (step.result, step.view) for i, step in enumerate(program.steps) if step.result is not None}
-    if graph.level is not Level.INTEGER:
-        return _verify_real(graph, program, memory, session, samples)
 
     def run_tapped(arrays: Sequence[np.ndarray], tap: Tap) -> list[np.ndarray]:
         def show(index: int, arena: np.ndarray) -> None:
@@ -51,11 +75,11 @@ def verify_emulated(graph: Graph, folder: Path, samples: Sequence[Sequence[np.nd
 
         return session.run(arrays, show)
 
-    return compare(graph, [value for value, _ in results.values()], run_tapped, samples, "emulator", "the CUDA program")
+    return compare(program.graph, [value for value, _ in results.values()], run_tapped, samples, build, "the CUDA program")
 
 
 def _verify_real(
-    graph: Graph, program: Program, memory: Memory, session: EmulatedSession, samples: Sequence[Sequence[np.ndarray]]
+    program: Program, memory: Memory, session: EmulatedSession, samples: Sequence[Sequence[np.ndarray]], build: str
 ) -> Verification:
     """Every launch on the reference's numbers, of the first sample; outputs of whole runs, of all."""
     steps = {i: step for i, step in enumerate(program.steps) if step.result is not None}
@@ -77,11 +101,11 @@ def _verify_real(
 
     session.run(samples[0], compare_and_replace)
     failures = [f"{c.where}: {c.differing} of {c.values} values differ, by up to {c.max_lsb:g}" for c in checks if not c.passed]
-    differing, worst, sqnr = _outputs(session, graph, samples)
+    differing, worst, sqnr = _outputs(session, program.graph, samples)
     if not sqnr >= MIN_SQNR_DB:
         failures.append(f"{sqnr:.1f} dB against the reference, below {MIN_SQNR_DB}")
     return Verification(
-        graph.level.value, len(samples), {"emulator": tuple(checks)}, sqnr, differing, worst, tuple(failures), "the CUDA program"
+        program.graph.level.value, len(samples), {build: tuple(checks)}, sqnr, differing, worst, tuple(failures), "the CUDA program"
     )  # fmt: skip
 
 

@@ -31,7 +31,10 @@ def test_every_kind_of_kernel_compiles_for_every_architecture(tmp_path: Path) ->
     assert {(r["kernel"], r["arch"]) for r in rows} == {(x.kernel.name, a) for x in launches for a in ARCHITECTURES}
     assert all(r["spill_bytes"] == 0 and r["shared_bytes"] <= 48 * 1024 for r in rows)
     text = " ".join(x.kernel.body for x in launches)
-    for part in ("weight_only_rows", "weight_only_tiles", "rows_gemm", "depthwise<4", "depthwise<1", "max_pool", "sum_axes", "LOG2", "normalize<false>"):
+    for part in (
+        "weight_only_rows", "weight_only_tiles", "rows_gemm", "depthwise<4", "depthwise<1", "max_pool", "sum_axes", "LOG2", "normalize<false>",
+        "each<1>", "each<2>", "real_softmax", "real_normalize", "real_reduce", "real_tiles", "real_rows", "group_product", "tensor_range", "dynamic_codes",
+    ):  # fmt: skip
         assert part in text
 
 

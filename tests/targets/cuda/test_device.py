@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qcompiler.errors import ConstraintError, MissingToolError, UnsupportedError
+from qcompiler.errors import ConstraintError, MissingToolError, UnsupportedError, UsageError
 from qcompiler.executors.reference import run_reference
+from qcompiler.ir import DType, GraphBuilder, Level
+from qcompiler.ir.dims import symbol
 from qcompiler.kernels.gpu.emulator import Region, build
 from qcompiler.targets import get_target
 from qcompiler.targets.cuda import device, emit
 from qcompiler.targets.cuda.device import CudaSession, Device
 from qcompiler.targets.cuda.emit import emit_artefact
-from qcompiler.targets.cuda.plan import HEADERS, SOURCE, read_plan
+from qcompiler.targets.cuda.plan import HEADERS, SOURCE, Plan, read_plans
 from support.integer_networks import random_codes, residual_network
 from support.tools import requires_tool
 
@@ -42,6 +44,12 @@ class FakeDriver:
         self.memory: dict[int, np.ndarray] = {}
         self.captured: list[tuple[str, tuple[int, ...], bytes]] | None = None
         self.loaded: list[bytes] = []
+        self.index = 0
+
+    @property
+    def plan(self) -> Plan:
+        """The plan whose launches are looked at."""
+        return read_plans(self.folder)[self.index]
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("cu"):
@@ -92,7 +100,7 @@ class FakeDriver:
         assert self.captured is not None, "launches are captured, not run one by one"
         *sizes, shared, stream, pointers, extra = rest
         assert (shared, stream, extra) == (0, 2, 0) and len(sizes) == 6
-        plan = read_plan(self.folder)
+        plan = self.plan
         length = len(plan.launches[len(self.captured)].pack({"arena": 0, "weights": 0}))
         struct = ctypes.cast(pointers, ctypes.POINTER(ctypes.c_void_p))[0]
         self.captured.append((name, tuple(sizes), ctypes.string_at(struct, length)))
@@ -102,7 +110,7 @@ class FakeDriver:
         return (Error.CUDA_SUCCESS, 5)
 
     def cuGraphLaunch(self, *_: Any) -> tuple[Any, ...]:
-        plan = read_plan(self.folder)
+        plan = self.plan
         library = build((self.folder / SOURCE).read_text(), self.folder / HEADERS)
         weights, arena = list(self.memory)[:2]
         bases = {"weights": weights, "arena": arena}
@@ -142,11 +150,30 @@ def test_launches_are_captured_once_and_replayed(folder: Path, monkeypatch: pyte
         assert np.array_equal(session.run(arrays)[0], run_reference(graph, arrays)[0])
 
 
+def test_each_size_has_launches_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the first plan are captured at load, others when their size is used; one arena serves all."""
+    requires_tool("g++")
+    b = GraphBuilder("dynamic", Level.QUANTIZED)
+    x = b.input("x", DType.float32, (symbol("batch"), 40))
+    graph = b.build([b.op("softmax", b.op("mul", x, x), axis=-1)])
+    monkeypatch.setattr(emit, "fatbin", lambda source, headers, output: output.write_bytes(b"fatbin") and [])
+    emit_artefact(graph, 86, tmp_path, {}, {"batch": (2, 30)})
+    driver = FakeDriver(tmp_path)
+    session = open_with(monkeypatch, driver, tmp_path)
+    first, second = read_plans(tmp_path)
+    assert driver.memory[list(driver.memory)[1]].size == second.arena_bytes > first.arena_bytes
+    for driver.index, batch in enumerate((2, 30)):
+        arrays = [np.random.default_rng(batch).standard_normal((batch, 40)).astype(np.float32)]
+        assert np.allclose(session.run(arrays)[0], run_reference(graph, arrays)[0], atol=1e-6)
+    with pytest.raises(UsageError, match="compiled for batch=2; batch=30"):
+        session.run([np.zeros((3, 40), np.float32)])
+
+
 def test_memory_is_given_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = FakeDriver(folder)
     before = driver.free
     session = open_with(monkeypatch, driver, folder)
-    plan = read_plan(folder)
+    plan = read_plans(folder)[0]
     assert before - driver.free == plan.arena_bytes + plan.weights_bytes
     del session
     gc.collect()
@@ -176,7 +203,7 @@ def test_no_device(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_little_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = read_plan(folder)
+    plan = read_plans(folder)[0]
     needed = plan.arena_bytes + plan.weights_bytes
     with pytest.raises(ConstraintError, match=rf"needs {needed} bytes of GPU memory and {needed - 1} are available on Fake Card"):
         open_with(monkeypatch, FakeDriver(folder, free=needed - 1), folder)
