@@ -9,7 +9,7 @@ PINS   := pyproject.toml setup.py constraints.txt
 OUT    ?= out/efficientnet-lite0
 ARGS   ?=
 
-.PHONY: help venv demo test bench-tvm bench-import bench-search bench-cuda bench-onnx bench-integer bench-llm bench-mcu bench-vit lint clean
+.PHONY: help venv demo test bench-tvm bench-import bench-search bench-cuda bench-onnx bench-integer bench-llm bench-mcu bench-vit bench-fpga lint clean
 
 help:
 	@echo "make demo        install, compile a pretrained network to INT8 and show it beside float"
@@ -24,6 +24,7 @@ help:
 	@echo "make bench-cuda  CUDA kernels in the emulator, their resources, and on a GPU their speed (ARGS='--parts fuzz')"
 	@echo "make bench-tvm   CPU kernels by TVM beside ONNX Runtime, products and networks (ARGS='--only gemm')"
 	@echo "make bench-mcu   instructions, RAM and flash on emulated Cortex-M boards (ARGS='--models resnet8')"
+	@echo "make bench-fpga  exactness, clocks, resources and clock rate of FPGA projects; resumable (ARGS='--parts networks')"
 	@echo "make venv        only the virtual environment and qcompiler itself"
 
 venv: $(VENV)/.core
@@ -82,6 +83,9 @@ bench-llm: $(VENV)/.smollm2
 
 bench-mcu: $(VENV)/.extra-bench
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.bench_mcu $(ARGS)
+
+bench-fpga: $(VENV)/.extra-bench $(VENV)/.extra-fpga
+	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.bench_fpga $(ARGS)
 
 bench-cuda: $(VENV)/.extra-test
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.bench_cuda $(ARGS)

@@ -179,7 +179,7 @@ def _differing(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> str
     return f"{sum(int((a != b).sum()) for a, b in zip(first, second, strict=True))} of {sum(a.size for a in first)}"
 
 
-_EXECUTE = """
+EXECUTE = """
 import json, sys
 import numpy as np
 from qonnx.core.modelwrapper import ModelWrapper
@@ -222,7 +222,7 @@ def qonnx(only: Sequence[str], keep: Path | None) -> str:
                     continue
                 wanted = [_run(compiled.graph, image) for image in images[:SAMPLES]]
                 np.savez(folder / "data.npz", x=images[:SAMPLES], y=np.stack(wanted))
-                done = subprocess.run([python, "-c", _EXECUTE, path, folder / "data.npz"], check=True, capture_output=True, text=True)
+                done = subprocess.run([python, "-c", EXECUTE, path, folder / "data.npz"], check=True, capture_output=True, text=True)
                 wrong, count, noise, power = json.loads(done.stdout.splitlines()[-1])
                 again = _program(path)
                 back = decibels([(y, _run(again, image)) for y, image in zip(wanted, images, strict=False)])

@@ -286,7 +286,10 @@ class Target(ABC):
         raise UnsupportedError(f"the kernels of target {self.name} are not tuned; those of tvm-cpu are")
 
     def footprint(self, graph: Graph) -> Mapping[str, float]:
-        """Bytes that a program takes on the device, `flash_bytes` and `ram_bytes`; empty where the files say it."""
+        """What a program takes on the device, by the target's own models; empty where the files say it.
+
+        Bytes as `flash_bytes` and `ram_bytes`, or as `size_bytes` with the resources of a part.
+        """
         return {}
 
     @abstractmethod

@@ -19,7 +19,7 @@ from benchmarks.fpga.draw_layers import draw_layer
 from benchmarks.fpga.draw_units import alone
 from qcompiler.targets.fpga_hls.stream import Unit
 from qcompiler.targets.fpga_hls.verilog.emit import emit_design
-from qcompiler.targets.fpga_hls.verilog.synthesis import DSP_BITS, synthesize
+from qcompiler.targets.fpga_hls.verilog.synthesis import DSP_BITS, synthesize_all
 
 DATASET = Path(__file__).parent / "synthesis.jsonl"
 FAMILY = "xc7"
@@ -38,18 +38,22 @@ def rows() -> list[dict]:
 def main() -> None:
     """Synthesise what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=240)
-    parser.add_argument("--seconds", type=float, default=1e9, help="stop after the unit in which so many have passed")
+    parser.add_argument("--first", type=int, default=0, help="first unit")
+    parser.add_argument("--count", type=int, default=240, help="units from there on")
+    parser.add_argument("--batch", type=int, default=6, help="units per run of yosys")
+    parser.add_argument("--seconds", type=float, default=1e9, help="start no run of yosys after so many")
     arguments = parser.parse_args()
     start = time.monotonic()
     done = {row["index"] for row in rows()}
-    for index in range(arguments.count):
-        if index in done or time.monotonic() - start > arguments.seconds:
-            continue
-        unit = layer(index)
-        found = synthesize(emit_design(alone(unit, "unit_alone"), DSP_BITS[FAMILY]), FAMILY)
+    missing = [i for i in range(arguments.first, arguments.first + arguments.count) if i not in done]
+    for at in range(0, len(missing), arguments.batch):
+        if time.monotonic() - start > arguments.seconds:
+            break
+        units = {index: layer(index) for index in missing[at : at + arguments.batch]}
+        designs = [emit_design(alone(unit, f"unit_{index}"), DSP_BITS[FAMILY]) for index, unit in units.items()]
         with DATASET.open("a") as file:
-            file.write(json.dumps({"index": index, "unit": type(unit).__name__, **asdict(found)}) + "\n")
+            for (index, unit), found in zip(units.items(), synthesize_all(designs, FAMILY), strict=True):
+                file.write(json.dumps({"index": index, "unit": type(unit).__name__, **asdict(found)}) + "\n")
 
 
 if __name__ == "__main__":

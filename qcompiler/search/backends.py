@@ -31,12 +31,14 @@ class Backend(ABC):
 
 
 class Size(Backend):
-    """Bytes of the files that ship; on a device without files, its constants and RAM, from the memory plan."""
+    """Bytes of the files that ship; on a device without files, its constants and what else its models tell."""
 
     def measure(self, work: Workload, graph: Graph, folder: Path, emission: Any) -> dict[str, Figure]:
         planned = {name: Figure(float(v), "analytic") for name, v in work.target.footprint(graph).items()}
         if "flash_bytes" in planned:
             return {**planned, "size_bytes": planned["flash_bytes"]}
+        if "size_bytes" in planned:
+            return planned
         return {"size_bytes": Figure(float(sum(Path(f).stat().st_size for f in emission.files)), "measured")}
 
 

@@ -14,6 +14,7 @@ from qcompiler.ir import Graph
 from qcompiler.targets.base import Emission, Measurement, Target
 from qcompiler.targets.fpga_hls.op_table import KERNELS
 from qcompiler.targets.fpga_hls.parts import Option, parse_option
+from qcompiler.targets.fpga_hls.units import Weighted
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,19 @@ class FpgaTarget(Target):
         from qcompiler.targets.fpga_hls.emit import emit_project
 
         return emit_project(graph, self.option, folder, metadata)
+
+    def footprint(self, graph: Graph) -> Mapping[str, float]:
+        """Clocks per frame, what the folded network takes of the part, and the bytes of its weights, by the models alone."""
+        from qcompiler.targets.fpga_hls.emit import plan_network
+        from qcompiler.targets.fpga_hls.model.fit import estimate
+
+        network = plan_network(graph, self.option).dataflow
+        found = estimate(network, self.option.part.family)
+        use = found.whole
+        bits = sum(unit.weights.size * unit.weight_bits for unit in network.units if isinstance(unit, Weighted))
+        return {
+            "cycles": found.interval, "lut": use.lut, "ff": use.ff, "dsp": use.dsp, "bram": use.bram, "size_bytes": bits / 8
+        }  # fmt: skip
 
     def open(self, folder: Path, threads: int = 1, optimize: bool = True) -> Any:
         """The C++ of the folder, compiled for this machine."""

