@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.import_brevitas import brevitas
 from benchmarks.import_networks import families, quantized
 from benchmarks.import_trained import qonnx, quantized_elsewhere, two_ways
 from benchmarks.onnx_backend import DIFFERENT, EQUAL, FIXED, UNSUPPORTED, cases, run_case
@@ -105,7 +106,7 @@ def damaged(only: Rows, keep: Path | None) -> str:
 MUTANTS = 1000
 PARTS: dict[str, Callable[[Rows, Path | None], str]] = {
     "backend": backend, "families": families, "trained": quantized_elsewhere, "quantized": quantized, "two_ways": two_ways,
-    "qonnx": qonnx, "damaged": damaged, "size": size,
+    "qonnx": qonnx, "brevitas": brevitas, "damaged": damaged, "size": size,
 }  # fmt: skip
 
 

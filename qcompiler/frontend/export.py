@@ -317,6 +317,12 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+QUANT_TENSORS = (
+    ". Layers of Brevitas that pass QuantTensors on cannot be traced: make them with return_quant_tensor=False, or compile"
+    " the .onnx file that brevitas.export.export_qonnx writes"
+)
+
+
 def _explain(error: Exception, model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Exception:
     """torch.export's failures in our classes: broken constraints and inputs are usage, untraceable code is not."""
     text = str(error).strip()
@@ -330,4 +336,5 @@ def _explain(error: Exception, model: torch.nn.Module, args: tuple[Any, ...], kw
     except Exception as own:
         reason = " ".join(str(own).split())[:400]
         return UsageError(f"{name} itself fails on the example inputs: {type(own).__name__}: {reason}")
-    return UnsupportedError(f"torch.export cannot trace {name} ({type(error).__name__}): {first}")
+    instead = QUANT_TENSORS if any(type(m).__module__.startswith("brevitas.") for m in model.modules()) else ""
+    return UnsupportedError(f"torch.export cannot trace {name} ({type(error).__name__}): {first}{instead}")

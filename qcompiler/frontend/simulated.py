@@ -6,7 +6,8 @@ Learned-step quantizers (LSQ, Esser et al. 2020; LSQ+, Bhalgat et al. 2020) and 
 
 clip and round in either order, the division perhaps as a product with 1 / s, and round perhaps as `(round(c) - c) + c`,
 which lets gradients pass. s and z may be any expression of constants. The codes of a constant x are what the formula
-gives; scales are its own, bit for bit. Spellings that differ in any other way stay real arithmetic.
+gives; scales are its own, bit for bit. A clip may be two selections, where(r > high, high, r) and where(r < low, low, r),
+as Brevitas writes it. Spellings that differ in any other way stay real arithmetic.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def _read(graph: Graph, constants: Constants, node: Node) -> _Quantizer | None:
     if divided is None:
         return None
     x, scale, inverse = divided
-    end, after = _upwards(graph, node, low_high is None)
+    end, after = _upwards(graph, constants, node, low_high is None)
     low_high = low_high or after
     back = _back(graph, constants, end, zero)
     if low_high is None or back is None:
@@ -174,7 +175,7 @@ def _divided(graph: Graph, constants: Constants, value: Value) -> tuple[Value, n
     return None
 
 
-def _upwards(graph: Graph, node: Node, may_clip: bool) -> tuple[Value, Limits]:
+def _upwards(graph: Graph, constants: Constants, node: Node, may_clip: bool) -> tuple[Value, Limits]:
     """The value of codes behind a round, through what lets gradients pass and a clip."""
     value, limits = node.output, None
     for _ in range(2):
@@ -183,7 +184,34 @@ def _upwards(graph: Graph, node: Node, may_clip: bool) -> tuple[Value, Limits]:
         if may_clip and limits is None and user is not None and user.op == "clip":
             _, limits = _limits(graph, user.output)
             value = user.output if limits is not None else value
+        elif may_clip and limits is None and (selected := _selected_limits(graph, constants, value)) is not None:
+            value, limits = selected
     return value, limits
+
+
+def _selected_limits(graph: Graph, constants: Constants, value: Value) -> tuple[Value, tuple[float, float]] | None:
+    """(clipped value, limits) behind two selections, in either order."""
+    for first, second in (("greater", "less"), ("less", "greater")):
+        inner = _selected(graph, constants, value, first)
+        outer = None if inner is None else _selected(graph, constants, inner[0], second)
+        if inner is not None and outer is not None:
+            return outer[0], (min(inner[1], outer[1]), max(inner[1], outer[1]))
+    return None
+
+
+def _selected(graph: Graph, constants: Constants, value: Value, op: str) -> tuple[Value, float] | None:
+    """(result, bound) of where(value > bound, bound, value), or the same with less."""
+    users = [user for user, _ in graph.uses(value)]
+    compare = next((u for u in users if u.op == op and u.operands[0] is value), None)
+    select = None if compare is None else graph.sole_user(compare.output)
+    if compare is None or select is None or select.op != "where" or len(users) != 2 or select not in users:
+        return None
+    condition, bound, kept = select.operands
+    limit, put = constants.of(compare.operands[1]), constants.of(bound)
+    fits = condition is compare.output and kept is value and limit is not None and put is not None
+    if not fits or limit.size != 1 or put.size != 1 or limit.item() != put.item():  # type: ignore[union-attr]
+        return None
+    return select.output, float(put.item())  # type: ignore[union-attr]
 
 
 def _through(graph: Graph, value: Value, before: Value) -> Value:

@@ -98,7 +98,7 @@ def test_scales_computed_from_data_are_refused() -> None:
 class _Lsq(torch.nn.Module):
     """Learned step size (Esser et al. 2020) as such modules are written, with scaled gradients."""
 
-    def __init__(self, step: torch.Tensor, low: int, high: int, zero: float = 0.0, late: bool = False) -> None:
+    def __init__(self, step: torch.Tensor, low: int, high: int, zero: float = 0.0, late: bool | str = False) -> None:
         super().__init__()
         self.step, self.zero = torch.nn.Parameter(step), zero
         self.low, self.high, self.late = low, high, late
@@ -109,16 +109,20 @@ class _Lsq(torch.nn.Module):
         y = x / step + self.zero if self.zero else x / step
         y = y if self.late else torch.clamp(y, self.low, self.high)
         y = (y.round() - y).detach() + y
-        y = torch.clamp(y, self.low, self.high) if self.late else y
+        if self.late == "selected":  # as Brevitas clips
+            y = torch.where(y > self.high, self.high, y)
+            y = torch.where(y < self.low, self.low, y)
+        elif self.late:
+            y = torch.clamp(y, self.low, self.high)
         return (y - self.zero) * step if self.zero else y * step
 
 
 class _Learned(torch.nn.Module):
-    def __init__(self, zero: float = 0.0, late: bool = False) -> None:
+    def __init__(self, zero: float = 0.0, late: bool | str = False) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.fc = torch.nn.Linear(16, 8)
-        self.weight = _Lsq(torch.rand(8, 1) * 0.02 + 0.01, -4, 3)
+        self.weight = _Lsq(torch.rand(8, 1) * 0.02 + 0.01, -4, 3, late="selected" if late == "selected" else False)
         self.input = _Lsq(torch.tensor(0.03), 0, 255, zero, late)
         self.result = _Lsq(torch.tensor([0.05]), -128, 127, late=late)
 
@@ -142,8 +146,8 @@ def _check_learned(graph: Graph, model: _Learned, zero: float) -> None:
     assert steps.max() <= 1.01 and (steps > 0.5).mean() < 0.02  # the bias is rounded, and float sums are
 
 
-@pytest.mark.parametrize(("zero", "late"), [(0.0, False), (0.0, True), (120.0, False), (120.0, True)])
-def test_learned_steps(zero: float, late: bool) -> None:
+@pytest.mark.parametrize(("zero", "late"), [(0.0, False), (0.0, True), (120.0, False), (120.0, True), (120.0, "selected")])
+def test_learned_steps(zero: float, late: bool | str) -> None:
     model = _Learned(zero, late).eval()
     _check_learned(_program(model, torch.randn(50, 16)), model, zero)
 
@@ -155,14 +159,34 @@ def test_learned_steps_by_way_of_onnx(tmp_path) -> None:
     _check_learned(graph, model, 0)
 
 
-@pytest.mark.parametrize("change", ["other step", "fraction", "one limit", "no round"])
+class _QuantTensors(torch.nn.Module):
+    """Asks its data, as a layer of Brevitas does that passes a QuantTensor on."""
+
+    __module__ = "brevitas.nn.quant_linear"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if (x != 0).any() else x
+
+
+def test_layers_of_brevitas_that_cannot_be_traced() -> None:
+    with pytest.raises(UnsupportedError, match="return_quant_tensor=False, or compile the .onnx file that brevitas"):
+        capture(torch.nn.Sequential(_QuantTensors()), (torch.ones(2),))
+
+
+def _with_other_bound(y: torch.Tensor) -> torch.Tensor:
+    y = torch.where(y > 5, 4, y)
+    return torch.where(y < -8, -8, y)
+
+
+@pytest.mark.parametrize("change", ["other step", "fraction", "one limit", "no round", "other bound"])
 def test_what_is_no_quantizer_stays_arithmetic(change: str) -> None:
     class Other(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             zero = 0.5 if change == "fraction" else 3.0
             y = x / 0.1 + zero
-            y = torch.clamp(y, -8, None if change == "one limit" else 7)
+            y = y if change == "other bound" else torch.clamp(y, -8, None if change == "one limit" else 7)
             y = y if change == "no round" else y.round()
+            y = _with_other_bound(y) if change == "other bound" else y
             return (y - zero) * (0.2 if change == "other step" else 0.1)
 
     x = torch.randn(4, 4)
