@@ -21,7 +21,7 @@ from qcompiler.targets.fpga_hls.emit_top import flat_header, flat_source, top_he
 from qcompiler.targets.fpga_hls.emit_units import memory_file, unit_file
 from qcompiler.targets.fpga_hls.legalize import Legalized, legalize
 from qcompiler.targets.fpga_hls.model.fit import check_fit, estimate_text
-from qcompiler.targets.fpga_hls.model.folding_search import search_foldings
+from qcompiler.targets.fpga_hls.model.folding_search import search_foldings, with_foldings
 from qcompiler.targets.fpga_hls.order import flatten
 from qcompiler.targets.fpga_hls.parts import Option
 from qcompiler.targets.fpga_hls.stream import Unit
@@ -59,9 +59,13 @@ def plan_network(graph: Graph, option: Option) -> Plan:
     Raises:
         UnsupportedError: ops without a streaming form, all of them.
         ConstraintError: symbolic shapes, a batch, sums that overflow, or a part that is too small.
+        UsageError: a folding of the option that is not legal.
     """
     legalized = legalize(graph)
-    return Plan(legalized, search_foldings(legalized.dataflow, option.part), option)
+    network = search_foldings(legalized.dataflow, option.part)
+    if option.folds:
+        network = with_foldings(legalized.dataflow, network, option.part, option.folds)
+    return Plan(legalized, network, option)
 
 
 def emit_project(graph: Graph, option: Option, folder: Path, metadata: Mapping[str, str] | None = None) -> Emission:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from qcompiler.errors import UsageError, did_you_mean
@@ -55,18 +56,21 @@ class Option:
         part: to build for.
         clock_mhz: asked for.
         mult_bits: widest multiplier of a rescale.
+        folds: units whose folding is given, with their PE and SIMD; None leaves SIMD to the search.
     """
 
     part: Part
     clock_mhz: float
     mult_bits: int = 17
+    folds: tuple[tuple[str, int, int | None], ...] = ()
 
     @property
     def text(self) -> str:
         """As users write it."""
         clock = "" if self.clock_mhz == self.part.clock_mhz else f"@{self.clock_mhz:g}"
         bits = "" if self.mult_bits == 17 else f",mult_bits={self.mult_bits}"
-        return f"{self.part.name}{clock}{bits}"
+        folds = "".join(f",fold.{unit}={pe}" + ("" if simd is None else f"x{simd}") for unit, pe, simd in self.folds)
+        return f"{self.part.name}{clock}{bits}{folds}"
 
     @property
     def period_ns(self) -> float:
@@ -75,10 +79,10 @@ class Option:
 
 
 def parse_option(text: str) -> Option:
-    """`[PART][@MHZ][,mult_bits=N]`.
+    """`[PART][@MHZ][,mult_bits=N][,fold.UNIT=PExSIMD]...`.
 
     Raises:
-        UsageError: an unknown part, with the known ones; a clock or number of bits that is none.
+        UsageError: an unknown part, with the known ones; a clock, number of bits or folding that is none.
     """
     name, *fields = [part.strip() for part in text.split(",")]
     name, _, clock = name.partition("@")
@@ -86,13 +90,19 @@ def parse_option(text: str) -> Option:
     if name not in PARTS:
         raise UsageError(f"unknown part {name!r}; known: {', '.join(PARTS)}.{did_you_mean(name, PARTS)}")
     part = PARTS[name]
-    bits = 17
+    bits, folds = 17, []
     for field in fields:
         key, _, value = field.partition("=")
-        if key != "mult_bits" or value not in ("31", "17", "15"):
-            raise UsageError(f"option {field!r} of fpga-hls is none; known: mult_bits=31, mult_bits=17, mult_bits=15")
-        bits = int(value)
-    return Option(part, _clock(clock, part), bits)
+        if key.startswith("fold.") and (given := re.fullmatch(r"(\d+)(?:x(\d+))?", value)):
+            folds.append((key.removeprefix("fold."), int(given[1]), None if given[2] is None else int(given[2])))
+        elif key == "mult_bits" and value in ("31", "17", "15"):
+            bits = int(value)
+        else:
+            raise UsageError(
+                f"option {field!r} of fpga-hls is none; known: mult_bits=31, mult_bits=17, mult_bits=15, and fold.UNIT=PExSIMD"
+                " or fold.UNIT=PE with a unit of estimate.md"
+            )
+    return Option(part, _clock(clock, part), bits, tuple(folds))
 
 
 def _clock(text: str, part: Part) -> float:

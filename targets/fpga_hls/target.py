@@ -77,7 +77,7 @@ class FpgaTarget(Target):
 
 
 def fpga_target(option: str) -> FpgaTarget:
-    """`fpga-hls[:PART[@MHZ]][,mult_bits=N]`; see `parts`."""
+    """`fpga-hls:[PART][@MHZ][,mult_bits=N][,fold.UNIT=PExSIMD]`; see `parts`."""
     parsed = parse_option(option)
     return FpgaTarget(
         name=f"fpga-hls:{parsed.text}",

@@ -70,6 +70,32 @@ def search_foldings(network: Dataflow, part: Part) -> Dataflow:
     return smallest
 
 
+def with_foldings(network: Dataflow, found: Dataflow, part: Part, folds: Sequence[tuple[str, int, int | None]]) -> Dataflow:
+    """`found`, with some foldings given by the user.
+
+    Args:
+        network: as it was legalized.
+        found: what `search_foldings` made of it.
+        folds: unit, PE, and SIMD or None.
+
+    Raises:
+        UsageError: no such unit, or a folding that is not legal, with the legal ones.
+        ConstraintError: the part is too small for it; with the layers to blame.
+    """
+    bare = without_converters(network)
+    chosen = {unit.name: unit.folding for unit in without_converters(found).units}
+    given = {}
+    for name, pe, simd in folds:
+        unit = bare.unit(name)
+        wide = {"simd": simd} if simd is not None else {"simd": chosen[name].simd} if "simd" in unit.choices else {}
+        given[name] = unit.folded(pe=pe, **wide).folding
+    for window, _ in ordered_windows(bare):  # its lanes are its reader's
+        chosen.pop(window.name)
+    folded = with_queues(fold(bare, {**chosen, **given}))
+    check_fit(folded, part)
+    return folded
+
+
 def _folded(bare: Dataflow, free: Sequence[Unit], chosen: Sequence[Candidate]) -> Dataflow:
     return with_queues(fold(bare, {unit.name: c.folding for unit, c in zip(free, chosen)}))
 

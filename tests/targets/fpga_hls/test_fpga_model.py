@@ -16,6 +16,7 @@ from benchmarks.fpga.reference_unit import reference_unit
 from qcompiler.errors import ConstraintError, InternalError, UsageError
 from qcompiler.executors.reference import run_reference
 from qcompiler.targets.fpga_hls.dataflow import Dataflow, fold
+from qcompiler.targets.fpga_hls.emit import plan_network
 from qcompiler.targets.fpga_hls.legalize import legalize
 from qcompiler.targets.fpga_hls.model.fit import budget, check_fit, estimate_text
 from qcompiler.targets.fpga_hls.model.folding_search import candidates, search_foldings
@@ -23,7 +24,7 @@ from qcompiler.targets.fpga_hls.model.network_timing import network_timing
 from qcompiler.targets.fpga_hls.model.queues import FRAMES, with_queues
 from qcompiler.targets.fpga_hls.model.resources import unit_usage
 from qcompiler.targets.fpga_hls.model.timing import unit_clocks
-from qcompiler.targets.fpga_hls.parts import PARTS, Part
+from qcompiler.targets.fpga_hls.parts import PARTS, Part, parse_option
 from qcompiler.targets.fpga_hls.stream import Folding
 from qcompiler.targets.fpga_hls.target import fpga_target
 from qcompiler.targets.fpga_hls.units import Add, SlidingWindow
@@ -169,3 +170,24 @@ def test_what_the_search_asks_of_the_target() -> None:
     weights = sum(value.data.size for value in graph.constants() if value.name == "weight")
     assert found == target.footprint(graph) and found["size_bytes"] == weights
     assert 0 < found["dsp"] <= PARTS["xc7a35t"].dsp and found["cycles"] > 0
+
+
+def test_a_folding_by_hand() -> None:
+    graph = residual_network(1, "dyadic", size=4)
+    option = parse_option("xc7z020,fold.stem=4x9,fold.depthwise=6")
+    assert parse_option(option.text) == option
+    network = plan_network(graph, option).dataflow
+    network.check()
+    assert network.unit("stem").folding == Folding(4, 9) and network.unit("depthwise").folding.pe == 6
+    assert network.unit("depthwise_window").folding.pe == 6
+    for text, message in (
+        ("fold.stem=3x9", r"stem \(of stem\): pe=3 is no legal folding; legal are 1, 2, 4, 8"),
+        ("fold.stem=4x5", "simd=5 is no legal folding; legal are 1, 3, 9, 27"),
+        ("fold.stern=4x9", "no unit 'stern'.*Did you mean 'stem'"),
+        ("fold.depthwise=4x2", "a Depthwise has no simd of its own; it has pe, storage"),
+        ("fold.stem=wide", "option 'fold.stem=wide' of fpga-hls is none; known: .*fold.UNIT=PExSIMD"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            plan_network(graph, parse_option(f"xc7z020,{text}"))
+    with pytest.raises(ConstraintError, match="does not fit xc7a35t"):
+        plan_network(graph, parse_option("xc7a35t,fold.pointwise=20x12"))
