@@ -93,6 +93,22 @@ def _real_product(b: RealDraw) -> Value:
     return b.op("matmul", b.real(*batch, m, k), turned)
 
 
+def _real_windows(b: RealDraw) -> Value:
+    rank = b.number(1, 2)
+    groups = b.choose(1, 1, 2)
+    channels, sizes = groups * b.number(1, 4), [b.number(4, 14) for _ in range(rank)]
+    x = b.real(b.number(1, 2), channels, *sizes)
+    kernel, strides = tuple(b.number(1, 3) for _ in range(rank)), tuple(b.number(1, 2) for _ in range(rank))
+    pads = tuple(b.number(0, k // 2) for k in (*kernel, *kernel))
+    kind = b.choose("conv", "max_pool", "avg_pool")
+    if kind == "conv":
+        out = groups * b.number(1, 4)
+        w = b.numbers(out, channels // groups, *kernel)
+        return b.op("conv", x, w, b.numbers(out) if b.number(0, 1) else None, strides=strides, pads=pads, dilations=(1,) * rank, groups=groups)
+    counted = {"count_include_pad": bool(b.number(0, 1))} if kind == "avg_pool" else {}
+    return b.op(kind, x, kernel=kernel, strides=strides, pads=pads, **counted)
+
+
 def _attention(b: RealDraw) -> Value:
     heads, keys, width = b.choose(1, 2, 4), b.choose(1, 2), b.choose(4, 8, 16)
     heads = max(heads, keys)
@@ -121,6 +137,7 @@ FAMILIES: dict[str, Callable[[RealDraw], Value]] = {
     "real_elementwise": _real_elementwise,
     "real_rows": _real_rows,
     "real_product": _real_product,
+    "real_windows": _real_windows,
     "attention": _attention,
     "dynamic": _dynamic,
 }

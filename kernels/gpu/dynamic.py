@@ -30,7 +30,7 @@ class GroupWeights:
 
     Attributes:
         codes: int8 [N padded, K padded], or half as many bytes for 4 bits.
-        scale: float32 [groups, N padded].
+        scale: float32 [groups of K padded, N padded].
         sums: int32 [N padded], of the codes along K.
         n, k: without padding.
         group: inputs that share a scale; a multiple of 32.
@@ -64,8 +64,8 @@ def pack_weights(name: str, codes: np.ndarray, scale: np.ndarray, group: int | N
     padded = np.zeros((rows, columns), np.int8)
     padded[:n, :k] = codes
     by_group = np.broadcast_to(np.atleast_1d(scale).reshape(-1, 1), (n, 1)) if group is None else scale
-    scales = np.zeros((by_group.shape[1], rows), np.float32)
-    scales[:, :n] = by_group.T
+    scales = np.zeros((1 if group is None else ceil_div(columns, group), rows), np.float32)  # of padded inputs too
+    scales[: by_group.shape[1], :n] = by_group.T
     stored = padded if bits == 8 else _four_bits(padded)
     return GroupWeights(
         constant(f"{name}.weight", stored), constant(f"{name}.scale", scales),

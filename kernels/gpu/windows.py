@@ -54,16 +54,16 @@ def depthwise(
 def max_pool(x: View, y: View, geometry: Geometry) -> Launch:
     """x, y [N, C, H, W], any strides."""
     fields: list[Field] = [
-        *_front(x), *_front(y, write=True), *ints(*y.shape, *[1] * (RANK - 4)),
+        *front(x), *front(y, write=True), *ints(*y.shape, *[1] * (RANK - 4)),
         *ints(y.count, *x.shape[2:], *geometry.kernel, *geometry.stride, *geometry.pad, *geometry.dilation),
     ]  # fmt: skip
     kernel = Kernel("max_pool", "qc_windows.cuh", "qc::WindowParams", "qc::max_pool(p)", THREADS)
     return Launch(kernel, (ceil_div(y.count, THREADS), 1, 1), tuple(fields), y.count)
 
 
-def _front(view: View, write: bool = False) -> list[Field]:
+def front(view: View, write: bool = False, real: bool = False) -> list[Field]:
     """`qc::Strided` with the axes in front."""
-    four = strided(view, 0, write=write)
+    four = strided(view, 0, write=write, real=real)
     strides = [v for _, v in four[1 : 1 + RANK]]
     return [four[0], *longs(*strides[RANK - 4 :], *[0] * (RANK - 4)), *four[1 + RANK :]]  # type: ignore[arg-type]
 

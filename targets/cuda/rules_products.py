@@ -115,7 +115,7 @@ def two_batches(low: Lowering, view: View, of: Value | None, node: Node, any_str
     return found
 
 
-def _planes(view: View) -> View:
+def planes_of(view: View) -> View:
     """[N, C, H, W] of a tensor with one or two spatial axes."""
     if len(view.shape) == 4:
         return view
@@ -151,7 +151,7 @@ def _conv(low: Lowering, product: Node, node: Node) -> None:
         x = low.copy(x, value, (product,), order)  # neighbouring channels can be read together
     follows, last = (gemm.NOTHING, node) if depthwise else after(low, node, order)
     y = low.new(last.output, order)
-    x, planes = _planes(x), _planes(y)
+    x, planes = planes_of(x), planes_of(y)
     geometry = geometry_of(codes.shape[2:], product)
     name = low.fresh(product.origin.module or "conv")
     rescale = rescale_of(node, name)
@@ -199,11 +199,9 @@ def _sigmoid(low: Lowering, product: Node, node: Node) -> None:
 
 def _max_pool(low: Lowering, node: Node) -> None:
     value = first(node)
-    if value.dtype.is_float:
-        raise NoKernel("maximum pooling of real numbers has no kernel; of codes it has")
     x = low.view(value)
     y = low.new(node.output, memory_order(x) if x.dense else channels_last(len(x.shape)))
-    launch = windows.max_pool(_planes(x), _planes(y), geometry_of(tuple(node.attrs["kernel"]), node))
+    launch = windows.max_pool(planes_of(x), planes_of(y), geometry_of(tuple(node.attrs["kernel"]), node))
     low.add(launch, [node], node.output, y)
 
 

@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from qcompiler.ir import DType, Node, Value
-from qcompiler.kernels.gpu import real, real_gemm
-from qcompiler.kernels.gpu.launch import View, constant
+from qcompiler.kernels.gpu import real, real_gemm, real_windows
+from qcompiler.kernels.gpu.launch import View, constant, memory_order
 from qcompiler.targets.cuda import rules_movement, rules_products
 from qcompiler.targets.cuda.lower import Lowering, NoKernel, Rule, first, known_shape
-from qcompiler.targets.cuda.rules_products import two_batches
+from qcompiler.targets.cuda.rules_products import planes_of, two_batches
 
 
 def _is_real(node: Node) -> bool:
@@ -148,10 +148,34 @@ def _float32(node: Node) -> None:
         raise NoKernel(f"products of {', '.join(wrong)} have no kernel; of float32 they have")
 
 
+def _windows(low: Lowering, node: Node, kind: str, kernel: tuple[int, ...], *constants: np.ndarray | None) -> None:
+    x = low.view(first(node))
+    y = low.new(node.output, memory_order(x) if x.dense and x.shape[1] == known_shape(node.output)[1] else None)
+    rank = len(x.shape) - 2
+    planes = planes_of(x), planes_of(y)
+    ends = (0,) * (2 - rank) + tuple(node.attrs["pads"][rank:])
+    launch = real_windows.window(
+        kind, *planes, rules_products.geometry_of(kernel, node), (ends[0], ends[1]), *constants, groups=node.attrs.get("groups", 1)
+    )  # fmt: skip
+    low.add(launch, [node], node.output, y)
+
+
+def _pool(low: Lowering, node: Node) -> None:
+    if not first(node).dtype.is_float:
+        if node.op == "avg_pool":
+            raise NoKernel("averages of codes are sums that are rescaled")
+        return rules_products.RULES["max_pool"](low, node)
+    kind = "MAXIMUM" if node.op == "max_pool" else "AVERAGE_PADDED" if node.attrs["count_include_pad"] else "AVERAGE_INSIDE"
+    return _windows(low, node, kind, tuple(node.attrs["kernel"]))
+
+
 def _conv(low: Lowering, node: Node) -> None:
-    if first(node).dtype.is_float:
-        raise NoKernel("convolutions of real numbers have no kernel; of codes they have")
-    rules_products.later(low, node)
+    if not first(node).dtype.is_float:
+        return rules_products.later(low, node)
+    weight, bias = (fixed(low, v, w) for v, w in zip(node.inputs[1:], ("weight", "bias")))
+    assert weight is not None
+    filters = weight if weight.ndim == 4 else weight[:, :, None]
+    return _windows(low, node, "CONVOLUTION", tuple(weight.shape[2:]), filters, bias)
 
 
 _BOTH = frozenset(rules_movement.RULES) & frozenset(real.EXPRESSIONS) - {"cast"}
@@ -170,4 +194,5 @@ RULES: dict[str, Rule] = {
     "matmul": _matmul,
     "linear": _linear,
     "conv": _conv,
+    **dict.fromkeys(("max_pool", "avg_pool"), _pool),
 }

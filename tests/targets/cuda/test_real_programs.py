@@ -133,10 +133,10 @@ def test_a_cache_of_keys_and_values(tmp_path: Path) -> None:
 
 def _refused(build: str) -> Graph:
     b = GraphBuilder("refused", Level.QUANTIZED)
-    x = b.input("x", DType.float32, (1, 2, 4, 96))
     if build == "conv":
-        w = b.const(np.ones((3, 2, 1, 1), np.float32))
-        return b.build([b.op("conv", x, w, None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1))])
+        x = b.input("x", DType.float32, (1, 2, 4, 4, 4))
+        return b.build([b.op("conv", x, b.const(np.ones((3, 2, 1, 1, 1), np.float32)), None, strides=(1, 1, 1), pads=(0,) * 6, dilations=(1, 1, 1))])
+    x = b.input("x", DType.float32, (1, 2, 4, 96))
     scale = np.full((3, 2 if build == "groups" else 3), 1e-6 if build == "scale" else 0.01)
     size = 48 if build == "groups" else 32
     w = b.const(np.ones((3, 96), np.int8), quant=QuantParams(DType.int4, scale, np.zeros(scale.shape, np.int32), 1, size))
@@ -147,7 +147,7 @@ def _refused(build: str) -> Graph:
 
 @pytest.mark.parametrize(
     ("build", "why"),
-    [("conv", "convolutions of real numbers"), ("groups", "groups of 48; groups of a multiple of 32"), ("scale", "outside float16")],
+    [("conv", "windows over 3 axes"), ("groups", "groups of 48; groups of a multiple of 32"), ("scale", "outside float16")],
 )
 def test_refusals(build: str, why: str) -> None:
     with pytest.raises(UnsupportedError, match=f"1 ops have no CUDA kernel.*\n.*{why}"):

@@ -1,0 +1,39 @@
+"""Windows over real numbers (`cuda/qc_real_windows.cuh`): averages, maxima, convolutions; a thread per result."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qcompiler.kernels.gpu.gemm import Geometry
+from qcompiler.kernels.gpu.launch import (
+    RANK,
+    Field,
+    Kernel,
+    Launch,
+    View,
+    ceil_div,
+    constant,
+    ints,
+    reading,
+)
+from qcompiler.kernels.gpu.windows import THREADS, front
+
+
+def window(
+    kind: str, x: View, y: View, geometry: Geometry, ends: tuple[int, int], weight: np.ndarray | None = None, bias: np.ndarray | None = None,
+    groups: int = 1,
+) -> Launch:  # fmt: skip
+    """x, y [N, C, H, W], any strides; `kind` of `qc::RealWindow`, `ends`: padding behind the last row and column.
+
+    Weights [O, C / groups, kernel y, kernel x] and bias [O] are those of a convolution.
+    """
+    held = [None if v is None else constant("window", v.astype(np.float32)) for v in (weight, bias)]
+    channels = 1 if weight is None else weight.shape[1]
+    fields: list[Field] = [
+        *front(x, real=True), *front(y, write=True, real=True), *(("p", reading(v)) for v in held), *ints(*y.shape, *[1] * (RANK - 4)),
+        *ints(y.count, *x.shape[2:], *geometry.kernel, *geometry.stride, *geometry.pad, *geometry.dilation, *ends),
+        *ints(channels, y.shape[1] // groups), ("a", 8),
+    ]  # fmt: skip
+    kernel = Kernel(f"real_{kind.lower()}", "qc_real_windows.cuh", "qc::RealWindowParams", f"qc::real_window<qc::{kind}>(p)", THREADS)
+    work = y.count * channels * geometry.kernel[0] * geometry.kernel[1]
+    return Launch(kernel, (ceil_div(y.count, THREADS), 1, 1), tuple(fields), work)
