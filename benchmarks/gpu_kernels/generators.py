@@ -1,4 +1,4 @@
-"""Random programs of one op (and its rescale), for every family of CUDA kernels."""
+"""Random programs of one op (and its rescale), for every family of kernels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Draw(GraphBuilder):
 
     def codes(self, *shape: int, dtype: DType = DType.int8) -> Value:
         """An input."""
-        return self.input(f"x{len(self.inputs)}", dtype, shape, self.quant(dtype))
+        return self.input(f"{self.name}.x{len(self.inputs)}", dtype, shape, self.quant(dtype))
 
     def weights(self, *shape: int) -> Value:
         """Symmetric codes, per channel or per tensor."""
@@ -144,7 +144,7 @@ def softmax(b: Draw) -> Value:
     dtype = b.choose(DType.int8, DType.int16)
     shape = (b.number(1, 3), b.number(1, 5), b.number(1, 70))
     x = b.codes(*shape, dtype=dtype)
-    mask = b.input("mask", DType.bool, (shape[0], 1, shape[2])) if b.number(0, 1) else None
+    mask = b.input(f"{b.name}.mask", DType.bool, (shape[0], 1, shape[2])) if b.number(0, 1) else None
     table = b.const(np.array([round(32767 * float(np.exp(-i / 16))) for i in range(b.number(2, 178))], np.int16))
     form = b.choose("softmax_lookup", "log2_softmax", "shiftmax", "shiftmax")
     if form == "shiftmax":

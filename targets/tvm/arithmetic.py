@@ -102,20 +102,24 @@ def half_even(acc: Any, s: np.ndarray, read: Read, bound: int = 1 << 62) -> Any:
 
 
 def _doubling(acc: Any, m: np.ndarray, s: np.ndarray, read: Read) -> Any:
-    """gemmlowp's doubling high multiply and rounding division."""
+    """gemmlowp's doubling high multiply and rounding division, with as few copies of the operand as possible.
+
+    Truncating (p + nudge) / 2^31, the nudge 2^30 for p >= 0 and 1 - 2^30 else, is the floor of (p + 2^30) / 2^31. The
+    division rounds halves away from zero: the floor of (h + 2^(s-1) - [h < 0]) / 2^s, and h itself for s = 0.
+    """
     exponent = 31 - np.asarray(s, np.int64)
     left, right = np.maximum(exponent, 0), np.minimum(np.maximum(-exponent, 0), 31)
     wide = i64(acc)
     if left.any():
         wide = clamp(wide << i64(read(left.astype(np.int32))), INT32_MIN, INT32_MAX)
-    product = wide * i64(read(np.asarray(m).astype(np.int32)))
-    nudge = tirx.Select(product >= const64(0), const64(1 << 30), const64(1 - (1 << 30)))
-    total = product + nudge
-    high = tirx.Select(total >= const64(0), total >> const64(31), const64(0) - ((const64(0) - total) >> const64(31)))
-    shift = i64(read(right.astype(np.int32)))
-    mask = (const64(1) << shift) - const64(1)
-    threshold = (mask >> const64(1)) + tirx.Select(high < const64(0), const64(1), const64(0))
-    return (high >> shift) + tirx.Select((high & mask) > threshold, const64(1), const64(0))
+    high = (wide * i64(read(np.asarray(m).astype(np.int32))) + const64(1 << 30)) >> const64(31)
+    if not right.any():
+        return high
+    half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), 0)
+    sign = high >> const64(63)
+    if not right.all():
+        sign = sign & i64(read(-np.minimum(right, 1).astype(np.int32)))
+    return (high + i64(read(half.astype(np.int32))) + sign) >> i64(read(right.astype(np.int32)))
 
 
 def saturate(value: Any, zero: int, low: int, high: int, kind: str) -> Any:

@@ -1,0 +1,1 @@
+"""What the benches of CPU kernels by TVM share."""

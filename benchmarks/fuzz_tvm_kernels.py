@@ -1,0 +1,52 @@
+"""Random integer programs through the CPU kernels against the reference interpreter, every integer compared with ==.
+
+    python -m benchmarks.fuzz_tvm_kernels [--cases N] [--state FILE] [--seconds S]
+
+Products, convolutions, softmaxes, norms, tables, sums, pools and data movement over random shapes, types, roundings
+and factors. `--state` keeps what is done, so that a run that ended early (`--seconds`) goes on where it stopped. Exit
+status 1 if an integer differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.cpu_kernels.fuzz import cases_of, differing
+
+TOGETHER = 90
+"""Cases in one library."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print counts by family."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=5000)
+    parser.add_argument("--state", type=Path, default=Path("out/fuzz-tvm.json"), help="what is done by now")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after about so long; the same command goes on")
+    options = parser.parse_args(arguments)
+    state = json.loads(options.state.read_text()) if options.state.is_file() else {"done": 0, "wrong": []}
+    started = time.monotonic()
+    while state["done"] < options.cases and time.monotonic() - started < options.seconds:
+        cases = cases_of(state["done"], min(TOGETHER, options.cases - state["done"]))
+        found = differing(cases)
+        state["wrong"] += [[family, seed, count] for (family, seed), count in found.items()]
+        state["done"] += len(cases)
+        options.state.parent.mkdir(parents=True, exist_ok=True)
+        options.state.write_text(json.dumps(state))
+        print(f"{state['done']} of {options.cases}; {len(state['wrong'])} differ", file=sys.stderr, flush=True)
+    wrong = Counter(family for family, _, _ in state["wrong"])
+    print("| family | cases | differ |\n|---|---|---|")
+    for family, count in sorted(Counter(family for family, _ in cases_of(0, state["done"])).items()):
+        print(f"| {family} | {count} | {wrong[family]} |")
+    print(f"\n{state['done']} cases, {len(state['wrong'])} differ: {state['wrong'][:10]}")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
