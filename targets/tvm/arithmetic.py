@@ -2,7 +2,7 @@
 
 Rescaling is defined in 64 bits. Vector units of 32 bits per lane are twice as fast and often have no arithmetic shift
 of 64 bits, so a shift of 32 and more takes the high word first: `p >> s == (p >> 32) >> (s - 32)`. Multipliers of
-fewer bits are moved up until the shift is that large, which changes no result.
+fewer bits, or the products, are moved up until the shift is that large, which changes no result.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ def i64(x: Any) -> Any:
     return x.astype("int64") if hasattr(x, "astype") else tirx.const(int(x), "int64")
 
 
+def whole64(x: Any) -> Any:
+    """An int32 as int64 that the code generator takes for a whole: parts of a sum would be widened one by one, and the
+    product no longer be one of two 32-bit numbers, for which there is an instruction."""
+    return tirx.reinterpret("int32", tirx.reinterpret("uint32", i32(x))).astype("int64")
+
+
 def const64(value: int) -> Any:
     """An int64 number."""
     return tirx.const(int(value), "int64")
@@ -45,13 +51,20 @@ def clamp(x: Any, low: int, high: int) -> Any:
     return tirx.max(tirx.min(x, tirx.const(high, kind)), tirx.const(low, kind))
 
 
-def high_word(m: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The same factors with every shift >= 32, or None if a multiplier has no room to be moved up."""
-    m, s = np.asarray(m, np.int64), np.asarray(s, np.int64)
-    move = np.maximum(32 - s, 0)
-    if ((m << np.minimum(move, 31)) > INT32_MAX).any() or (move > 31).any():
-        return None
-    return m << move, s + move
+def high_word(m: np.ndarray, s: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """(multipliers, shifts, shifts of the sum to the left) that give the same results with shifts + left >= 32.
+
+    What a shift lacks of 32 is made up by the multiplier where it has room in 31 bits, and then by the sum of product
+    and half. The result is the high word of that, shifted right by what is beyond 32. None if accumulators of
+    magnitude `bound` leave no room in 64 bits for that, which is to say that results may leave 32.
+    """
+    m, s = np.broadcast_arrays(np.asarray(m, np.int64), np.asarray(s, np.int64))
+    lacking = np.maximum(32 - s, 0)
+    by_factor = np.minimum(lacking, 30 - np.floor(np.log2(np.maximum(m, 1))).astype(np.int64))
+    left = lacking - by_factor
+    m, s = m << by_factor, s + by_factor
+    largest = max(((bound * int(a) + (1 << int(b) - 1)) << int(c) for a, b, c in zip(m.flat, s.flat, left.flat, strict=True)), default=0)
+    return None if largest >= 1 << 63 else (m, s, left)
 
 
 def rescale(acc: Any, rounding: str, m: np.ndarray, s: np.ndarray | None, read: Read, bound: int) -> Any:
@@ -63,12 +76,13 @@ def rescale(acc: Any, rounding: str, m: np.ndarray, s: np.ndarray | None, read: 
         return tirx.nearbyint(acc.astype("float32") * read(np.asarray(m, np.float32)))
     assert s is not None
     if rounding == "dyadic":
-        moved = high_word(m, s)
+        moved = high_word(m, s, bound)
         if moved is not None:
-            m, s = moved
-            product = i64(acc) * i64(read(m.astype(np.int32))) + (const64(1) << i64(read((s - 1).astype(np.int32))))
+            m, s, left = moved
+            product = whole64(acc) * i64(read(m.astype(np.int32))) + (const64(1) << i64(read((s - 1).astype(np.int32))))
+            product = product << i64(read(left.astype(np.int32))) if left.any() else product
             high = (product >> const64(32)).astype("int32")
-            return high >> read((s - 32).astype(np.int32))
+            return high >> read((s + left - 32).astype(np.int32))
         shift = i64(read(s.astype(np.int32)))
         return (i64(acc) * i64(read(m.astype(np.int32))) + (const64(1) << (shift - const64(1)))) >> shift
     if rounding == "shift_half_even":

@@ -95,7 +95,7 @@ class KernelBuilder:
             if array.size == 1 or (array == array.flat[0]).all():
                 return tirx.const(array.flat[0].item(), str(array.dtype))
             assert axis is not None
-            return self.constant(_interned(array))(point.index[axis])
+            return self.constant(interned(array))(point.index[axis])
 
         return read
 
@@ -103,7 +103,7 @@ class KernelBuilder:
 _KEPT: dict[tuple[str, bytes], np.ndarray] = {}
 
 
-def _interned(array: np.ndarray) -> np.ndarray:
+def interned(array: np.ndarray) -> np.ndarray:
     """One object for equal arrays, so that a kernel has one argument for them."""
     return _KEPT.setdefault((str(array.dtype), array.tobytes()), array)
 

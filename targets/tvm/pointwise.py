@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tvm import tirx
 
-from qcompiler.ir import Node
+from qcompiler.ir import Node, Value
 from qcompiler.ir.fixed_point import sum_constant
 from qcompiler.targets.tvm.arithmetic import (
     clamp,
@@ -24,7 +24,7 @@ from qcompiler.targets.tvm.arithmetic import (
     saturate,
     shift_exp,
 )
-from qcompiler.targets.tvm.kernel import KernelBuilder, operand, zero_of
+from qcompiler.targets.tvm.kernel import KernelBuilder, interned, operand, zero_of
 from qcompiler.targets.tvm.views import Point, View
 
 Body = Callable[[KernelBuilder, Node, Point, list[Any]], Any]
@@ -64,6 +64,12 @@ def _requantize(builder: KernelBuilder, node: Node, point: Point, xs: list[Any])
 def bound_of(builder: KernelBuilder, acc: Any) -> int:
     """Largest magnitude of an accumulator that its producer's weights and types allow; 2^31 where nothing is known."""
     node = builder.graph.producer(acc)
+    if node is not None and node.op == "integer_mul":
+        return min(_peak(operand(node, 0)) * _peak(operand(node, 1)), 1 << 31)
+    if node is not None and node.op == "matmul" and isinstance(node.inputs[0].shape[-1], int):
+        return min(_peak(operand(node, 0)) * _peak(operand(node, 1)) * node.inputs[0].shape[-1], 1 << 31)
+    if acc.dtype.bits < 32:
+        return max(acc.dtype.max - zero_of(acc), zero_of(acc) - acc.dtype.min)
     if node is None or node.op not in ("linear", "conv"):
         return 1 << 31
     x, w, bias = node.inputs[:3]
@@ -73,6 +79,13 @@ def bound_of(builder: KernelBuilder, acc: Any) -> int:
     rows = np.abs(w.data.reshape(w.shape[0], -1).astype(np.int64) - zero_of(w)).sum(1)
     offset = 0 if bias is None or bias.data is None else int(np.abs(bias.data.astype(np.int64)).max(initial=0))
     return int(rows.max(initial=0)) * peak + offset
+
+
+def _peak(value: Value) -> int:
+    """Largest magnitude of a value less its zero point."""
+    if value.data is not None:
+        return int(np.abs(value.data.astype(np.int64) - zero_of(value)).max(initial=0))
+    return max(value.dtype.max - zero_of(value), zero_of(value) - value.dtype.min)
 
 
 def _requantize_sum(builder: KernelBuilder, node: Node, point: Point, xs: list[Any]) -> Any:
@@ -150,12 +163,14 @@ def _lookup(builder: KernelBuilder, node: Node, point: Point, xs: list[Any]) -> 
 def _lookup_interpolated(builder: KernelBuilder, node: Node, point: Point, xs: list[Any]) -> Any:
     table = operand(node, 1)
     assert table.data is not None
-    knots = builder.constant(table.data)
-    u = i32(xs[0]) + (1 << 15)
-    i, f = u >> 8, u & 255
-    first = i32(knots(i))
-    t = (first << 8) + (i32(knots(i + 1)) - first) * f
-    shift = node.attrs["shift"]
+    # a knot and its successor are one word: one load per element
+    knots = table.data.astype(np.int64)
+    words = (knots[:-1] & 0xFFFF) | (knots[1:] << 16)
+    u, shift = i32(xs[0]) + (1 << 15), node.attrs["shift"]
+    word = builder.constant(interned(words.astype(np.int32)))(u >> 8)
+    f = u & 255
+    # first (256 - f) + second f: an expression is a tree, and every further use of a part is another copy of it
+    t = ((word << 16) >> 16) * (256 - f) + (word >> 16) * f
     return saturate((t + (1 << (shift - 1))) >> shift, *result_limits(node), _kind(node))
 
 
