@@ -35,8 +35,10 @@ def i64(x: Any) -> Any:
 
 
 def whole64(x: Any) -> Any:
-    """An int32 as int64 that the code generator takes for a whole: parts of a sum would be widened one by one, and the
-    product no longer be one of two 32-bit numbers, for which there is an instruction."""
+    """An int32 as int64 that the code generator takes for a whole.
+
+    Parts of a sum would be widened one by one, and the product be none of two 32-bit numbers, which has an instruction.
+    """
     return tirx.reinterpret("int32", tirx.reinterpret("uint32", i32(x))).astype("int64")
 
 
