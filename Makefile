@@ -22,7 +22,7 @@ help:
 	@echo "make bench-integer  integer-only programs beside float and Q/DQ, and how many integers differ"
 	@echo "make bench-llm   a language model in few bits, beside the peers; hours on one core, resumable (ARGS='--rows w4a16')"
 	@echo "make bench-cuda  CUDA kernels in the emulator, their resources, and on a GPU their speed (ARGS='--parts fuzz')"
-	@echo "make bench-tvm   CPU kernels by TVM beside ONNX Runtime, products and networks (ARGS='--only gemm')"
+	@echo "make bench-tvm   CPU kernels by TVM beside ONNX Runtime, products and networks (ARGS='--only gemm decode')"
 	@echo "make bench-mcu   instructions, RAM and flash on emulated Cortex-M boards (ARGS='--models resnet8')"
 	@echo "make bench-fpga  exactness, clocks, resources and clock rate of FPGA projects; resumable (ARGS='--parts networks')"
 	@echo "make venv        only the virtual environment and qcompiler itself"
