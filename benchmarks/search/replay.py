@@ -155,6 +155,7 @@ def boosted_order(table: Table, others: Sequence[Table], seed: int, shuffled: bo
     packs = [table.pack(i) for i in range(len(table.configs))]
     signs = {} if shuffled else MONOTONE  # the signs know something by themselves, whatever the labels say
     model = AccuracyModel(_corpora(others, rng, shuffled), seed, check=False, monotone=signs)
+    prior = model.prior(packs)
     order: list[int] = []
     left = list(range(len(packs)))
     while left:
@@ -163,8 +164,8 @@ def boosted_order(table: Table, others: Sequence[Table], seed: int, shuffled: bo
         else:
             if order:
                 losses = table.search[order]
-                model.fit([packs[i] for i in order], rng.permutation(losses) if shuffled else losses)
-            scores = model.predict([packs[i] for i in left])
+                model.fit([packs[i] for i in order], rng.permutation(losses) if shuffled else losses, prior[order])
+            scores = model.predict([packs[i] for i in left], prior[left])
             at = left[int(rng.choice(np.flatnonzero(scores == scores.min())))]
         order.append(at)
         left.remove(at)

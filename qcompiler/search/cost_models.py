@@ -75,21 +75,22 @@ class AccuracyModel:
         self._own: PackSum | None = None
         self._offset = 0.0
 
-    def fit(self, packs: Sequence[Sequence[Row]], losses: Sequence[float]) -> None:
-        """Learn from this search's own trials; replaces what earlier calls learned."""
+    def fit(self, packs: Sequence[Sequence[Row]], losses: Sequence[float], prior: np.ndarray | None = None) -> None:
+        """Learn from this search's own trials; replaces what earlier calls learned. `prior` as in `predict`."""
         self._own = None
-        residual = np.log(np.maximum(losses, FLOOR)) - self._base(packs)
+        residual = np.log(np.maximum(losses, FLOOR)) - (self.prior(packs) if prior is None else prior)
         self._offset = float(residual.mean())
         if len(packs) >= FEWEST:
             self._own = PackSum(OWN, self.seed, self.monotone)
             self._own.fit(packs, residual - self._offset)
 
-    def predict(self, packs: Sequence[Sequence[Row]]) -> np.ndarray:
-        """Log losses, float64; without own trials, regrets."""
-        found = self._base(packs) + self._offset
+    def predict(self, packs: Sequence[Sequence[Row]], prior: np.ndarray | None = None) -> np.ndarray:
+        """Log losses, float64; without own trials, regrets. `prior` of the packs, where it is known already."""
+        found = (self.prior(packs) if prior is None else prior) + self._offset
         return found if self._own is None else found + self._own.predict(packs)
 
-    def _base(self, packs: Sequence[Sequence[Row]]) -> np.ndarray:
+    def prior(self, packs: Sequence[Sequence[Row]]) -> np.ndarray:
+        """Regrets as other searches have them; 0 without any. Own trials do not change it."""
         return np.zeros(len(packs)) if self._prior is None else self._prior.predict(packs)
 
 

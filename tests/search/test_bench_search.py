@@ -65,6 +65,20 @@ def test_least_along_random_directions_beats_random_where_the_best_lie_in_a_corn
         assert (found < 0.5 * chance) == sooner
 
 
+def test_replays_that_are_kept_are_not_run_again(tmp_path, monkeypatch):
+    def never(*_):
+        raise AssertionError("run again")
+
+    tables, path = [table(i) for i in range(2)], tmp_path / "kept.json"
+    monkeypatch.setattr(bench_search, "METHODS", {"random": METHODS["random"]})
+    first, _ = bench_search.replay(tables, 5, bench_search.Kept(path))
+    monkeypatch.setattr(bench_search, "METHODS", {"random": never})
+    again, _ = bench_search.replay(tables, 5, bench_search.Kept(path))
+    assert all(np.array_equal(again["random"][n], first["random"][n]) for n in first["random"])
+    with pytest.raises(AssertionError, match="run again"):
+        bench_search.replay([tables[0], table(7)], 5, bench_search.Kept(path))  # other tables
+
+
 def test_ratios_of_equal_methods_are_one_and_intervals_hold_them():
     runs = {m: {n: np.array([4.0, 8.0, 12.0]) for n in "ab"} for m in ("random", bench_search.SUBJECT)}
     value, low, high = bench_search.ratio(runs, "random")

@@ -79,7 +79,7 @@ def test_tune_writes_an_artefact_a_recipe_and_its_figures_and_resumes(place):
 
 
 def test_a_limit_that_nothing_keeps_exits_with_3(place):
-    result = run(limit=("--max-size", "100"))
+    result = run("--trials", "2", limit=("--max-size", "100"))
     assert result.exit_code == 3
     assert "no configuration keeps size_bytes at most 100" in result.output and "What limits it" in result.output
     assert not (place / "out").exists() and (place / "out.trials.sqlite").exists()

@@ -38,9 +38,15 @@ def outline(result):
     return result.best.key, result.config, trials, [(t.stage, t.key) for t in result.front]
 
 
-def test_the_answer_keeps_the_limit_and_beats_uniform_bits(evaluator, store):
-    goal = size_goal(evaluator, 0.5)
-    result = tuner(store.study("t", {}), evaluator, goal, trials=32).run(baseline(evaluator))
+@pytest.fixture(scope="module")
+def whole(evaluator, tmp_path_factory):
+    """A search that nothing disturbed."""
+    study = Store(tmp_path_factory.mktemp("whole") / "whole").study("t", {})
+    return tuner(study, evaluator, size_goal(evaluator, 0.4)).run(baseline(evaluator))
+
+
+def test_the_answer_keeps_the_limit_and_beats_uniform_bits(evaluator, whole):
+    goal, result = size_goal(evaluator, 0.4), whole
     assert result.best.stage == "exact" and goal.meets(result.best)
     narrow = evaluator.accuracy(evaluator.space.uniform("static w4a8"))
     assert result.best.value("loss") < narrow.loss
@@ -49,13 +55,6 @@ def test_the_answer_keeps_the_limit_and_beats_uniform_bits(evaluator, store):
     assert result.correlation is not None and result.correlation.configurations == 30
     assert result.stopped_by == "trials" and result.resumed == 0
     assert {f.kind for t in result.trials if t.stage == "fast" for f in t.figures.values()} == {"simulated", "analytic"}
-
-
-@pytest.fixture(scope="module")
-def whole(evaluator, tmp_path_factory):
-    """A search that nothing disturbed."""
-    study = Store(tmp_path_factory.mktemp("whole") / "whole").study("t", {})
-    return tuner(study, evaluator, size_goal(evaluator, 0.4)).run(baseline(evaluator))
 
 
 @pytest.mark.parametrize("killed_after", [1, 7, 18])
