@@ -20,7 +20,7 @@ ON_CODES = frozenset({"dynamic_linear"})
 """Ops whose real result is an integer product times its scales: compared like codes, to equality."""
 
 if TYPE_CHECKING:
-    from qcompiler.ir import Graph
+    from qcompiler.ir import Graph, Node
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,12 @@ def runtime_tensors(path: Path, feed: Mapping[str, np.ndarray], optimized: bool 
     return dict(zip(names, session.run(names, dict(feed)), strict=True))
 
 
+def _from_codes(graph: Graph, node: Node) -> bool:
+    """True for a real product of codes, and for its sum with a bias, which the runtime has in one op."""
+    producers = [graph.producer(v) for v in node.operands] if node.op == "add" else []
+    return node.op in ON_CODES or any(p is not None and p.op in ON_CODES for p in producers)
+
+
 def compare_locally(graph: Graph, theirs: Mapping[str, np.ndarray], feed: Mapping[str, np.ndarray]) -> Local:
     """Run the reference; wherever the runtime has a tensor of the same name, compare and go on with the runtime's."""
     from qcompiler.executors.reference import bind_inputs, run_node
@@ -115,7 +121,7 @@ def compare_locally(graph: Graph, theirs: Mapping[str, np.ndarray], feed: Mappin
             if other is None or other.shape != array.shape or other.dtype != array.dtype or not (value.quant or array.dtype.kind == "f"):
                 live[value] = array
                 continue
-            if value.quant is not None or node.op in ON_CODES:
+            if value.quant is not None or _from_codes(graph, node):
                 values, differing = values + array.size, differing + int((array != other).sum())
             if value.quant is not None:
                 worst = max(worst, int(np.abs(array.astype(np.int64) - other.astype(np.int64)).max(initial=0)))
