@@ -98,12 +98,8 @@ def linear_weights(model: Any, under: Sequence[str] = ("model.layers",)) -> dict
 PEERS: dict[str, Callable[[Any, np.ndarray, Path], Any]] = {"gptq": gptq, "autoround": autoround}
 
 
-def load_blocks(model_folder: str) -> Any:
-    """The model in float32; with QC_BLOCKS, only so many of its blocks."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval()
+def first_blocks(model: Any) -> Any:
+    """The model; with QC_BLOCKS, without the blocks behind so many."""
     count = int(os.environ.get("QC_BLOCKS", "0"))
     if count:
         del model.model.layers[count:]
@@ -115,11 +111,12 @@ def main(peer: str, model_folder: str, tokens_file: str, out_folder: str) -> Non
     """Quantize and write the weights."""
     import torch
     from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     tokens, out = np.load(tokens_file), Path(out_folder)
     out.mkdir(parents=True, exist_ok=True)
-    model = load_blocks(model_folder)
+    model = first_blocks(AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval())
     wall, cpu = time.perf_counter(), time.process_time()
     quantized = PEERS[peer](model, tokens, out)
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu

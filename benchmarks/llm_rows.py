@@ -183,18 +183,19 @@ def peer_row(title: str, peer: str) -> Callable[[Path], dict[str, Any]]:
 
 
 def race_row(folder: Path) -> dict[str, Any]:
-    """Time of GPTQ, ours and llm-compressor's, in turns: the first blocks alone, one thread, the same tokens.
+    """Time of GPTQ, ours and llm-compressor's, one after the other: the first blocks alone, one thread, the same tokens.
 
-    From the model in memory to its rounded weights, each in a process of its own.
+    From the model in memory to its rounded weights, each in a process of its own; a run that was cut off continues with
+    the second.
     """
-    np.save(folder / "tokens.npy", np.concatenate(calibration_windows()))
-    arguments = [model_directory(), folder / "tokens.npy"]
+    tokens = folder / "tokens.npy"
+    np.save(tokens, np.concatenate(calibration_windows()))
     peer = [os.environ.get("QC_PEER_PYTHON", sys.executable), "-m", "benchmarks.llm_peers", "gptq"]
-    theirs = _timed([*peer, *arguments, folder / "peer"], folder / "peer")
-    ours = _timed([sys.executable, "-m", "benchmarks.llm_race", *arguments, folder / "ours"], folder / "ours")
+    theirs = _timed([*peer, model_directory(), tokens, folder / "peer"], folder / "peer")
+    ours = _timed([sys.executable, "-m", "benchmarks.llm_race", tokens, folder / "ours"], folder / "ours")
     figures = {f"peer_{name}": value for name, value in theirs.items()} | ours
     title = (
-        f"GPTQ of the first {RACE_BLOCKS} blocks, 1 thread (llm-compressor: {theirs['seconds']:.0f} s,"
+        f"our GPTQ, the first {RACE_BLOCKS} blocks, 1 thread (llm-compressor: {theirs['seconds']:.0f} s,"
         f" {theirs['cpu_seconds']:.0f} s of CPU)"
     )
     return {"title": title, "executor": "torch", **figures}
@@ -202,7 +203,8 @@ def race_row(folder: Path) -> dict[str, Any]:
 
 def _timed(command: Sequence[Any], out: Path) -> dict[str, float]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "QC_BLOCKS": str(RACE_BLOCKS)}
-    subprocess.run([str(c) for c in command], check=True, env=environment)
+    if not (out / "result.json").is_file():
+        subprocess.run([str(c) for c in command], check=True, env=environment)
     found: dict[str, float] = json.loads((out / "result.json").read_text())
     return found
 
