@@ -6,17 +6,15 @@
 (Nagel et al., arXiv:1906.04721, section 4.1; r1 from weights and alpha = 1/2 is theirs. With weights quantized per
 channel, what is left to gain is the per-tensor range of the activation in between, hence r1 from data.)
 
-What lies between must commute with a positive factor per channel: nothing, relu, sums, pooling. Values joined by
-sums share one factor, so a residual stream is one group with all its producers and readers. A producer or reader of
-another kind refuses the group, and so does a clip: its limit would have to differ by channel.
+`channel_groups` finds which values share factors, `fold` multiplies them in.
 
 EXACT: the fold is computed in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -24,14 +22,14 @@ from pydantic import Field
 
 from qcompiler.calibration import MinMax, Observer, Samples, collect, quant_params_from_range
 from qcompiler.executors.torch_executor import TorchExecutor
-from qcompiler.ir import DType, Graph, Node, QuantParams, Rewriter, Value, constant, rewrite
+from qcompiler.ir import DType, Graph, Node, QuantParams, Value
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.measured_error import ErrorMeter, split_samples
 from qcompiler.passes.quantize.plan import FLOAT, STATIC, NodePlan, QuantPlan
 from qcompiler.passes.rounding.round_nearest import quantize_weight
 
-TRANSPARENT = frozenset({"relu", "leaky_relu", "add", "max_pool", "avg_pool", "reduce_mean"})
-"""Ops that commute with a positive factor per channel."""
+from .channel_groups import ChannelGroup, channel_axis, constant_weight, find_channel_groups, is_depthwise
+from .fold import apply_channel_factors
 
 DEAD = 1e-6
 """Channels below this share of the widest are left alone: their factor would be noise."""
@@ -51,16 +49,6 @@ class EqualizeConfig(PassConfig):
     statistic: Literal["activations", "weights"] = "activations"
     samples: int = Field(8, ge=1)
     limit: float = Field(64.0, gt=1)
-
-
-@dataclass(frozen=True)
-class ChannelGroup:
-    """Values that must share one factor per channel, the layers that write them and the layers that read them."""
-
-    values: tuple[Value, ...]
-    producers: tuple[Node, ...]
-    readers: tuple[Node, ...]
-    channels: int
 
 
 class EqualizeLayers(Pass):
@@ -147,10 +135,10 @@ class Extent:
         self.bounds: dict[Value, tuple[np.ndarray, np.ndarray]] = {}
         if samples is None:
             return
-        requests: dict[Value, list[Observer]] = {n.output: [MinMax(axis=_axis(n))] for g in groups for n in g.producers}
+        requests: dict[Value, list[Observer]] = {n.output: [MinMax(axis=channel_axis(n))] for g in groups for n in g.producers}
         for layer in (graph.nodes[i] for i in self.layers):
             if layer.inputs[0] is not None:
-                requests.setdefault(layer.inputs[0], [MinMax(axis=_axis(layer))])
+                requests.setdefault(layer.inputs[0], [MinMax(axis=channel_axis(layer))])
         found = collect(graph, samples, requests, TorchExecutor(graph))
         for value in requests:
             seen = found.get(value, MinMax)
@@ -172,7 +160,7 @@ class Extent:
             scale, zero_point = quant_params_from_range(float(low.min()), float(high.max()), DType.uint8, False)
             plan.activations[value] = QuantParams(DType.uint8, scale, np.int32(zero_point))
             plan.nodes[node] = NodePlan(STATIC, weight_dtype=DType.int8)
-            plan.weights[node] = quantize_weight(_weight(node), np.maximum(_row_peaks(node) / 127, 1e-30), DType.int8)
+            plan.weights[node] = quantize_weight(constant_weight(node), np.maximum(_row_peaks(node) / 127, 1e-30), DType.int8)
         return plan
 
 
@@ -182,137 +170,12 @@ def first_samples(samples: Samples, count: int) -> Samples:
     return samples.select([i * len(samples) // count for i in range(count)])
 
 
-def find_channel_groups(graph: Graph, notes: list[Note]) -> Iterator[ChannelGroup]:
-    """Groups that may be scaled; refused ones are noted with the reason."""
-    leader: dict[Value, Value] = {}
-
-    def find(value: Value) -> Value:
-        while leader.get(value, value) is not value:
-            value = leader[value]
-        return value
-
-    for node in graph.nodes:
-        if _transparent(node):
-            for value in node.operands:
-                a, b = find(value), find(node.output)
-                if a is not b:
-                    leader[a] = b
-    members: dict[Value, list[Value]] = {}
-    for value in graph.values():
-        if not value.is_const:
-            members.setdefault(find(value), []).append(value)
-    for values in members.values():
-        producers = [n for v in values if (n := graph.producer(v)) is not None and _scalable(n)]
-        if not producers:
-            continue
-        reason = _why_not(graph, values)
-        if reason:
-            notes.append(Note(producers[0].where(), False, reason))
-            continue
-        readers = dict.fromkeys(n for v in values for n, _ in graph.uses(v) if not _transparent(n))
-        yield ChannelGroup(tuple(values), tuple(producers), tuple(readers), _weight(producers[0]).shape[0])
-
-
-def apply_channel_factors(graph: Graph, factors: Mapping[Value, np.ndarray], pass_name: str) -> Graph:
-    """Multiply every channel of the given values by its factor, folded into the layers around them, in float64."""
-    active = {v: s for v, s in factors.items() if (s != 1).any()}
-
-    def visit(new: Rewriter, node: Node) -> Value | None:
-        data = node.inputs[0] if _scalable(node) else None
-        if data is None:
-            return None
-        read, made = active.get(data), active.get(node.output)
-        if read is None and made is None:
-            return None
-        weight, bias = _weight(node).astype(np.float64), _bias(node)
-        if read is not None:
-            weight = weight / _columns(node, read)
-        if made is not None:
-            weight = weight * made.reshape(-1, *(1,) * (weight.ndim - 1))
-            bias = None if bias is None else bias.astype(np.float64) * made
-        w = constant(weight.astype(np.float32), name="weight")
-        b = None if bias is None else constant(bias.astype(np.float32), name="bias")
-        return new.op(node.op, new.get(data), w, b, name=node.output.name, **dict(node.attrs))
-
-    return rewrite(graph, visit, pass_name) if active else graph
-
-
-def _weight(node: Node) -> np.ndarray:
-    value = node.inputs[1]
-    assert value is not None and value.data is not None
-    return value.data
-
-
-def _bias(node: Node) -> np.ndarray | None:
-    value = node.inputs[2]
-    return None if value is None else value.data
-
-
-def _scalable(node: Node) -> bool:
-    """A plain or depthwise convolution, or a linear layer, whose weight and bias are constants."""
-    if node.op not in ("conv", "linear") or any(v is not None and not v.is_const for v in node.inputs[1:]):
-        return False
-    return node.op == "linear" or node.attrs["groups"] == 1 or _depthwise(node)
-
-
-def _depthwise(node: Node) -> bool:
-    if node.op != "conv":
-        return False
-    outputs, inputs = _weight(node).shape[:2]
-    return inputs == 1 and node.attrs["groups"] == outputs > 1
-
-
-def _axis(node: Node) -> int:
-    return 1 if node.op == "conv" else -1
-
-
-def _transparent(node: Node) -> bool:
-    """An op that commutes with the factors and has the same channels, on the same axis, before and after."""
-    if node.op not in TRANSPARENT or any(v.is_const for v in node.operands):
-        return False
-    shapes = [v.shape for v in (*node.operands, node.output)]
-    if node.op == "add":
-        return all(s == shapes[0] for s in shapes)
-    if node.op == "reduce_mean":
-        rank = len(shapes[0])
-        return bool(node.attrs["keepdims"]) and rank > 2 and not {0, 1} & {a % rank for a in node.attrs["axes"] or range(rank)}
-    return True
-
-
-def _why_not(graph: Graph, values: list[Value]) -> str:
-    layers: list[Node] = []
-    for value in values:
-        source = graph.producer(value)
-        if source is None or not (_scalable(source) or _transparent(source)):
-            return f"{source.where() if source else 'a graph input'} is part of the sum and cannot be scaled"
-        if graph.is_output(value):
-            return "the graph returns the value"
-        layers += [source] if _scalable(source) else []
-        for node, index in graph.uses(value):
-            if node.op == "clip":
-                return f"{node.where()}: its limits would differ by channel"
-            if not _transparent(node) and (not _scalable(node) or index != 0):
-                return f"{node.where()} reads the value and cannot be scaled"
-            layers += [] if _transparent(node) else [node]
-    if len({_axis(n) for n in layers}) != 1:
-        return "channels lie on different axes"
-    if not any(not _transparent(n) for v in values for n, _ in graph.uses(v)):
-        return "no layer reads the value"
-    return ""
-
-
-def _columns(node: Node, s: np.ndarray) -> np.ndarray:
-    """S shaped to divide the part of the weight that reads each channel."""
-    axis = 0 if _depthwise(node) else 1
-    return s.reshape([-1 if i == axis else 1 for i in range(_weight(node).ndim)])
-
-
 def _row_peaks(node: Node) -> np.ndarray:
-    weight = _weight(node)
+    weight = constant_weight(node)
     return np.abs(weight.reshape(weight.shape[0], -1)).max(1).astype(np.float64)
 
 
 def _column_peaks(node: Node) -> np.ndarray:
-    weight = np.abs(_weight(node)).astype(np.float64)
-    axis = 0 if _depthwise(node) else 1
+    weight = np.abs(constant_weight(node)).astype(np.float64)
+    axis = 0 if is_depthwise(node) else 1
     return np.asarray(weight.max(tuple(i for i in range(weight.ndim) if i != axis)))

@@ -1,4 +1,4 @@
-"""Fold primitives: apply factors t and shifts z of sites to a graph, computed in float64.
+"""Fold primitives: apply factors t and shifts z of sites, or factors of channel groups, to a graph, in float64.
 
 Each reader's weight W [N, K] becomes W t and its bias b + W z; the producer gives (x - z) / t. With t = 1 and
 z = 0 the graph is returned unchanged, bit for bit.
@@ -13,6 +13,7 @@ import numpy as np
 
 from qcompiler.ir import Graph, Node, Rewriter, Value, constant, rewrite
 
+from .channel_groups import constant_weight, is_depthwise, is_scalable
 from .groups import FORK, MULTIPLY, NORM, UP, VALUE, Site
 
 
@@ -139,3 +140,38 @@ def _scale_rows(
     rows = np.ones(int(site.tie.max()) + 1)
     rows[site.tie] = f.t
     return weight / rows[:, None], None if bias is None else bias / rows
+
+
+def apply_channel_factors(graph: Graph, factors: Mapping[Value, np.ndarray], pass_name: str) -> Graph:
+    """Multiply every channel of the given values by its factor, folded into the layers around them, in float64."""
+    active = {v: s for v, s in factors.items() if (s != 1).any()}
+
+    def visit(new: Rewriter, node: Node) -> Value | None:
+        data = node.inputs[0] if is_scalable(node) else None
+        if data is None:
+            return None
+        read, made = active.get(data), active.get(node.output)
+        if read is None and made is None:
+            return None
+        weight, bias = constant_weight(node).astype(np.float64), _constant_bias(node)
+        if read is not None:
+            weight = weight / _columns(node, read)
+        if made is not None:
+            weight = weight * made.reshape(-1, *(1,) * (weight.ndim - 1))
+            bias = None if bias is None else bias.astype(np.float64) * made
+        w = constant(weight.astype(np.float32), name="weight")
+        b = None if bias is None else constant(bias.astype(np.float32), name="bias")
+        return new.op(node.op, new.get(data), w, b, name=node.output.name, **dict(node.attrs))
+
+    return rewrite(graph, visit, pass_name) if active else graph
+
+
+def _constant_bias(node: Node) -> np.ndarray | None:
+    value = node.inputs[2]
+    return None if value is None else value.data
+
+
+def _columns(node: Node, s: np.ndarray) -> np.ndarray:
+    """S shaped to divide the part of the weight that reads each channel."""
+    axis = 0 if is_depthwise(node) else 1
+    return s.reshape([-1 if i == axis else 1 for i in range(constant_weight(node).ndim)])

@@ -9,12 +9,9 @@ import pytest
 
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, constant, rewrite
-from qcompiler.passes.transform.equalize_layers import (
-    EqualizeConfig,
-    EqualizeLayers,
-    apply_channel_factors,
-    find_channel_groups,
-)
+from qcompiler.passes.transform.channel_groups import find_channel_groups
+from qcompiler.passes.transform.equalize_layers import EqualizeConfig, EqualizeLayers
+from qcompiler.passes.transform.fold import apply_channel_factors
 from support.toy_networks import Layers, context_for, mobile_network, random_samples
 
 ALWAYS = EqualizeConfig(when="always")
