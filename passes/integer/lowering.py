@@ -302,8 +302,8 @@ def refuse(problems: Sequence[str]) -> None:
     if problems:
         raise UnsupportedError(
             f"{len(problems)} ops have no integer form:\n" + "\n".join(f"  {p}" for p in problems)
-            + "\nAn integer program has no floating point anywhere: replace these layers, or choose a recipe that lets"
-            " them stay real."
+            + "\nAn integer program has no floating point anywhere: replace these layers, or compile with a recipe that"
+            " lets them stay real (w8a8) for a target that runs float beside integers."
         )  # fmt: skip
 
 
