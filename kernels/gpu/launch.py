@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qcompiler.errors import InternalError
+
 RANK = 6
 """Axes that kernels with strided operands take."""
 
@@ -266,10 +268,15 @@ class Launch:
 
 
 def source(launches: Sequence[Launch]) -> str:
-    """CUDA C++ with every kernel of the launches once."""
+    """CUDA C++ with every kernel of the launches once.
+
+    Raises:
+        InternalError: two kernels of one name.
+    """
     found: dict[str, Launch] = {}
     for launch in launches:
-        found.setdefault(launch.kernel.name, launch)
+        if found.setdefault(launch.kernel.name, launch).kernel != launch.kernel:
+            raise InternalError(f"two CUDA kernels are named {launch.kernel.name}; a name has to tell their bodies apart")
     kernels = [found[name] for name in sorted(found)]
     lines = [f'#include "{h}"' for h in sorted({k.kernel.header for k in kernels})]
     for launch in kernels:

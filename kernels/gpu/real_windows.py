@@ -34,6 +34,6 @@ def window(
         *ints(y.count, *x.shape[2:], *geometry.kernel, *geometry.stride, *geometry.pad, *geometry.dilation, *ends),
         *ints(channels, y.shape[1] // groups), ("a", 8),
     ]  # fmt: skip
-    kernel = Kernel(f"real_{kind.lower()}", "qc_real_windows.cuh", "qc::RealWindowParams", f"qc::real_window<qc::{kind}>(p)", THREADS)
+    kernel = Kernel(f"real_window_{kind.lower()}", "qc_real_windows.cuh", "qc::RealWindowParams", f"qc::real_window<qc::{kind}>(p)", THREADS)
     work = y.count * channels * geometry.kernel[0] * geometry.kernel[1]
     return Launch(kernel, (ceil_div(y.count, THREADS), 1, 1), tuple(fields), work)

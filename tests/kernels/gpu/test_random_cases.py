@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks.gpu_kernels.run import ALL_FAMILIES, draw_case, one_of_each, run_cases
+from qcompiler.errors import InternalError
 from qcompiler.kernels.gpu import gemm
 from qcompiler.kernels.gpu.emulator import CUDA, EmulationError, build
-from qcompiler.kernels.gpu.launch import Buffer, Launch, View, in_order, source
+from qcompiler.kernels.gpu.launch import Buffer, Kernel, Launch, View, in_order, source
 from qcompiler.kernels.gpu.nvcc import ARCHITECTURES, fatbin
 from qcompiler.kernels.gpu.rescale import make_rescale
 from qcompiler.kernels.gpu.run import emulate, read
@@ -84,3 +86,10 @@ def test_small_grids_take_small_tiles() -> None:
     assert gemm.choose_tile(4096, 4096, 1) == gemm.TILES[0]
     small = gemm.choose_tile(64, 64, 1)
     assert small.bm * small.bn < gemm.TILES[0].bm * gemm.TILES[0].bn
+
+
+def test_two_kernels_of_one_name_are_refused() -> None:
+    first, second = (Launch(Kernel("k", "qc_rows.cuh", "qc::Params", body, 32), (1, 1, 1), (), 1) for body in ("f(p)", "g(p)"))
+    assert source([first, first]).count("QC_KERNEL") == 1
+    with pytest.raises(InternalError, match="two CUDA kernels are named k"):
+        source([first, second])

@@ -30,6 +30,8 @@ class Settings(LayerSettings):
 class GroupRecipe:
     """What the pass asks of a recipe: 3-bit weights in groups of 8, real activations."""
 
+    integer_only = False
+
     def settings_for(self, module: str, op: str) -> Settings:
         return Settings()
 
