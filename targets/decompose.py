@@ -10,8 +10,7 @@ import numpy as np
 
 from qcompiler.errors import UnsupportedError
 from qcompiler.ir import DType, Graph, GraphBuilder, Node, Value
-from qcompiler.ir.dims import same
-from qcompiler.ir.ops.pool import interpolation_matrix
+from qcompiler.passes.transform.spell_for_integers import interpolated, normalized_groups
 from qcompiler.passes.transform.turn_transposed_convolutions import as_convolution
 
 Rule = Callable[[GraphBuilder, Node, Sequence[Any]], Value | None]
@@ -121,10 +120,7 @@ def _group_norm(b: GraphBuilder, node: Node, inputs: Sequence[Any]) -> Value | N
     x, weight, bias = inputs
     if not all(isinstance(d, int) for d in x.shape[1:]):
         return None
-    groups = node.attrs["groups"]
-    size = int(np.prod(x.shape[1:])) // groups
-    y = b.op("layer_norm", b.op("reshape", x, shape=(x.shape[0], groups, size)), None, None, eps=node.attrs["eps"])
-    y, rank = b.op("reshape", y, shape=x.shape), len(x.shape)
+    y, rank = normalized_groups(b, node, x), len(x.shape)
     y = y if weight is None else b.op("mul", y, _channels(b, weight, rank))
     return y if bias is None else b.op("add", y, _channels(b, bias, rank))
 
@@ -143,21 +139,10 @@ def _softmax(b: GraphBuilder, node: Node, inputs: Sequence[Any]) -> Value | None
 
 def _resize(b: GraphBuilder, node: Node, inputs: Sequence[Any]) -> Value | None:
     (x,) = inputs
-    attrs, rank = node.attrs, len(x.shape)
-    sizes = (*x.shape[2:], *attrs["size"])
-    if attrs["mode"] == "nearest" or not x.dtype.is_float or not all(isinstance(d, int) for d in sizes):
+    sizes = (*x.shape[2:], *node.attrs["size"])
+    if node.attrs["mode"] == "nearest" or not x.dtype.is_float or not all(isinstance(d, int) for d in sizes):
         return None
-    for i, out in enumerate(attrs["size"]):
-        axis = 2 + i
-        if same(out, x.shape[axis]):
-            continue
-        matrix = interpolation_matrix(int(x.shape[axis]), int(out), attrs["mode"], attrs["align_corners"])
-        perm = list(range(rank))
-        perm[axis], perm[-1] = perm[-1], perm[axis]
-        turned = x if axis == rank - 1 else b.op("transpose", x, perm=tuple(perm))
-        y = b.op("linear", turned, b.const(matrix.astype(np.float32)), None)
-        x = y if axis == rank - 1 else b.op("transpose", y, perm=tuple(perm))
-    return x
+    return interpolated(b, node, x)
 
 
 def _conv_transpose(b: GraphBuilder, node: Node, inputs: Sequence[Any]) -> Value | None:

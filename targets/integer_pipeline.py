@@ -42,9 +42,10 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
     assign = configs.get(AssignPrecision.name) or AssignConfig()
     lower = configs.get(LowerToQuantized.name) or LowerConfig(rounding="float32_half_even")
     corrected = configs.get("correct_bias", True) is not None
+    integers_only = bool(configs.get("integerize")) or not target.can("float_islands")
     steps = [
         *canonicalize_passes(),  # one spelling of every layer, for all that follows
-        SpellForIntegers(),  # before the layers that compute in integers are looked at
+        *([SpellForIntegers()] if integers_only else ()),  # layers that only programs of integers write otherwise
         TurnTransposedConvolutions(),  # before the layers that compute in integers are looked at
         EqualizeLayers(configs.get("equalize_layers")),  # across convolutions; where only linears read, the next step
         *transform_passes(configs, assign.recipe),  # move ranges before anything measures them
@@ -64,7 +65,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         LowerToQuantized(lower),  # real factors still: what integerize turns into multipliers and shifts
         *(
             integer_passes(configs)  # nothing real is left, and no sum overflows
-            if configs.get("integerize") or not target.can("float_islands")
+            if integers_only
             else [SignCodes()]  # last: what products of signed codes read
         ),
     ]

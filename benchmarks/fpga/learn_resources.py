@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks.fpga.learned import LEARNED, learn, shape
 from benchmarks.fpga.make_dataset import layer, rows
-from qcompiler.targets.fpga_hls.model.learned import LEARNED, learn, shape
 from qcompiler.targets.fpga_hls.model.resources import unit_usage
 from qcompiler.targets.fpga_hls.stream import Unit
 from qcompiler.targets.fpga_hls.verilog.synthesis import Usage

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from qcompiler.ir import Graph, Node, Rewriter, Value, rewrite
+from qcompiler.ir import Graph, GraphBuilder, Node, Rewriter, Value, rewrite
 from qcompiler.ir.dims import normalize
 from qcompiler.ir.ops.pool import interpolation_matrix
 from qcompiler.passes.base import Context, Kind, Note, Pass, Result
@@ -60,6 +60,31 @@ class SpellForIntegers(Pass):
         return Result(result, result is not graph, tuple(notes))
 
 
+def normalized_groups(b: GraphBuilder, node: Node, x: Value) -> Value:
+    """What a group_norm node does to x before it scales and shifts channels: layer norm of every group."""
+    groups = node.attrs["groups"]
+    size = normalize(math.prod(x.shape[1:]) // groups)
+    rows = b.op("reshape", x, shape=(x.shape[0], groups, size))
+    return b.op("reshape", b.op("layer_norm", rows, None, None, axes=1, eps=node.attrs["eps"]), shape=x.shape)
+
+
+def interpolated(b: GraphBuilder, node: Node, x: Value) -> Value:
+    """A linear or cubic resize node on x as a linear layer per axis; sizes are integers."""
+    attrs, rank = node.attrs, len(x.shape)
+    for i, out in enumerate(attrs["size"]):
+        axis = 2 + i
+        if out == x.shape[axis]:
+            continue
+        matrix = interpolation_matrix(int(x.shape[axis]), int(out), attrs["mode"], attrs["align_corners"])
+        weight = b.const(matrix.astype(x.dtype.numpy), name=f"{node.output.name}.axis{axis}")
+        perm = list(range(rank))
+        perm[axis], perm[-1] = perm[-1], perm[axis]
+        turned = x if axis == rank - 1 else b.op("transpose", x, perm=tuple(perm))
+        y = b.op("linear", turned, weight, None)
+        x = y if axis == rank - 1 else b.op("transpose", y, perm=tuple(perm))
+    return x
+
+
 def _group_norm(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
     x, weight, bias = (*node.inputs, None, None)[:3]
     assert x is not None
@@ -67,11 +92,8 @@ def _group_norm(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
         raise Kept("it has no spatial axes; write it as a layer norm of its groups")
     if any(v is not None and v.data is None for v in (weight, bias)):
         raise Kept("its weights are computed")
-    channels, groups = _channels(x), node.attrs["groups"]
-    size = normalize(math.prod(x.shape[2:], start=channels // groups))
-    rows = r.op("reshape", r[x], shape=(x.shape[0], groups, size))
-    normal = r.op("layer_norm", rows, None, None, axes=1, eps=node.attrs["eps"])
-    y = r.op("reshape", normal, shape=x.shape)
+    channels = _channels(x)
+    y = normalized_groups(r, node, r[x])
     if weight is None and bias is None:
         return y
     factor = np.ones(channels, x.dtype.numpy) if weight is None else weight.data
@@ -89,16 +111,7 @@ def _resize(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
     whole = all(size * k == out for size, k, out in zip(spatial, factors, sizes, strict=True))
     if mode == "linear" and whole and not node.attrs["align_corners"]:
         return _whole_factor(r, node, r[x], factors)
-    y, rank = r[x], len(x.shape)
-    for i, (size, out) in enumerate(zip(spatial, sizes, strict=True)):
-        if size == out:
-            continue
-        matrix = interpolation_matrix(size, out, mode, node.attrs["align_corners"]).astype(x.dtype.numpy)
-        perm = (*(a for a in range(rank) if a != 2 + i), 2 + i)
-        last = r.op("transpose", y, perm=perm)
-        y = r.op("linear", last, r.const(matrix, name=f"{node.output.name}.axis{2 + i}"), None)
-        y = r.op("transpose", y, perm=tuple(int(a) for a in np.argsort(perm)))
-    return y
+    return interpolated(r, node, r[x])
 
 
 def _whole_factor(r: Rewriter, node: Node, x: Value, factors: list[int]) -> Value:

@@ -13,8 +13,8 @@ import numpy as np
 import xgboost
 from scipy.optimize import nnls
 
+from benchmarks.fpga.structure import terms
 from qcompiler.targets.fpga_hls.model.resources import unit_usage
-from qcompiler.targets.fpga_hls.model.structure import terms
 from qcompiler.targets.fpga_hls.stream import Unit
 from qcompiler.targets.fpga_hls.units import Depthwise, MatrixVector, SlidingWindow
 from qcompiler.targets.fpga_hls.verilog.synthesis import Usage
