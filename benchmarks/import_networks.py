@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.onnx_local import compare_locally, runtime_tensors, without_saturation
+from benchmarks.onnx_arithmetic import run_with, runtime_bodies
+from benchmarks.onnx_local import compare_locally, optimized_file, runtime_tensors, without_saturation
 
 SAMPLES = 4
 MAKERS = (("efficientnet-lite0", "ort_static"), ("efficientnet-lite0", "nncf"), ("minilm-l6", "ort_dynamic"), ("minilm-l6", "nncf"))
@@ -86,8 +87,8 @@ def quantized(only: Sequence[str], keep: Path | None) -> str:
     from qcompiler.passes.base import Context
 
     lines = [
-        "| network, quantized by | the runtime's form | results on codes that differ, each op fed the runtime's tensors | largest step | real ops, largest relative difference | end to end | the runtime's other form | the runtime itself on a CPU without AVX (first sample) | import on the first sample |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| network, quantized by | the runtime's form | the file imported as it is run, real ops rounded as by its kernels | integer program: results on codes that differ, each op fed the runtime's tensors | largest step | real ops, largest relative difference | integer program end to end | the runtime's other form | the runtime itself on a CPU without AVX (first sample) | integer program on the first sample |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     emulator = _other_processor()
     for name, maker in MAKERS:
@@ -106,14 +107,18 @@ def quantized(only: Sequence[str], keep: Path | None) -> str:
             theirs = {form: run_runtime(safe, feeds, form) for form in FORMS}
             feed, first = {k: v[0] for k, v in feeds.items()}, {k: v[:1] for k, v in feeds.items()}
             for form, other in permutations(FORMS):
-                local = compare_locally(graph, runtime_tensors(safe, feed, form == "optimized"), feed)
+                runs = optimized_file(safe, folder) if form == "optimized" else safe
+                local = compare_locally(graph, runtime_tensors(runs, feed), feed)
+                written = import_onnx(runs)
+                bodies = runtime_bodies(written, onnx.load(runs))
+                exact = np.stack([run_with(written, [s[v.name] for v in written.inputs], bodies)[0] for s in samples])
                 elsewhere = "needs qemu-x86_64 on x86-64"
                 if emulator is not None:
                     elsewhere = decibels([(theirs[form][:1], run_runtime(safe, first, form, emulator))])
                 steps = f"{local.differing} of {local.values} | {local.max_lsb} | {local.max_rel:.1e}"
-                ends = [decibels([(theirs[form], x)]) for x in (ours, theirs[other])]
+                same, *ends = [decibels([(theirs[form], x)]) for x in (exact, ours, theirs[other])]
                 here = decibels([(theirs[form][:1], ours[:1])])
-                lines.append(f"| {name}, {maker} | {form} | {steps} | {' | '.join(ends)} | {elsewhere} | {here} |")
+                lines.append(f"| {name}, {maker} | {form} | {same} | {steps} | {' | '.join(ends)} | {elsewhere} | {here} |")
     return "\n".join(lines)
 
 

@@ -8,7 +8,6 @@ differently there and here shows as single steps of codes, and real ops as diffe
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,28 +71,32 @@ def without_saturation(model: Any) -> Any:
     return moved
 
 
-def runtime_tensors(path: Path, feed: Mapping[str, np.ndarray], optimized: bool = False) -> dict[str, np.ndarray]:
-    """Every tensor of a file as ONNX Runtime computes it in one of its two forms (the optimized one in NCHW layout)."""
+def optimized_file(path: Path, folder: Path) -> Path:
+    """A file as ONNX Runtime optimizes it, in NCHW layout."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    return folder / "optimized.onnx"
+
+
+def runtime_tensors(path: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every tensor of a file as ONNX Runtime computes it, op by op as they are written."""
     import onnx
     import onnxruntime
 
-    levels = onnxruntime.GraphOptimizationLevel
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
-    providers = ["CPUExecutionProvider"]
-    with tempfile.TemporaryDirectory() as folder:
-        if optimized:
-            options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED
-            options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-            onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
-            path = Path(options.optimized_model_filepath)
-        model = onnx.load(path)
+    model = onnx.load(path)
     present = {o.name for o in model.graph.output}
     for name in (name for node in model.graph.node for name in node.output):
         if name and name not in present:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
-    options.graph_optimization_level, options.optimized_model_filepath = levels.ORT_DISABLE_ALL, ""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feed)), strict=True))
 
