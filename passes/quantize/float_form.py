@@ -12,12 +12,14 @@ are written that simulate quantization.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from qcompiler.errors import UnsupportedError
 from qcompiler.ir import DType, Graph, GraphBuilder, Level, Node, QuantParams, Value, constant, get_op
+from qcompiler.passes.quantize.real_multiplier import range_of_sums, real_multiplier
 
 
 def float_form(graph: Graph) -> Graph:
@@ -126,6 +128,8 @@ class _RoundedForm(_FloatForm):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
+        self.graph = graph
+        self.factors: dict[Value, np.float32] = {}
         for place, value in enumerate(graph.inputs):
             if value.quant is not None:
                 real = replace(value, dtype=DType.float32, quant=None)
@@ -134,6 +138,40 @@ class _RoundedForm(_FloatForm):
 
     def constant(self, value: Value) -> Value:
         return self.builder.op("dequantize", value, name=value.name)
+
+    def _one(self, node: Node) -> Value:
+        if (factor := self._factor(node)) is not None:
+            self.factors[node.output] = factor
+            return self._summed(node)
+        if node.op == "requantize" and node.operands[0] in self.factors:
+            real = self.builder.op("mul", self.real(node.operands[0]), constant(self.factors[node.operands[0]]))
+            return self._limited(real, node.attrs["quant"], node.attrs["qmin"], node.attrs["qmax"])
+        return super()._one(node)
+
+    def _factor(self, node: Node) -> np.float32 | None:
+        """What stands for the rescaling of sums that is dyadic, as that of a mean; None where nothing does."""
+        users = [user for user, _ in self.graph.uses(node.output)]
+        if len(users) != 1 or users[0].op != "requantize" or users[0].attrs["rounding"] != "dyadic":
+            return None
+        x, out = node.operands[0].quant, users[0].attrs["quant"]
+        multiplier, shift = (None if v is None or v.shape else v.data for v in users[0].inputs[1:])
+        limits = _range_of_sums(node)
+        if x is None or limits is None or multiplier is None or shift is None:
+            return None
+        if any(np.frexp(s)[0] != 0.5 for s in (float(x.scale), float(out.scale))):
+            return None
+        return real_multiplier(limits, float(x.scale), out, int(multiplier), int(shift), "dyadic")
+
+    def _summed(self, node: Node) -> Value:
+        """The sums times the scale of what is summed: a sum instead of a mean, weights of scale 1."""
+        name, attrs = node.output.name, dict(node.attrs)
+        if node.op == "reduce_mean":
+            return self.builder.op("reduce_sum", self.real(node.operands[0]), name=name, **attrs)
+        x, w, bias = node.inputs
+        assert x is not None and x.quant is not None and w is not None and w.data is not None
+        plain = constant(w.data, w.dtype, QuantParams(w.dtype, np.float32(1), np.int64(0)), w.name)
+        added = None if bias is None or bias.data is None else constant((bias.data * x.quant.scale).astype(np.float32), name=bias.name)
+        return self.builder.op(node.op, self.real(x), self.constant(plain), added, name=name, **attrs)
 
     def check(self, node: Node) -> None:
         if node.op == "dynamic_linear":
@@ -157,6 +195,24 @@ class _RoundedForm(_FloatForm):
         elif low is not None or high is not None:
             x = self.builder.op("clip", x, min=ends[0], max=ends[1])
         return self.builder.op("dequantize", self.builder.op("quantize", x, quant=quant))
+
+
+def _range_of_sums(node: Node) -> tuple[int, int] | None:
+    """Smallest and largest sum of a layer with constant weights, or of a mean, of codes with one scale."""
+    x = node.operands[0]
+    if x.quant is None or not x.quant.per_tensor:
+        return None
+    if node.op == "reduce_mean":
+        sizes = [x.shape[axis] for axis in node.attrs["axes"]]
+        if not all(isinstance(size, int) for size in sizes):
+            return None
+        return range_of_sums(np.ones((1, math.prod(map(int, sizes))), np.int64), x.quant, None)
+    if node.op not in ("conv", "linear"):
+        return None
+    w, bias = node.operands[1], node.inputs[2]
+    if w.data is None or w.quant is None or w.quant.group_size is not None or np.any(w.quant.zero_point):
+        return None
+    return range_of_sums(w.data, x.quant, None if bias is None else bias.data)
 
 
 EXACT_BIAS = 1 << 23

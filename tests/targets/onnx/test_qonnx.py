@@ -15,6 +15,7 @@ from qcompiler.imported import bring_in
 from qcompiler.ir import DType, Graph, GraphBuilder, Level, QuantParams, constant, verify_graph
 from qcompiler.passes.base import Context
 from qcompiler.passes.quantize.float_form import rounded_form
+from qcompiler.passes.quantize.real_multiplier import range_of_sums, real_multiplier
 from qcompiler.targets.onnx.emit_qonnx import DOMAIN, save_qonnx, to_qonnx
 from support.integer_programs import integer_program
 from support.toy_networks import mobile_network, random_samples
@@ -52,6 +53,38 @@ def test_powers_of_two_are_exact() -> None:
         wanted = dequantize_outputs(program, run_reference(program, quantize_inputs(program, sample)))[0]
         assert np.array_equal(run_reference(simulated, sample)[0], wanted)
         assert np.array_equal(run_reference(again, sample)[0], wanted)
+
+
+@pytest.mark.parametrize("size", [6, 10, 12])
+def test_a_mean_of_any_size_is_exact(size: int) -> None:
+    """Of 9, 25 and 36 numbers: its dyadic rescaling is one product of real numbers."""
+    graph = mobile_network(5, size)
+    program = integer_program(graph, profile="shift_half_even")
+    assert any(n.op == "requantize" and n.attrs["rounding"] == "dyadic" for n in program.nodes)
+    simulated, again = rounded_form(program), _back(to_qonnx(program))
+    for sample in random_samples(graph, 3, seed=11, scale=2.0):
+        wanted = dequantize_outputs(program, run_reference(program, quantize_inputs(program, sample)))[0]
+        assert np.array_equal(run_reference(simulated, sample)[0], wanted)
+        assert np.array_equal(run_reference(again, sample)[0], wanted)
+
+
+@pytest.mark.parametrize("count", [3, 9, 25, 36, 49, 125])
+@pytest.mark.parametrize("zero", [-128, 0, 5])
+def test_a_factor_rounds_every_sum_as_the_integers_do(count: int, zero: int) -> None:
+    out, step = QuantParams(DType.int8, 2.0**-6, zero), 2.0**-5
+    multiplier = round(2**30 * step / float(out.scale) / count)
+    factor = real_multiplier((-128 * count, 127 * count), step, out, multiplier, 30, "dyadic")
+    assert factor is not None
+    sums = np.arange(-128 * count, 127 * count + 1)
+    wanted = np.clip(((sums * multiplier + (1 << 29)) >> 30) + zero, -128, 127)
+    assert np.array_equal(out.quantize((sums * step).astype(np.float32) * factor), wanted)
+
+
+def test_sums_beyond_float32_have_no_factor() -> None:
+    out = QuantParams(DType.int8, 1.0)
+    assert real_multiplier((0, 1 << 24), 1.0, out, 1 << 20, 35, "dyadic") is None
+    assert real_multiplier((0, 1 << 22), 1.0, out, 1 << 20, 35, "dyadic") is None
+    assert range_of_sums(np.array([[1, -2], [3, 0]]), QuantParams(DType.uint8, 1.0, 5), np.array([7, 0])) == (-498, 750)
 
 
 def test_the_form_that_readers_want(tmp_path) -> None:
