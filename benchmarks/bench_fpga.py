@@ -28,7 +28,7 @@ PARTS: dict[str, tuple[tuple[str, ...], ...]] = {
             ("autoencoder", ("w8a8",)), ("ds_cnn", ("w8a8", "w4a4")), ("resnet8", ("w8a8", "mixed")), ("vit_one_block", ("w8a8",)),
         )
     ),
-    "units": (("benchmarks.fpga.fuzz_units", "--count", "220", "--simulators", "verilator"),),
+    "units": (("benchmarks.fpga.fuzz_units", "--count", "220", "--simulators", "verilator", "--keep", "build/bench-fpga/units.json"),),
     "networks": tuple(("benchmarks.fpga.networks", "--models", model) for model in ("autoencoder", "ds_cnn", "resnet8")),
     "unit": (("benchmarks.fpga.reference_unit",),),
     "resources": (("benchmarks.fpga.learn_resources",),),

@@ -1,9 +1,9 @@
 // Test bench parts, not for synthesis: words from a file into a stream, and words of a stream into a file.
-// STALL = n: n of 16 clocks offer no word, or take none.
+// Started with +stall=n, n of 16 clocks offer no word, or take none.
 
 // SEED: of the pattern of stalls.
 module qc_source #(
-  parameter WIDTH = 8, parameter WORDS = 1, parameter STALL = 0, parameter SEED = 1, parameter FILE = ""
+  parameter WIDTH = 8, parameter WORDS = 1, parameter SEED = 1, parameter FILE = ""
 ) (
   input clk,
   input rst,
@@ -13,7 +13,7 @@ module qc_source #(
   output moved
 );
   reg [WIDTH-1:0] words [0:WORDS-1];
-  integer sent;
+  integer sent, stall;
   reg [31:0] noise;
   reg offer;
   assign valid = !rst && sent < WORDS && offer;
@@ -22,19 +22,20 @@ module qc_source #(
   initial begin
     $readmemh(FILE, words);
     sent = 0;
+    if (!$value$plusargs("stall=%d", stall)) stall = 0;
     noise = SEED;
     offer = 1;
   end
   always @(posedge clk) begin
     noise <= noise * 32'd1664525 + 32'd1013904223;
-    if (!valid || ready) offer <= noise[31:28] >= STALL;   // an offer that was not taken stays
+    if (!valid || ready) offer <= noise[31:28] >= stall;   // an offer that was not taken stays
     if (moved) sent <= sent + 1;
   end
 endmodule
 
 // Lines `clock data`, where clock 0 is the first one in which any source of the bench could offer a word.
 module qc_sink #(
-  parameter WIDTH = 8, parameter WORDS = 1, parameter STALL = 0, parameter SEED = 1, parameter FILE = ""
+  parameter WIDTH = 8, parameter WORDS = 1, parameter SEED = 1, parameter FILE = ""
 ) (
   input clk,
   input rst,
@@ -45,7 +46,7 @@ module qc_sink #(
   output moved,
   output full
 );
-  integer file, got;
+  integer file, got, stall;
   reg [31:0] noise;
   reg accept;
   assign ready = accept;
@@ -54,12 +55,13 @@ module qc_sink #(
   initial begin
     file = $fopen(FILE, "w");
     got = 0;
+    if (!$value$plusargs("stall=%d", stall)) stall = 0;
     noise = SEED;
     accept = 1;
   end
   always @(posedge clk) begin
     noise <= noise * 32'd1664525 + 32'd1013904223;
-    accept <= noise[31:28] >= STALL;
+    accept <= noise[31:28] >= stall;
     if (moved) begin
       if (!full) $fdisplay(file, "%0d %h", clock, data);
       if (got == WORDS - 1) $fflush(file);

@@ -30,14 +30,12 @@ class Stimulus:
         design: unique names among the stimuli of one run.
         inputs: for every input codes [vectors, channels] of all frames, one after the other.
         frames: in them.
-        stall: of 16 clocks, those in which sources offer nothing; sinks take nothing in as many others.
         idle: clocks without a word into or out of any queue, or at an end, after which it counts as stuck.
     """
 
     design: Design
     inputs: Sequence[np.ndarray]
     frames: int
-    stall: int = 0
     idle: int = IDLE
 
 
@@ -60,9 +58,17 @@ class Trace:
 
 
 def simulate(stimuli: Sequence[Stimulus], simulator: str = "verilator", optimize: bool = False) -> list[Trace]:
-    """Run designs side by side, each with its own sources and sinks.
+    """Run designs side by side, each with its own sources and sinks, which never wait; see `simulate_stalled`."""
+    return simulate_stalled(stimuli, (0,), simulator, optimize)[0]
+
+
+def simulate_stalled(
+    stimuli: Sequence[Stimulus], stalls: Sequence[int], simulator: str = "verilator", optimize: bool = False
+) -> list[list[Trace]]:
+    """Run designs side by side, each with its own sources and sinks, once per element of `stalls`.
 
     Args:
+        stalls: of 16 clocks, those in which sources offer nothing; sinks take nothing in as many others.
         simulator: one of `SIMULATORS`.
         optimize: let the compiler of Verilator's C++ optimize; pays for runs of 10^5 clocks and more.
 
@@ -86,11 +92,16 @@ def simulate(stimuli: Sequence[Stimulus], simulator: str = "verilator", optimize
         (folder / BENCH).write_text((FOLDER / BENCH).read_text())
         (folder / "bench.v").write_text(_bench(stimuli))
         sources = [*SOURCES, BENCH, *dict.fromkeys(f"{s.design.name}.v" for s in stimuli), "bench.v"]
-        (_verilator if simulator == "verilator" else _icarus)(folder, sources, optimize)
-        return [_trace(folder, index, stimulus) for index, stimulus in enumerate(stimuli)]
+        run = (_verilator if simulator == "verilator" else _icarus)(folder, sources, optimize)
+        found = []
+        for stall in stalls:
+            _call([*run, f"+stall={stall}"], folder)
+            found.append([_trace(folder, index, stimulus) for index, stimulus in enumerate(stimuli)])
+        return found
 
 
-def _verilator(folder: Path, sources: list[str], optimize: bool) -> None:
+def _verilator(folder: Path, sources: list[str], optimize: bool) -> list[str]:
+    """Compile; the command that runs it."""
     (folder / "main.cpp").write_text(_MAIN)
     level = ["-O3", "-CFLAGS", "-O1"] if optimize else ["-O1", "-CFLAGS", "-O0"]
     # wide constants are cut to parameters' widths on purpose, and `parts` of streams are indexed by constants
@@ -98,19 +109,21 @@ def _verilator(folder: Path, sources: list[str], optimize: bool) -> None:
         ["verilator", "--cc", "--exe", "--build", *level, "-DQC_WATCH", "-Wno-lint", "-Wno-fatal", "--top-module", "bench",
          "--Mdir", "built", "-o", "run", "main.cpp", *sources], folder,
     )  # fmt: skip
-    _call(["built/run"], folder)
+    return ["built/run"]
 
 
-def _icarus(folder: Path, sources: list[str], optimize: bool) -> None:
+def _icarus(folder: Path, sources: list[str], optimize: bool) -> list[str]:
+    """Compile; the command that runs it."""
     (folder / "clock.v").write_text(_CLOCK)
     _call(["iverilog", "-g2005", "-DQC_WATCH", "-s", "clock", "-o", "run.vvp", *sources, "clock.v"], folder)
-    _call(["vvp", "-n", "run.vvp"], folder)
+    return ["vvp", "-n", "run.vvp"]
 
 
 _MAIN = """#include "Vbench.h"
 #include "verilated.h"
-int main() {
+int main(int count, char **arguments) {
   VerilatedContext context;
+  context.commandArgs(count, arguments);
   Vbench bench(&context);
   while (!context.gotFinish()) {
     bench.clk = 0;
@@ -152,7 +165,7 @@ def _bench(stimuli: Sequence[Stimulus]) -> str:
                 words = port.words * stimulus.frames
                 ports += [f".{kind}{i}_{x}({n}_{x})" for x in ("data", "valid", "ready")]
                 body.append(f"wire [{port.width - 1}:0] {n}_data; wire {n}_valid, {n}_ready, {n}_moved;")
-                common = f".WIDTH({port.width}), .WORDS({words}), .STALL({stimulus.stall}), .SEED({index * 7 + i + 1})"
+                common = f".WIDTH({port.width}), .WORDS({words}), .SEED({index * 7 + i + 1})"
                 wires = f".data({n}_data), .valid({n}_valid), .ready({n}_ready), .moved({n}_moved)"
                 if kind == "in":
                     body.append(f'qc_source #({common}, .FILE("source{index}_{i}.hex")) {n} (.clk(clk), .rst(rst), {wires});')
