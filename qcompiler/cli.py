@@ -260,7 +260,7 @@ def bench(
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="time to measure for")] = 3.0,
     seed: Seed = 0,
-    on: Annotated[str | None, typer.Option("--on", help="simulate: qemu, for microcontrollers")] = None,
+    on: Annotated[str | None, typer.Option("--on", help="simulate: qemu for microcontrollers; verilator, icarus or csim for FPGAs")] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="with --on: use at most this many")] = 4,
     json: Json = False,
 ) -> None:

@@ -198,6 +198,10 @@ def bench(
         print_table("kernels, one thread; share of the measured peak", ["", "kernel", "op", "ms", "GOPS", "share"], rows)
 
 
+SIMULATED = ("instructions", "flash_bytes", "ram_bytes", "arena_bytes", "first_cycles", "cycles")
+"""Figures of a simulation that are printed where it has them."""
+
+
 def simulate(
     compiled: Compiled, data: str | None, on: str, count: int, seed: int, *, as_json: bool
 ) -> None:
@@ -211,23 +215,21 @@ def simulate(
         "on": found.on,
         "samples": found.samples,
         "differing": found.differing,
-        "instructions": found.instructions,
-        "flash_bytes": found.flash_bytes,
-        "ram_bytes": found.ram_bytes,
-        "arena_bytes": found.arena_bytes,
+        **{name: value for name in SIMULATED if (value := getattr(found, name)) is not None},
         "predicted": dict(found.predicted),
         "layers": [asdict(layer) for layer in found.layers],
+        **({"resources": dict(found.resources)} if found.resources else {}),
     }
     if as_json:
         print_json(figures)
     else:
-        rows = [(k, _text(v)) for k, v in figures.items() if k not in ("layers", "predicted")]
+        rows = [(k, _text(v)) for k, v in figures.items() if k not in ("layers", "predicted", "resources")]
         rows += [(f"predicted {k}", _text(v)) for k, v in found.predicted.items()]
+        rows += [(f"estimated {k}", _text(v)) for k, v in found.resources.items()]
         print_table(f"artefact on {found.on}", ["", ""], rows)
         layers = [(r.module, r.op, r.kernel, f"{r.instructions:,}", _per(r.instructions, r.macs)) for r in found.layers]
-        print_table(
-            "instructions, which are no cycles", ["layer", "op", "kernel", "instructions", "per MAC"], layers
-        )
+        if layers:
+            print_table("instructions, which are no cycles", ["layer", "op", "kernel", "instructions", "per MAC"], layers)
     if found.differing:
         raise VerificationError(f"{found.differing} integers differ from the reference on {found.on}")
 

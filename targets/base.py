@@ -124,24 +124,30 @@ class Simulation:
         on: the simulator.
         samples: sets of inputs.
         differing: raw output integers that differ from the reference.
-        instructions: executed for one inference; they are no cycles.
+        instructions: of a program, executed for one inference; they are no cycles.
         layers: of them, per step.
         flash_bytes: code and constants, of the linked program.
         ram_bytes: static memory and worst stack.
         arena_bytes: static memory alone.
-        predicted: flash_bytes and ram_bytes as the compiler gave them before linking.
+        first_cycles: of a circuit, clocks from the first input to the end of the first frame's result.
+        cycles: of a circuit, clocks between the ends of two frames.
+        predicted: some of these as the compiler gave them before.
+        resources: what a circuit takes of its part, by the compiler's models.
         kind: `simulated`.
     """
 
     on: str
     samples: int
     differing: int
-    instructions: int
-    layers: tuple[LayerCount, ...]
-    flash_bytes: int
-    ram_bytes: int
-    arena_bytes: int
-    predicted: Mapping[str, int]
+    instructions: int | None = None
+    layers: tuple[LayerCount, ...] = ()
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
+    arena_bytes: int | None = None
+    first_cycles: int | None = None
+    cycles: int | None = None
+    predicted: Mapping[str, int] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict)
     kind: str = "simulated"
 
 

@@ -77,7 +77,8 @@ class Instructions(Backend):
             "instructions": found.instructions, "flash_bytes": found.flash_bytes, "ram_bytes": found.ram_bytes,
             "size_bytes": found.flash_bytes,
         }  # fmt: skip
-        return {name: Figure(float(v), found.kind, f"{work.target.name} on {found.on}") for name, v in values.items()}
+        place = f"{work.target.name} on {found.on}"
+        return {name: Figure(float(v), found.kind, place) for name, v in values.items() if v is not None}
 
 
 def backends_for(target: Target, figures: Collection[str]) -> list[Backend]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from qcompiler.errors import UnsupportedError
 from qcompiler.ir import Graph
-from qcompiler.targets.base import Emission, Measurement, Target
+from qcompiler.targets.base import Emission, Measurement, Simulation, Target
 from qcompiler.targets.fpga_hls.op_table import KERNELS
 from qcompiler.targets.fpga_hls.parts import Option, parse_option
 from qcompiler.targets.fpga_hls.units import Weighted
@@ -45,7 +45,7 @@ class FpgaTarget(Target):
         network = plan_network(graph, self.option).dataflow
         found = estimate(network, self.option.part.family)
         use = found.whole
-        bits = sum(unit.weights.size * unit.weight_bits for unit in network.units if isinstance(unit, Weighted))
+        bits = sum(unit.weights.size * unit.stored_bits for unit in network.units if isinstance(unit, Weighted))
         return {
             "cycles": found.interval, "lut": use.lut, "ff": use.ff, "dsp": use.dsp, "bram": use.bram, "size_bytes": bits / 8
         }  # fmt: skip
@@ -66,8 +66,15 @@ class FpgaTarget(Target):
         codes: Sequence[np.ndarray] | None = None,
     ) -> Measurement:
         raise UnsupportedError(
-            f"target {self.name} is not timed on this machine; its cycles per frame are in the headers of the units"
+            f"target {self.name} is not timed on this machine; `qcompiler bench OUT --on verilator` counts its clocks"
         )
+
+    def simulate(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], on: str) -> Simulation:
+        from qcompiler.targets.fpga_hls.verify import SIMULATORS, simulate
+
+        if on not in SIMULATORS:
+            return super().simulate(graph, folder, samples, on)
+        return simulate(graph, folder, self.option, samples, on)
 
     def verify(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], threads: int = 1) -> Any:
         from qcompiler.targets.fpga_hls.runtime import open_folder

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import qcompiler as qc
 from qcompiler.cli import app
+from qcompiler.recipe import load_recipe
 from support.tools import requires_tool
 
 
@@ -58,20 +59,42 @@ def test_verify(saved: tuple[Path, dict]) -> None:
     assert json.loads(result.stdout)["differing"] == 0
 
 
-@pytest.mark.parametrize("recipe", ["w8a8-pow2", "narrow"])
+@pytest.mark.parametrize("on", ["verilator", "csim"])
+def test_bench_on_a_simulator(on: str, saved: tuple[Path, dict]) -> None:
+    requires_tool("verilator" if on == "verilator" else "g++")
+    result = run("bench", saved[0], "--on", on, "--samples", 2, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["kind"], found["on"], found["samples"], found["differing"]) == ("simulated", on, 2, 0)
+    assert found["resources"]["dsp"] > 0
+    if on == "verilator":
+        assert found["first_cycles"] == found["predicted"]["first_cycles"]
+        # the second frame still fills queues behind the first; the model's have no end
+        assert found["cycles"] == pytest.approx(found["predicted"]["cycles"], rel=0.05)
+
+
+def test_bench_refuses_what_it_cannot_run_on(saved: tuple[Path, dict]) -> None:
+    assert run("bench", saved[0], "--on", "qemu").exit_code == 4
+    timed = run("bench", saved[0])
+    assert timed.exit_code == 4 and "--on verilator" in timed.stderr
+
+
+@pytest.mark.parametrize("recipe", ["w8a8-pow2", "narrow", "digits"])
 def test_powers_of_two_and_narrow_codes(recipe: str, user_module) -> None:
     requires_tool("g++")
     given: object = recipe
     if recipe == "narrow":  # 4-bit layers between 8-bit ones
-        from qcompiler.recipe import load_recipe
-
         rules = [{"match": "blocks.*", "weight_bits": 4, "activation_bits": 4}]
         given = load_recipe("w8a8-int").with_changes({"rules": rules, "rounding": "nearest"})
+    if recipe == "digits":  # no multiplier anywhere: shifts and additions only
+        given = load_recipe("w8a8-pow2").with_changes({"weight_digits": 2})
     model, example = user_module.net()
     data = [(x,) for x in images(8)]
     compiled = qc.compile(model, example, target="fpga-hls", recipe=given, calibration=data, evaluation=data[:2])
     if recipe == "narrow":
         assert {n.inputs[1].dtype.bits for n in compiled.graph.nodes if n.op == "conv"} == {4, 8}
+    if recipe == "digits":
+        assert compiled.target.footprint(compiled.graph)["dsp"] == 0
     for (x,) in data[:3]:
         assert np.array_equal(compiled.run(x, raw=True)[0], compiled.reference(x, raw=True)[0])
 
