@@ -49,6 +49,8 @@ def _check_methods(recipe: Recipe, steps: set[str], target: Target) -> None:
     """A method that the recipe asks for by name must have its step, or it would silently not be done."""
     asked = {f"rounding: {s.rounding}": f"round_{s.rounding}" for s in (recipe, *recipe.rules) if s.rounding}
     asked = {field: step for field, step in asked.items() if step != "round_auto"}
+    if any(s.weight_digits for s in (recipe, *recipe.rules)):
+        asked["weight_digits"] = "round_digits"
     if any(s.scheme == "auto" for s in (recipe, *recipe.rules)):
         asked["scheme: auto"] = "choose_scheme"
     switches = {

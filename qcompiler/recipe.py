@@ -54,6 +54,7 @@ Scheme = Literal["static", "dynamic", "weight_only", "float", "auto"]
 Rounding = Literal["nearest", "hessian", "adaround", "gptq", "autoround", "brecq", "auto"]
 Granularity = Literal["tensor", "token", "group"]
 ActivationBits = Literal[2, 3, 4, 5, 6, 7, 8, 16]
+WeightDigits = Literal[1, 2, 3]
 RangeMethod = Literal["auto", "minmax", "percentile", "mse", "entropy", "moving_average"]
 Switch = Literal["auto"] | bool
 
@@ -88,6 +89,8 @@ class LayerSettings(_Model):
     progressive: bool = False
     """Scales of groups are integers times a scale of the row, so that codes of 4 bits or less expand to int8. With
     `dynamic` and granularity `token`, products are computed on these."""
+    weight_digits: WeightDigits | None = None
+    """Weights are sums of so many signed powers of two, which FPGAs multiply by shifts; of `static`. None: any code."""
     granularity: Granularity = "tensor"
     """What shares a range at run time (`dynamic`): the tensor, a token (row), or a token's share of a weight group."""
     weight_range: Literal["minmax", "mse"] = "mse"
@@ -107,6 +110,7 @@ class Rule(_Model):
     group_size: Annotated[int, Field(ge=0)] | None = None
     weight_symmetric: bool | None = None
     progressive: bool | None = None
+    weight_digits: WeightDigits | None = None
     granularity: Granularity | None = None
     weight_range: Literal["minmax", "mse"] | None = None
     rounding: Rounding | None = None

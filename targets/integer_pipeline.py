@@ -21,6 +21,7 @@ from qcompiler.passes.rounding.correct_bias import CorrectBias
 from qcompiler.passes.rounding.round_adaround import RoundAdaround
 from qcompiler.passes.rounding.round_autoround import RoundAutoround
 from qcompiler.passes.rounding.round_brecq import RoundBrecq
+from qcompiler.passes.rounding.round_digits import RoundDigits
 from qcompiler.passes.rounding.round_embeddings import RoundEmbeddings
 from qcompiler.passes.rounding.round_gptq import RoundGptq
 from qcompiler.passes.rounding.round_hessian import RoundHessian
@@ -61,6 +62,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         RoundBrecq(configs.get("round_brecq"), corrected),  # the same by block
         RoundAutoround(configs.get("round_autoround"), corrected),  # by block, scales too
         *snap_passes(configs),  # every scale a power of two, where the recipe's profile needs that
+        RoundDigits(configs.get("round_digits")),  # from the scales above, powers of two or not
         CorrectBias(configs.get("correct_bias")),  # last: makes up for the errors of all the codes above
         LowerToQuantized(lower),  # real factors still: what integerize turns into multipliers and shifts
         *(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qcompiler.ir import DType
+from qcompiler.ir.signed_digits import codes_of_digits
 from qcompiler.targets.fpga_hls.dataflow import BORDER, Dataflow, Edge, Terminal
 from qcompiler.targets.fpga_hls.stream import Folding, Port, Scaling, Unit
 from qcompiler.targets.fpga_hls.units import (
@@ -94,7 +95,10 @@ def _reach(weights: np.ndarray, bias: np.ndarray, bits: int) -> int:
 def _weighted(rng: np.random.Generator, rows: int, columns: int) -> dict:
     bits, signed = _act(rng)
     weight_bits = int(_pick(rng, (2, 3, 4, 8, 8)))
+    digits = int(_pick(rng, (0, 0, 1, 2, 3))) if weight_bits > 2 else 0
     weights = rng.integers(-(1 << weight_bits - 1), 1 << weight_bits - 1, (rows, columns))
+    if digits:
+        weights = rng.choice(codes_of_digits(weight_bits, digits), (rows, columns))
     bias = rng.integers(-1000, 1001, rows)
     reach = _reach(weights, bias, bits)
     return {
@@ -106,6 +110,7 @@ def _weighted(rng: np.random.Generator, rows: int, columns: int) -> dict:
         "act_bits": bits,
         "act_signed": signed,
         "acc_bits": reach.bit_length() + 1,
+        "digits": digits,
     }
 
 

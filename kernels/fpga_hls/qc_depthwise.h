@@ -3,10 +3,11 @@
 #define QC_DEPTHWISE_H
 
 #include "qc_scaling.h"
+#include "qc_weight.h"
 
 namespace qc {
 
-// C: vectors, row_steps = channels / pe, column_steps = taps, pe, weight_bits, dot_bits (of a product), row_bytes;
+// C: vectors, row_steps = channels / pe, column_steps = taps, pe, weight_bits (in memory), digits, dot_bits (of a product), row_bytes;
 // input_t, output_t words; acc_t; multiplier_t; scaling. weights: a row per cycle of one window.
 template <class C>
 void depthwise(hls::stream<typename C::input_t> &in, hls::stream<typename C::output_t> &out,
@@ -21,11 +22,11 @@ void depthwise(hls::stream<typename C::input_t> &in, hls::stream<typename C::out
         const typename C::input_t x = in.read();
         for (int p = 0; p < C::pe; ++p) {
 #pragma HLS UNROLL
-            const exact<C::dot_bits> w = packed<C::weight_bits>(weights[address], p);
+            const exact<C::dot_bits> y = product<C::digits, C::weight_bits, C::dot_bits>::of(weights[address], p, x.lane[p]);
             if (tap == 0) {
                 acc[p] = bias[group][p];
             }
-            acc[p] += (exact<C::dot_bits>)(w * (exact<C::dot_bits>)x.lane[p]);
+            acc[p] += y;
         }
         ++address;
         if (++tap == C::column_steps) {

@@ -3,11 +3,12 @@
 #define QC_MATRIX_VECTOR_H
 
 #include "qc_scaling.h"
+#include "qc_weight.h"
 
 namespace qc {
 
-// C: vectors, row_steps = rows / pe, column_steps = columns / simd, pe, simd, weight_bits, dot_bits (of a sum of simd
-// products), row_bytes; input_t, output_t words; acc_t; multiplier_t; scaling.
+// C: vectors, row_steps = rows / pe, column_steps = columns / simd, pe, simd, weight_bits (in memory), digits, dot_bits (of
+// a sum of simd products), row_bytes; input_t, output_t words; acc_t; multiplier_t; scaling.
 //
 // The vector is read while the first PE rows are computed and kept for the others. weights: a row per cycle of one
 // vector, PE * SIMD packed numbers, SIMD of the first PE row first. Accumulators wrap around; the end fits.
@@ -34,8 +35,7 @@ void matrix_vector(hls::stream<typename C::input_t> &in, hls::stream<typename C:
             exact<C::dot_bits> dot = 0;
             for (int s = 0; s < C::simd; ++s) {
 #pragma HLS UNROLL
-                const exact<C::dot_bits> w = packed<C::weight_bits>(weights[address], p * C::simd + s);
-                dot += w * (exact<C::dot_bits>)x.lane[s];
+                dot += product<C::digits, C::weight_bits, C::dot_bits>::of(weights[address], p * C::simd + s, x.lane[s]);
             }
             if (column == 0) {
                 acc[p] = bias[row][p];

@@ -187,6 +187,7 @@ class _Assignment:
                 weight_range=settings.weight_range,
                 group_size=settings.group_size or None,
                 progressive=settings.progressive,
+                digits=settings.weight_digits if weight else None,
             )
         source = next((p for p, a in flow.fused.items() if a is node), None)
         if node in flow.followers:

@@ -32,4 +32,4 @@ def transposed(codes: np.ndarray, quant: QuantParams, perm: Sequence[int]) -> tu
     if quant.group_size is None:
         return turned, quant.with_axis(axis)
     zero = quant.zero_point if quant.zero_point.ndim == 0 else quant.zero_point.transpose(perm)
-    return turned, QuantParams(quant.dtype, quant.scale.transpose(perm), zero, axis, quant.group_size)
+    return turned, QuantParams(quant.dtype, quant.scale.transpose(perm), zero, axis, quant.group_size, quant.digits)

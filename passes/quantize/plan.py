@@ -43,6 +43,7 @@ class NodePlan:
         weight_range: "minmax" or "mse": how the weight's scale is chosen.
         group_size: input channels that share a weight scale; None for all of them.
         progressive: scales of groups are integers times a scale of the row.
+        digits: most signed powers of two that a weight's code is the sum of; None for any code.
     """
 
     scheme: str
@@ -57,6 +58,7 @@ class NodePlan:
     weight_range: str = "minmax"
     group_size: int | None = None
     progressive: bool = False
+    digits: int | None = None
 
 
 @dataclass(frozen=True)

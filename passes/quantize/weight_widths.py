@@ -26,6 +26,13 @@ def check_static(node: Node, settings: LayerSettings, activation: DType, target:
             f"{node.where()}: {asked} is for schemes weight_only and dynamic, the recipe asks for static ranges; set"
             " group_size: 0, weight_symmetric: true and progressive: false in the rule that makes it static"
         )
+    if settings.weight_digits and settings.rounding not in ("auto", "nearest", "hessian"):
+        raise ConstraintError(
+            f"{node.where()}: weights of {settings.weight_digits} signed digits are searched for under the second moment of the"
+            f" layer's input, which rounding: {settings.rounding} would undo; set rounding: auto for it"
+        )
+    if settings.weight_digits and settings.weight_bits < 3:
+        raise ConstraintError(f"{node.where()}: weight_digits is for codes of 3 to 8 bits, the recipe asks for {settings.weight_bits}")
     kernels, weight = target.kernels[node.op], DType[f"int{settings.weight_bits}"]
     if any(k.activation in (None, activation) and (k.weight is weight or node.op == "matmul") for k in kernels):
         return
@@ -43,6 +50,10 @@ def check_real_operand(node: Node, settings: LayerSettings, target: Any) -> None
         ConstraintError: settings that contradict each other, or that no kernel of the target takes.
     """
     size, dynamic = settings.group_size or None, settings.scheme == "dynamic"
+    if settings.weight_digits:
+        raise ConstraintError(
+            f"{node.where()}: weight_digits is for scheme static, the recipe asks for {settings.scheme}; set scheme: static"
+        )
     if dynamic and size is None and (settings.granularity == "group" or not settings.weight_symmetric):
         asked = "granularity: group" if settings.granularity == "group" else "weight_symmetric: false"
         raise ConstraintError(f"{node.where()}: dynamic with {asked} needs a group_size")

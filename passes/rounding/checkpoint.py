@@ -77,7 +77,7 @@ class Checkpoint:
         for i, layer in enumerate(layers):
             quant = layer.quant
             arrays |= {f"{i}.codes": layer.codes, f"{i}.scale": quant.scale, f"{i}.zero_point": quant.zero_point}
-            arrays[f"{i}.form"] = np.asarray([quant.dtype.name, str(quant.axis), str(quant.group_size)])
+            arrays[f"{i}.form"] = np.asarray([quant.dtype.name, str(quant.axis), str(quant.group_size), str(quant.digits)])
         file = self._file(block)
         temporary = file.with_suffix(".tmp")
         with temporary.open("wb") as stream:
@@ -91,10 +91,10 @@ class Checkpoint:
 
 
 def _unpacked(data: np.lib.npyio.NpzFile, i: int) -> WeightCodes:
-    dtype, axis, size = (None if v == "None" else v for v in data[f"{i}.form"].tolist())
+    dtype, axis, size, digits = (None if v == "None" else v for v in data[f"{i}.form"].tolist())
     quant = QuantParams(
         DType[dtype], data[f"{i}.scale"], data[f"{i}.zero_point"], None if axis is None else int(axis),
-        None if size is None else int(size),
+        None if size is None else int(size), None if digits is None else int(digits),
     )  # fmt: skip
     return WeightCodes(data[f"{i}.codes"], quant)
 

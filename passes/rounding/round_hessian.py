@@ -75,7 +75,7 @@ class RoundHessian(Pass):
             if not wants_hessian(plan, node):
                 notes.append(Note(node.where(), False, f"rounding is {plan.nodes[node].rounding}, filter length {filter_length(node)}"))
                 continue
-            covariance = _covariance(statistics, node)
+            covariance = covariance_of(statistics, node)
             if covariance is None:
                 notes.append(Note(node.where(), False, "no covariance of its input was collected"))
                 continue
@@ -188,7 +188,8 @@ def _error(rest: Tensor, hessian: Tensor) -> Tensor:
     return torch.einsum("ok,okl,ol->o", rest, hessian, rest)
 
 
-def _covariance(statistics: Statistics | None, node: Node) -> np.ndarray | None:
+def covariance_of(statistics: Statistics | None, node: Node) -> np.ndarray | None:
+    """Of what a layer reads [groups, K, K]; None if nobody collected it."""
     layer, value = layer_input(node), node.inputs[0]
     for observer in statistics.observers.get(value, ()) if statistics is not None and value is not None else ():
         if isinstance(observer, FilterCovariance) and observer.rows and (layer is None or observer.layer == layer):

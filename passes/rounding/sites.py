@@ -72,11 +72,14 @@ def covariance_requests(plan: QuantPlan, samples: int) -> dict[Value, list[Obser
     every = max(1, samples // ENOUGH_SAMPLES)
     requests: dict[Value, list[Observer]] = {}
     for node in weighted_nodes(plan):
-        if wants_hessian(plan, node):
+        digits = plan.nodes[node].digits is not None
+        if digits or wants_hessian(plan, node):
             layer = layer_input(node)
             value = node.inputs[0]
             assert value is not None
-            observer = FilterCovariance(every=every) if layer is None else FilterCovariance(layer, every=every)
+            # filters of any length are rounded to few digits: as many samples as there are
+            thinned = 1 if digits else every
+            observer = FilterCovariance(every=thinned) if layer is None else FilterCovariance(layer, every=thinned)
             if observer not in requests.get(value, []):
                 requests.setdefault(value, []).append(observer)
     return requests

@@ -5,7 +5,7 @@ Grammar (every name is a class here; `*` repeats, `?` is optional):
     Graph       = name level:Level  input:Value*  node:Node*  (output_name output:Value)*
     Node        = op:Op  operand:Value?*  attr*  output:Value*  origin:Origin      -- replaced, never mutated
     Value       = dtype:DType  shape:Dim*  quant:QuantParams?  data:array?         -- identity is the object
-    QuantParams = dtype  scale:float32[]  zero_point:int32[]  axis?  group_size?   -- real = scale (q - zero_point)
+    QuantParams = dtype  scale:float32[]  zero_point:int32[]  axis?  group_size?  digits?   -- real = scale (q - zero_point)
     Dim         = int | expression over symbols                                     -- `batch`, `2*seq + 1`
     attr        = name: int | float | bool | str | DType | Dim | QuantParams | tuple of int, float or Dim
     Origin      = module source pass*                                               -- where in the user's model

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .dtypes import DType
+from .signed_digits import MOST_DIGITS
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,7 @@ class QuantParams:
         zero_point: int32, shape () or the shape of `scale`. 0 for int32 accumulators.
         axis: None per tensor, else the channel axis (>= 0).
         group_size: None, or elements that share one scale along `axis`.
+        digits: None, or of weights: most signed powers of two that a code is the sum of (`signed_digits`).
 
     Raises:
         ValueError: if shapes disagree, a scale is zero or not finite, or a zero point is outside the type.
@@ -31,6 +33,7 @@ class QuantParams:
     zero_point: np.ndarray = field(default_factory=lambda: np.zeros((), np.int32))
     axis: int | None = None
     group_size: int | None = None
+    digits: int | None = None
 
     def __post_init__(self) -> None:
         if not self.dtype.is_integer or self.dtype in (DType.int64, DType.uint32):
@@ -56,6 +59,8 @@ class QuantParams:
             raise ValueError(f"group_size={self.group_size} needs an axis and must be >= 1")
         if zero_point.ndim and zero_point.shape != scale.shape:
             raise ValueError(f"zero_point has shape {zero_point.shape}, scale {scale.shape}")
+        if self.digits is not None and not (1 <= self.digits <= MOST_DIGITS and self.dtype.is_signed and self.symmetric):
+            raise ValueError(f"digits={self.digits}: 1 to {MOST_DIGITS}, of signed codes with zero point 0")
         if not np.isfinite(scale).all() or (scale == 0).any():
             raise ValueError("scales must be finite and not zero")
 
@@ -94,16 +99,17 @@ class QuantParams:
 
     def with_axis(self, axis: int) -> QuantParams:
         """The same parameters with the channel axis at another place (after a transpose)."""
-        return QuantParams(self.dtype, self.scale, self.zero_point, axis, self.group_size)
+        return replace(self, axis=axis)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, QuantParams) and (
             self.dtype is other.dtype
             and self.axis == other.axis
             and self.group_size == other.group_size
+            and self.digits == other.digits
             and np.array_equal(self.scale, other.scale)
             and np.array_equal(self.zero_point, other.zero_point)
         )
 
     def __hash__(self) -> int:
-        return hash((self.dtype, self.axis, self.group_size, self.scale.tobytes(), self.zero_point.tobytes()))
+        return hash((self.dtype, self.axis, self.group_size, self.digits, self.scale.tobytes(), self.zero_point.tobytes()))

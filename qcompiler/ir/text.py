@@ -84,6 +84,8 @@ class _Printer:
             form["axis"] = quant.axis
         if quant.group_size is not None:
             form["group_size"] = quant.group_size
+        if quant.digits is not None:
+            form["digits"] = quant.digits
         return form
 
     def attr(self, spec: AttrSpec, value: Any, hint: str) -> Any:
@@ -232,7 +234,7 @@ class _Parser:
     def quant(self, form: dict[str, Any]) -> QuantParams:
         scale = self.array(form["scale"], np.dtype(np.float32))
         zero_point = self.array(form["zero_point"], np.dtype(np.int32))
-        return QuantParams(DType[form["dtype"]], scale, zero_point, form.get("axis"), form.get("group_size"))
+        return QuantParams(DType[form["dtype"]], scale, zero_point, form.get("axis"), form.get("group_size"), form.get("digits"))
 
     def attr(self, spec: AttrSpec, form: Any) -> Any:
         if form is None:

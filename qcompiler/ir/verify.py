@@ -7,6 +7,7 @@ from .dims import same_shape, symbols_of
 from .graph import Graph, Node, Value, check_sizes
 from .levels import Level
 from .ops import get_op
+from .signed_digits import most_digits
 
 INTEGER_ROUNDINGS = ("dyadic", "dyadic_double", "shift_half_even")
 
@@ -111,3 +112,7 @@ def _check_constant(value: Value, where: str) -> None:
     if value.dtype.is_integer and value.dtype.bits < 8 and data.size:
         if data.min() < value.dtype.min or data.max() > value.dtype.max:
             raise GraphError(f"{where}: constant {value!r} has codes outside its type")
+    if value.quant is not None and value.quant.digits is not None:
+        found = most_digits(data, value.dtype.bits)
+        if found > value.quant.digits:
+            raise GraphError(f"{where}: constant {value!r} has codes of {found} signed digits, its type allows {value.quant.digits}")

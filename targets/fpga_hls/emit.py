@@ -140,7 +140,9 @@ def types(unit: Unit, op: str) -> str:
     """What a unit computes on."""
     port = (unit.inputs or unit.outputs)[0]
     codes = f"{'int' if port.signed else 'uint'}{port.bits}"
-    return f"{codes} x int{unit.weight_bits}" if isinstance(unit, Weighted) and op != "requantize" else codes
+    if not isinstance(unit, Weighted) or op == "requantize":
+        return codes
+    return f"{codes} x int{unit.weight_bits}" + (f" of {unit.digits} signed digits" if unit.digits else "")
 
 
 def lanes(unit: Unit) -> str:

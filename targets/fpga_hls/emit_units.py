@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -77,7 +76,7 @@ def describe(unit: Unit) -> str:
 def _weighted(unit: Weighted, function: str, header: str, simd: int, rows: np.ndarray) -> UnitText:
     """`rows` int64 [cycles of a vector, pe * simd]: what is multiplied in each."""
     name, pe, scaling = unit.name, unit.folding.pe, unit.scaling
-    packed = packed_rows(rows, unit.weight_bits)
+    packed = packed_rows(rows, unit.stored_bits)
     m = factors(scaling)
     per_channel = m.size > 1
     m = m.reshape(-1, pe) if per_channel else m.reshape(1, 1)
@@ -85,7 +84,7 @@ def _weighted(unit: Weighted, function: str, header: str, simd: int, rows: np.nd
     acc = integer(unit.acc_bits)
     constants = {
         "vectors": unit.vectors, "row_steps": unit.rows // pe, "column_steps": unit.columns // simd, "pe": pe, "simd": simd,
-        "weight_bits": unit.weight_bits, "dot_bits": dot_bits(unit, simd), "row_bytes": packed.shape[1],
+        "weight_bits": unit.stored_bits, "digits": unit.digits, "dot_bits": dot_bits(unit, simd), "row_bytes": packed.shape[1],
         "per_channel": per_channel, "scaling_steps": m.shape[0], "scaling_pe": m.shape[1],
     }  # fmt: skip
     types = {
@@ -103,22 +102,22 @@ def _weighted(unit: Weighted, function: str, header: str, simd: int, rows: np.nd
 
 
 def dot_bits(unit: Weighted, simd: int) -> int:
-    """Bits of a sum of `simd` products of a weight and a code."""
+    """Bits of a sum of `simd` products of a weight and a code, term by term."""
     product = unit.weight_bits + unit.act_bits + (0 if unit.act_signed else 1)
-    return product + math.ceil(math.log2(simd)) if simd > 1 else product
+    return product + (simd * unit.terms - 1).bit_length()
 
 
 def _matrix_vector(unit: Unit) -> UnitText:
     assert isinstance(unit, MatrixVector)
     pe, simd = unit.folding.pe, unit.folding.simd
-    blocks = unit.weights.reshape(unit.rows // pe, pe, unit.columns // simd, simd).transpose(0, 2, 1, 3)
+    blocks = unit.stored.reshape(unit.rows // pe, pe, unit.columns // simd, simd).transpose(0, 2, 1, 3)
     return _weighted(unit, "matrix_vector", "qc_matrix_vector.h", simd, blocks.reshape(-1, pe * simd))
 
 
 def _depthwise(unit: Unit) -> UnitText:
     assert isinstance(unit, Depthwise)
     pe = unit.folding.pe
-    blocks = unit.weights.reshape(unit.rows // pe, pe, unit.columns).transpose(0, 2, 1)
+    blocks = unit.stored.reshape(unit.rows // pe, pe, unit.columns).transpose(0, 2, 1)
     return _weighted(unit, "depthwise", "qc_depthwise.h", 1, blocks.reshape(-1, pe))
 
 

@@ -113,11 +113,14 @@ def _layer(low: Legalizer, product: Node, weights: np.ndarray, x: Value, scaling
         "act_bits": x.dtype.bits,
         "act_signed": x.dtype.is_signed,
         "acc_bits": bits,
+        "digits": 0 if w.quant is None else w.quant.digits or 0,
     }
 
 
 def weight_bits(weights: np.ndarray, value: Value) -> int:
-    """Of the codes' type; fewer where the layer uses fewer."""
+    """Of the codes' type; fewer where the layer uses fewer, unless they are spelled digit by digit."""
+    if value.quant is not None and value.quant.digits is not None:
+        return value.dtype.bits
     peak = max((int(weights.max(initial=0))).bit_length(), (-1 - int(weights.min(initial=0))).bit_length()) + 1
     return min(peak, value.dtype.bits) if zero_point_free(value) else peak
 

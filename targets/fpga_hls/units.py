@@ -29,43 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcompiler.targets.fpga_hls.stream import STORAGES, Port, Scaling, Unit, divisors
-
-
-@dataclass(frozen=True, eq=False)
-class Weighted(Unit):
-    """What units with weights have.
-
-    Attributes:
-        weights: int64, a row per channel of the result, columns in the order in which elements arrive.
-        bias: int64 [rows] in `acc_bits`; zero points of the operand are in it, so codes are multiplied as they are.
-        vectors: of the result, per frame.
-        weight_bits: two's complement.
-        act_bits, act_signed: of the operand.
-        acc_bits: two's complement.
-    """
-
-    weights: np.ndarray
-    bias: np.ndarray
-    scaling: Scaling
-    vectors: int
-    weight_bits: int
-    act_bits: int
-    act_signed: bool
-    acc_bits: int
-
-    @property
-    def rows(self) -> int:
-        """Channels of the result."""
-        return int(self.weights.shape[0])
-
-    @property
-    def columns(self) -> int:
-        """Terms of a sum."""
-        return int(self.weights.shape[1])
-
-    @property
-    def outputs(self) -> tuple[Port, ...]:
-        return (Port(self.vectors, self.rows, self.scaling.bits, self.scaling.signed, self.folding.pe),)
+from qcompiler.targets.fpga_hls.weighted import Weighted
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,11 @@
 // Nothing behind the issue stage can stall: a fold is ended only while the output queue has room for its result
 // (credits), so no enable fans out over the arithmetic.
 //
-// From the last word of a fold to its result at the output: 14 + ceil(log2 SIMD) clocks, and G + 1 more if G > 1.
+// From the last word of a fold to its result at the output: 14 + ceil(log2 N) clocks, N terms per row (SIMD, times DIGITS), and G + 1 more if G > 1.
 //
 // ROM words, most significant first:
 //   WEIGHTS  [NF * SF]: PE x SIMD codes of WB bits, row PE-1 first, in a row column SIMD-1 first
+//            DIGITS > 0: of 4 * DIGITS bits instead, signed powers of two whose sum the weight is
 //   CHANNELS [NF * G]:  LANES x {multiplier MB, ds DS, bias ACCB}, row LANES-1 first
 module qc_mvu #(
   parameter PE = 4,
@@ -20,6 +21,7 @@ module qc_mvu #(
   parameter DEPTHWISE = 0,
   parameter LANES = 1,
   parameter WB = 8,
+  parameter DIGITS = 0,
   parameter AB = 8,
   parameter A_SIGNED = 1,
   parameter ACCB = 25,
@@ -54,7 +56,10 @@ module qc_mvu #(
   localparam NF = MH / PE;
   localparam WORDS = SF * NF;
   localparam G = PE / LANES;
-  localparam LEVELS = $clog2(SIMD);
+  localparam TERMS = DIGITS ? DIGITS : 1;           // per weight
+  localparam SB = DIGITS ? 4 * DIGITS : WB;         // bits of a weight in its memory
+  localparam TB = DIGITS ? WB + AB - 1 : WB + AB;   // of a term
+  localparam LEVELS = $clog2(SIMD * TERMS);
   localparam SFB = SF > 1 ? $clog2(SF) : 1;
   localparam NFB = NF > 1 ? $clog2(NF) : 1;
   localparam WAB = WORDS > 1 ? $clog2(WORDS) : 1;
@@ -117,13 +122,13 @@ module qc_mvu #(
         (.clk(clk), .we(go && fresh), .waddr(sf), .wdata(in_data), .raddr(sf1), .rdata(x2));
     end
   endgenerate
-  wire [PE*SIMD*WB-1:0] w2;
-  qc_rom #(.W(PE*SIMD*WB), .D(WORDS), .BLOCK(WEIGHT_BLOCK), .FILE(WEIGHTS)) weights
+  wire [PE*SIMD*SB-1:0] w2;
+  qc_rom #(.W(PE*SIMD*SB), .D(WORDS), .BLOCK(WEIGHT_BLOCK), .FILE(WEIGHTS)) weights
     (.clk(clk), .addr(word1), .data(w2));
 
-  // ---- clock 3: operands at the multipliers; clock 4: products; then one level of the adder tree per clock -----
+  // ---- clock 3: operands at the multipliers; clock 4: terms; then one level of the adder tree per clock -----
   reg [IN*AB-1:0] x3;
-  reg [PE*SIMD*WB-1:0] w3;
+  reg [PE*SIMD*SB-1:0] w3;
   always @(posedge clk) begin
     x3 <= x2;
     w3 <= w2;
@@ -143,14 +148,19 @@ module qc_mvu #(
   genvar p, i;
   generate
     for (p = 0; p < PE; p = p + 1) begin : row
-      wire [SIMD*(WB+AB)-1:0] products;
-      wire signed [WB+AB+LEVELS-1:0] sum;
-      for (i = 0; i < SIMD; i = i + 1) begin : lane
-        qc_mul #(.AB(AB), .A_SIGNED(A_SIGNED), .WB(WB)) mul
-          (.clk(clk), .a(x3[(DEPTHWISE ? p : i)*AB +: AB]), .w(w3[(p*SIMD+i)*WB +: WB]),
-           .y(products[i*(WB+AB) +: WB+AB]));
+      wire [SIMD*TERMS*TB-1:0] terms;
+      wire signed [TB+LEVELS-1:0] sum;
+      for (i = 0; i < SIMD * TERMS; i = i + 1) begin : lane
+        localparam A = DEPTHWISE ? p : i / TERMS;
+        if (DIGITS) begin : shift
+          qc_shift #(.AB(AB), .A_SIGNED(A_SIGNED), .PLACES(WB - 1)) term
+            (.clk(clk), .a(x3[A*AB +: AB]), .digit(w3[(p*SIMD*TERMS+i)*4 +: 4]), .y(terms[i*TB +: TB]));
+        end else begin : multiply
+          qc_mul #(.AB(AB), .A_SIGNED(A_SIGNED), .WB(WB)) term
+            (.clk(clk), .a(x3[A*AB +: AB]), .w(w3[(p*SIMD+i)*WB +: WB]), .y(terms[i*TB +: TB]));
+        end
       end
-      qc_tree #(.N(SIMD), .B(WB+AB)) tree (.clk(clk), .x(products), .y(sum));
+      qc_tree #(.N(SIMD * TERMS), .B(TB)) tree (.clk(clk), .x(terms), .y(sum));
       reg signed [ACCB-1:0] acc;
       always @(posedge clk) if (vs) acc <= sum + (fs ? $signed({ACCB{1'b0}}) : acc);
       assign accs[p*ACCB +: ACCB] = acc;

@@ -16,6 +16,19 @@ module qc_mul #(parameter AB = 8, parameter A_SIGNED = 1, parameter WB = 8) (
   endgenerate
 endmodule
 
+// An activation times a signed power of two below 2^PLACES, one clock: digit = {sign, power}, power 7 for none.
+module qc_shift #(parameter AB = 8, parameter A_SIGNED = 1, parameter PLACES = 7) (
+  input clk,
+  input [AB-1:0] a,
+  input [3:0] digit,
+  output reg signed [AB+PLACES-1:0] y
+);
+  wire signed [AB:0] plain = {A_SIGNED ? a[AB-1] : 1'b0, a};
+  wire signed [AB:0] chosen = digit[3] ? -plain : plain;   // the negative one is shared by all rows
+  wire signed [AB+PLACES-1:0] wide = chosen;
+  always @(posedge clk) y <= digit[2:0] == 7 ? 0 : wide <<< digit[2:0];
+endmodule
+
 // Sum of N signed numbers of B bits, one level of pairs per clock: latency ceil(log2 N).
 module qc_tree #(parameter N = 8, parameter B = 16) (
   input clk,

@@ -134,10 +134,10 @@ def _product(unit: MatrixVector | Depthwise, count: _Count, dsp_bits: int) -> No
     pe, simd = unit.folding.pe, 1 if depthwise else unit.folding.simd
     lanes_in = pe if depthwise else simd
     words, folds = unit.columns // simd, unit.rows // pe
-    width = unit.weight_bits + unit.act_bits
+    width = unit.term_bits
     operands = lanes_in * unit.act_bits
-    weights = pe * simd * unit.weight_bits
-    in_dsp = width >= DSP_PRODUCT
+    weights = pe * simd * unit.stored_bits
+    in_dsp = width >= DSP_PRODUCT and not unit.digits
     # operands: read, and once more before the multipliers
     count.memory(weights, words * folds, unit.folding.storage, False)
     if not depthwise and folds > 1 and words > 1:
@@ -149,9 +149,12 @@ def _product(unit: MatrixVector | Depthwise, count: _Count, dsp_bits: int) -> No
         count.ff += operands if pe > 1 and not depthwise else 0
     else:
         count.ff += operands + weights
-        count.lut += pe * simd * _soft_product(unit.weight_bits, unit.act_bits)
-        count.ff += pe * simd * width
-    terms, bits, level = simd, width, 0
+        product = _shifted(unit.act_bits, width) if unit.digits else _soft_product(unit.weight_bits, unit.act_bits)
+        count.lut += pe * simd * unit.terms * product
+        if unit.digits:  # the negative of an operand, for all rows
+            count.lut += operands + lanes_in
+        count.ff += pe * simd * unit.terms * width
+    terms, bits, level = simd * unit.terms, width, 0
     while terms > 1:
         bits += 1
         if not (in_dsp and level == 0):
@@ -174,6 +177,11 @@ def _product(unit: MatrixVector | Depthwise, count: _Count, dsp_bits: int) -> No
     counters = (words * folds).bit_length() + words.bit_length() + folds.bit_length()
     count.lut += CONTROL + 1.5 * counters
     count.ff += CONTROL + 2 * counters + 3 * (simd.bit_length() + 3)
+
+
+def _shifted(act_bits: int, width: int) -> float:
+    """LUTs of a signed power of two times an operand: a choice of its sign, and one of eight places for every bit."""
+    return act_bits + 1 + 2.0 * width
 
 
 def _soft_product(a: int, b: int) -> float:

@@ -69,7 +69,7 @@ def unit_latency(unit: Unit) -> int:
     if isinstance(unit, MatrixVector | Depthwise):
         simd, words = _dot(unit)
         groups = unit.folding.pe // rescale_lanes(unit.folding.pe, words)
-        return 7 + (simd - 1).bit_length() + RESCALE_LATENCY + (groups + 1 if groups > 1 else 0)
+        return 7 + (simd * unit.terms - 1).bit_length() + RESCALE_LATENCY + (groups + 1 if groups > 1 else 0)
     if isinstance(unit, Add):
         return 3 + (len(unit.operands) - 1).bit_length() + RESCALE_LATENCY
     if isinstance(unit, WidthConverter):
@@ -116,7 +116,7 @@ def _product(unit: MatrixVector | Depthwise, dsp_bits: int) -> Instance:
     groups = pe // lanes
     scaling = hardware_scaling(unit.scaling)
     # [fold, row, word, column] -> a word holds PE rows of SIMD columns
-    weights = unit.weights.reshape(folds, pe, words, simd).transpose(0, 2, 1, 3).reshape(folds * words, pe * simd)
+    weights = unit.stored.reshape(folds, pe, words, simd).transpose(0, 2, 1, 3).reshape(folds * words, pe * simd)
     channel_bits = scaling.multiplier_bits + scaling.extra_bits + unit.acc_bits
     channels = fields(
         (
@@ -135,6 +135,7 @@ def _product(unit: MatrixVector | Depthwise, dsp_bits: int) -> Instance:
             "DEPTHWISE": int(depthwise),
             "LANES": lanes,
             "WB": unit.weight_bits,
+            "DIGITS": unit.digits,
             "AB": unit.act_bits,
             "A_SIGNED": int(unit.act_signed),
             "ACCB": unit.acc_bits,
@@ -142,12 +143,12 @@ def _product(unit: MatrixVector | Depthwise, dsp_bits: int) -> Instance:
             "MB": scaling.multiplier_bits,
             "DS": scaling.extra_bits,
             "DSPA": dsp_bits,
-            "WEIGHT_BLOCK": int(in_block(pe * simd * unit.weight_bits, folds * words, unit.folding.storage)),
+            "WEIGHT_BLOCK": int(in_block(pe * simd * unit.stored_bits, folds * words, unit.folding.storage)),
             "CHANNEL_BLOCK": int(in_block(lanes * channel_bits, folds * groups, "auto")),
             "BUFFER_BLOCK": int(in_block(simd * unit.act_bits, words, "auto")),
         },
         {
-            "WEIGHTS": hex_text(pack(_modular(weights, unit.weight_bits), unit.weight_bits)),
+            "WEIGHTS": hex_text(pack(_modular(weights, unit.stored_bits), unit.stored_bits)),
             "CHANNELS": hex_text(pack(channels, 1)),
         },
     )
