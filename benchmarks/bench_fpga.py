@@ -9,6 +9,8 @@
     resources   predicted DSP, block RAM, LUTs and flip-flops against yosys, on units that the fit has not seen
     hls4ml      the same small networks by hls4ml: DSP, block RAM at equal intervals; C simulation
     qonnx       the same programs as QONNX in the executor of the qonnx package
+    oracle      programs as QONNX in the C simulation of hls4ml
+    digits      weights of few signed digits beside 8-bit weights: accuracy, LUTs, DSP blocks
 
 A part that is done is kept in the work folder and printed from there; `--again` runs it anew.
 """
@@ -34,6 +36,8 @@ PARTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "resources": (("benchmarks.fpga.learn_resources",),),
     "hls4ml": (("benchmarks.fpga.beside_hls4ml",),),
     "qonnx": (("benchmarks.fpga.beside_qonnx",),),
+    "oracle": tuple(("benchmarks.fpga.hls4ml_oracle", "--models", name) for name in ("linear layers", "convolutions", "autoencoder")),
+    "digits": (("benchmarks.fpga.few_digits", "--keep", "build/bench-fpga/few-digits.json"),),
 }  # fmt: skip
 """Modules of a part with their arguments; each is kept on its own."""
 
