@@ -77,7 +77,7 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--digits", nargs="+", type=int, choices=(0, 1, 2, 3), default=[0, 3, 2, 1])
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--simulated", type=int, default=100)
+    parser.add_argument("--simulated", type=int, default=20)
     parser.add_argument("--keep", type=Path, help="rows that are done, to continue from")
     given = parser.parse_args()
     kept: dict[str, Any] = json.loads(given.keep.read_text()) if given.keep and given.keep.exists() else {}

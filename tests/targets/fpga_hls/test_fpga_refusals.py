@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.fpga.draw_units import alone, draw_unit
 from qcompiler.errors import ConstraintError, MissingToolError, UnsupportedError, UsageError
 from qcompiler.ir import DType, Origin
 from qcompiler.ir.dims import symbol
@@ -13,6 +14,9 @@ from qcompiler.targets.fpga_hls import toolchain
 from qcompiler.targets.fpga_hls.legalize import legalize
 from qcompiler.targets.fpga_hls.parts import parse_option
 from qcompiler.targets.fpga_hls.runtime import SimulationSession
+from qcompiler.targets.fpga_hls.verilog.emit import emit_design
+from qcompiler.targets.fpga_hls.verilog.simulate import simulate
+from qcompiler.targets.fpga_hls.verilog.synthesis import route_ecp5, synthesize
 from support.integer_networks import IntegerLayers, int8, residual_network
 
 
@@ -98,3 +102,17 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toolchain.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingToolError, match=r"qcompiler\[fpga\]"):
         toolchain.vendor_types()
+
+
+def test_missing_open_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    design = emit_design(alone(draw_unit("lookup", np.random.default_rng(0)), "alone"))
+    for simulator, package in (("verilator", "verilator"), ("icarus", "iverilog")):
+        with pytest.raises(MissingToolError, match=f"apt-get install {package}") as caught:
+            simulate([], simulator)
+        assert caught.value.exit_code == 6
+    with pytest.raises(MissingToolError, match="apt-get install yosys"):
+        synthesize(design)
+    monkeypatch.setattr("qcompiler.targets.fpga_hls.verilog.synthesis.sys.executable", "/nowhere/python")
+    with pytest.raises(MissingToolError, match="nextpnr-ecp5 is not installed"):
+        route_ecp5(design)
