@@ -108,7 +108,7 @@ class Compiled:
         """Names, dtypes and shapes of the inputs, as the user gives them."""
         from qcompiler.calibration.signature import Signature
 
-        return Signature(real_inputs(self.graph))
+        return Signature(real_inputs(self.graph), self.lock.ranges)
 
     def save(self, out: str | Path, *, force: bool = False, float_model: bool = True) -> Path:
         """Write the artefact folder; returns its path.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
-from qcompiler.boundary import quantize_inputs, real_inputs
+from qcompiler.boundary import quantize_inputs
 from qcompiler.cli_support import print_json, print_table
 from qcompiler.errors import UsageError, VerificationError, did_you_mean
 
@@ -243,7 +243,7 @@ def some_samples(compiled: Compiled, data: str | None, count: int | None, seed: 
     from qcompiler.calibration import RandomData, load_samples
 
     if data is not None:
-        return load_samples(data, real_inputs(compiled.graph), limit=count)
+        return load_samples(data, compiled.signature, limit=count)
     dims = {}
     if batch is not None:
         symbol = compiled.signature.batch
@@ -252,7 +252,7 @@ def some_samples(compiled: Compiled, data: str | None, count: int | None, seed: 
                 "--batch needs a dynamic batch dimension; this model was compiled with a fixed one"
             )
         dims = {symbol: batch}
-    return load_samples(RandomData(count or RANDOM_SAMPLES, seed, dims), real_inputs(compiled.graph), allow_random=True)
+    return load_samples(RandomData(count or RANDOM_SAMPLES, seed, dims), compiled.signature, allow_random=True)
 
 
 def inspect(compiled: Compiled, *, as_json: bool) -> None:

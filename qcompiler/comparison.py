@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qcompiler.boundary import RealSession, real_inputs
+from qcompiler.boundary import RealSession
 from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.evaluation import Evaluation, Metric, check_metric, evaluate
 from qcompiler.progress import Stages
@@ -58,7 +58,7 @@ def evaluate_artefact(
         raise UsageError("the artefact was saved without its float model: compile again without --no-float-model")
     check_metric(metric)
     rest, labels = split_labels(data, compiled.signature.names)
-    samples = load_samples(rest, real_inputs(compiled.graph))
+    samples = load_samples(rest, compiled.signature)
     session, executor = _session(compiled)
     with Stages(("evaluate",), show=show) as stages, stages.stage("evaluate"):
         real = RealSession(session, compiled.graph)

@@ -15,6 +15,7 @@ import numpy as np
 
 from qcompiler.artifact import writing
 from qcompiler.boundary import RealSession, quantize_inputs
+from qcompiler.captured import Captured, capture_request, tensors_in
 from qcompiler.coverage import check_kernels, check_left_in_float, refuse_slow, refuse_unmatched
 from qcompiler.debug import after_pass, debug_level
 from qcompiler.errors import UsageError
@@ -131,10 +132,11 @@ def _stages(
     check_order(passes)
     with stages.stage("capture"):
         own, kept = integer_program(request.model)
-        captured, examples = capture_model(request) if own is None else (own, _tensors(request.example_inputs))
+        taken = capture_request(request) if own is None else Captured(own, tensors_in(request.example_inputs))
+        captured = taken.graph
         imported = is_imported(captured)
         recipe = as_imported(recipe) if imported else recipe
-        data = Data.load(request, recipe, kept or captured, examples, lock)
+        data = Data.load(request, recipe, kept or captured, taken.examples, lock)
         hashes = {"model": hash_graph(captured), **data.hashes()}
         threads = request.threads
         if lock is not None:
@@ -168,8 +170,12 @@ def _stages(
     folder = tempfile.TemporaryDirectory(prefix="qcompiler-")
     path = Path(folder.name)
     with stages.stage("emit"):
+        if context.locked is not None:
+            target = target.with_tiles(context.locked.get("tiles", {}))
         with writing(path, "temporary folder"):
             emission = target.emit(graph, path, _metadata(recipe, hashes, data))
+        if emission.tiles:
+            context.decisions["tiles"] = emission.tiles
         refuse_slow(emission, request.allow_slow)
         # An integer program fixes the types of its codes; there is no faster kernel for the same integers.
         check_kernels(target, emission, request.allow_slow or graph.level is Level.INTEGER)
@@ -193,6 +199,7 @@ def _stages(
         random_calibration=data.random,
         calibration_samples=0 if data.calibration is None else len(data.calibration),
         hashes=hashes,
+        ranges=dict(taken.ranges),
         versions=current_versions(),
         decisions=dict(sorted(plain({**(context.locked or {}), **context.decisions}).items())),
     )
@@ -204,26 +211,9 @@ def _stages(
 
 
 def capture_model(request: Request) -> tuple[Graph, list[Any]]:
-    """The FLOAT graph of the user's model, and the tensors it was traced with (none if the form has none)."""
-    from qcompiler.frontend.capture import capture, export, is_onnx
-    from qcompiler.frontend.program import to_graph
-
-    if is_onnx(request.model):
-        graph = capture(request.model, None, request.dynamic_shapes, shapes=request.shapes)
-        return graph, _tensors(request.example_inputs)
-    if request.shapes:
-        raise UsageError("shapes are for ONNX models; others are traced with the shapes of their example inputs")
-    exported = export(request.model, request.example_inputs, dynamic_shapes=request.dynamic_shapes)
-    return to_graph(exported), _tensors(exported.program.example_inputs)
-
-
-def _tensors(structure: Any) -> list[Any]:
-    """Leaves of nested tuples, lists and mappings that are tensors, in order."""
-    if isinstance(structure, Mapping):
-        structure = list(structure.values())
-    if isinstance(structure, list | tuple):
-        return [leaf for part in structure for leaf in _tensors(part)]
-    return [structure] if hasattr(structure, "shape") else []
+    """The FLOAT graph of the user's model, and the tensors it was traced with."""
+    captured = capture_request(request)
+    return captured.graph, captured.examples
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ class Lock(BaseModel):
     random_calibration: bool = False
     """The calibration data was random: accuracy figures of this artefact mean nothing."""
     hashes: dict[str, str]
+    ranges: dict[str, tuple[int, int | None]] = {}
+    """Least and largest size of dynamic dimensions, as far as they were declared."""
     versions: dict[str, str]
     decisions: dict[str, Any]
 

@@ -25,6 +25,7 @@ CAPABILITIES: dict[str, str] = {
     "dynamic_linear": "has kernels for dynamic_linear",
     "accumulator_to_float": "a linear whose accumulators are dequantized is one kernel",
     "int16_pair_products": "u8 x s8 products are added in pairs in int16; weights must be pair-safe to be fast",
+    "signed_codes": "products take signed codes only",
     "measurable": "latency can be measured on this machine",
     "simulated": "instructions are counted on a simulator",
     "memory_plan": "flash and RAM of a program are known before it runs",
@@ -74,10 +75,17 @@ class KernelChoice:
 
 @dataclass(frozen=True)
 class Emission:
-    """Result of emitting: files written and the kernel of every node."""
+    """Result of emitting.
+
+    Attributes:
+        files: written.
+        kernels: of every node.
+        tiles: measured settings that kernels were made with, plain values by what they belong to.
+    """
 
     files: tuple[Path, ...]
     kernels: tuple[KernelChoice, ...]
+    tiles: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -247,6 +255,10 @@ class Target(ABC):
     @abstractmethod
     def emit(self, graph: Graph, folder: Path, metadata: Mapping[str, str] | None = None) -> Emission:
         """Write the artefact of a graph into an existing folder."""
+
+    def with_tiles(self, tiles: Mapping[str, Any]) -> Target:
+        """The target with the settings of an earlier `Emission` in place of what was measured since."""
+        return self
 
     @abstractmethod
     def open(self, folder: Path, threads: int = 1, optimize: bool = True) -> Session:

@@ -32,11 +32,13 @@ class CpuLibrary:
     Attributes:
         isa: what they use.
         tiles: measured best tiles by `product_key`; other products get the default rule's.
+        used: of them, by products that were asked for.
     """
 
     def __init__(self, isa: Isa, tiles: Mapping[str, Tile] | None = None) -> None:
         self.isa = isa
         self.tiles = dict(tiles or {})
+        self.used: dict[str, Tile] = {}
 
     def product(
         self, product: Product, constant: Callable[[np.ndarray], Any], finished: Callable[[Any], Any], where: str
@@ -52,6 +54,8 @@ class CpuLibrary:
             raise UnsupportedError(f"{where}: has no schedule: {error}") from None
         key = product_key(product, form)
         tile = self.tiles.get(key)
+        if tile is not None:
+            self.used[key] = tile
         chosen = tile or products.default_tile(product, form, self.isa)
         out = products.describe(product, form, chosen, constant)
         # coverage of a region is not provable for sizes that are not known; the descriptions cover by construction

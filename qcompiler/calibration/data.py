@@ -53,9 +53,9 @@ class RandomData:
 
 
 def load_samples(
-    data: Any, graph: Graph | Sequence[Value], *, allow_random: bool = False, limit: int | None = None
+    data: Any, graph: Graph | Sequence[Value] | Signature, *, allow_random: bool = False, limit: int | None = None
 ) -> Samples:
-    """`data` in any form of the table above, checked against the inputs of `graph` (or against these values).
+    """`data` in any form of the table above, checked against the inputs of `graph` (or these values, this signature).
 
     limit: use at most this many samples.
 
@@ -64,7 +64,7 @@ def load_samples(
     """
     if limit is not None and limit < 1:
         raise CalibrationError(f"limit must be at least 1, got {limit}")
-    signature = Signature(graph.inputs if isinstance(graph, Graph) else graph)
+    signature = graph if isinstance(graph, Signature) else Signature(graph.inputs if isinstance(graph, Graph) else graph)
     samples = _load(data, signature, allow_random, limit)
     return samples if limit is None or len(samples) <= limit else samples.select(range(limit))
 

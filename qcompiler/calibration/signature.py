@@ -21,8 +21,10 @@ Sample: TypeAlias = tuple[np.ndarray, ...]
 class Signature:
     """What a graph takes: makes a tuple of arrays of any form of one sample, or says what is wrong."""
 
-    def __init__(self, inputs: Sequence[Value]) -> None:
+    def __init__(self, inputs: Sequence[Value], ranges: Mapping[str, tuple[int, int | None]] | None = None) -> None:
+        """`ranges`: least and largest size of symbolic dimensions that have limits."""
         self.inputs = tuple(inputs)
+        self.ranges = dict(ranges or {})
         self.names = tuple(v.name for v in self.inputs)
         self._told: set[tuple[str, ...]] = set()
         if not self.inputs:
@@ -117,6 +119,14 @@ class Signature:
             elif array.ndim == len(value.shape) + 1:
                 text += ". There is one axis too many: yield the samples one by one"
             raise CalibrationError(text + ".")
+        for name, (low, high) in self.ranges.items():
+            size = bindings.get(name, low)
+            if size < low or (high is not None and size > high):
+                limits = f"at least {low}" if high is None else f"{low} to {high}"
+                raise CalibrationError(
+                    f"sample {index}: dimension {name!r} is {size}, the program was compiled for {limits} ({self.describe()}). "
+                    "Give other inputs, or compile with wider dynamic_shapes."
+                )
 
     def default_shapes(self, sizes: Mapping[str, int], other: int) -> list[tuple[int, ...]]:
         """A concrete shape per input: symbols as in `sizes`, else 1 for the batch and `other` else."""
@@ -127,8 +137,13 @@ class Signature:
                 f"no dimension {unknown[0]!r}.{did_you_mean(unknown[0], names)} "
                 f"The model has: {', '.join(sorted(names)) or 'only fixed ones'}."
             )
-        bindings = {n: sizes.get(n, 1 if n == self.batch else other) for n in names}
+        bindings = {n: sizes.get(n, self._within(n, 1 if n == self.batch else other)) for n in names}
         return [tuple(evaluate(d, bindings) for d in v.shape) for v in self.inputs]
+
+    def _within(self, name: str, size: int) -> int:
+        """The size, or the nearest that the dimension may have."""
+        low, high = self.ranges.get(name, (size, size))
+        return max(low, size if high is None else min(size, high))
 
 
 def to_numpy(data: Any, where: str) -> np.ndarray:

@@ -24,6 +24,9 @@ from .symbols import DimTranslator
 
 log = logging.getLogger("qcompiler.frontend")
 
+UNLIMITED = 1 << 62
+"""Sizes from here on are what torch.export says where nobody gave a largest one."""
+
 
 def to_graph(exported: Exported) -> Graph:
     """Convert a program.
@@ -126,6 +129,26 @@ def name_symbols(program: torch.export.ExportedProgram, wishes: Mapping[tuple[in
                 f"{guess}_{i}" for i in range(1, len(guesses) + 1) if f"{guess}_{i}" not in taken
             )
     return names
+
+
+def declared_ranges(exported: Exported) -> dict[str, tuple[int, int | None]]:
+    """Least and largest size of every symbolic dimension that the user limited, by the graph's name of it.
+
+    torch.export says 2 where nobody named a least size, because it treats 0 and 1 as constants while it traces: no
+    limit. A largest size that nobody named is None.
+    """
+    ranges: dict[str, tuple[int, int | None]] = {}
+    names = name_symbols(exported.program, exported.dim_names)
+    for symbol, limits in exported.program.range_constraints.items():
+        name = names.get(str(symbol))
+        if name is None:
+            continue
+        low = int(limits.lower) if limits.lower > 2 else 0
+        high = int(limits.upper) if limits.upper < UNLIMITED else None
+        before = ranges.get(name, (0, None))
+        highs = [h for h in (high, before[1]) if h is not None]
+        ranges[name] = (max(low, before[0]), min(highs) if highs else None)
+    return {name: limits for name, limits in ranges.items() if limits != (0, None)}
 
 
 # -- outputs -------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from qcompiler.targets.tvm.version import VERSIONS
 FORMAT = 1
 VARIABLE = "QC_KERNEL_DATABASE"
 """Folder of the databases, if it is not the user's cache folder."""
+SHIPPED = Path(__file__).parent / "records"
+"""Records of the benches' networks, by device like the user's; `tune-kernels ARTEFACT --database FILE` makes them."""
 
 
 @dataclass
@@ -100,7 +103,24 @@ def open_database(path: Path, device: dict[str, str]) -> Database:
     return found
 
 
+def tiles_of(plain: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Tiles as a lock holds them.
+
+    Raises:
+        UsageError: they are none.
+    """
+    from qcompiler.kernels.cpu.product import Tile
+
+    try:
+        return {key: Tile(**tile) for key, tile in plain.items()}
+    except (TypeError, AttributeError) as error:
+        raise UsageError(f"the lock's tiles are no tiles ({error}): compile without the lock to decide anew") from None
+
+
 def known_tiles(machine: Machine) -> dict[str, Any]:
-    """Tuned tiles of this device, as `compile` takes them; none where nothing was tuned."""
+    """Tuned tiles of this device, as `compile` takes them: the user's, else shipped ones; none where nothing was tuned."""
+    if not machine.host:
+        return {}
     device = fingerprint(machine)
-    return open_database(default_path(device), device).best() if machine.host else {}
+    own = default_path(device)
+    return {**open_database(SHIPPED / own.name, device).best(), **open_database(own, device).best()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ FORMAT = 1
 
 def emit_cpu(graph: Graph, machine: Machine, folder: Path, tiles: Mapping[str, Any], metadata: Mapping[str, str]) -> Emission:
     """Compile a graph into an existing folder."""
-    lowered = lower(graph, CpuLibrary(machine.isa, tiles))
+    library = CpuLibrary(machine.isa, tiles)
+    lowered = lower(graph, library)
     executable = compile_module(lowered.module, machine.tvm_target())
     link_library(executable, folder / LIBRARY, machine.triple, machine.host)
     save_file({f"c{i}": array for i, array in enumerate(lowered.constants)}, folder / CONSTANTS)
     (folder / PROGRAM).write_text(json.dumps(_program(graph, machine, lowered, metadata), indent=1), encoding="utf-8")
     rows = tuple(choice for kernel in lowered.kernels for choice in kernel_choices(kernel))
-    return Emission((folder / LIBRARY, folder / CONSTANTS, folder / PROGRAM), rows)
+    used = {key: asdict(tile) for key, tile in sorted(library.used.items())}
+    return Emission((folder / LIBRARY, folder / CONSTANTS, folder / PROGRAM), rows, used)
 
 
 def _program(graph: Graph, machine: Machine, lowered: Lowered, metadata: Mapping[str, str]) -> dict[str, Any]:

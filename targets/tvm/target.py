@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ class TvmCpuTarget(Target):
 
     Attributes:
         cpu: LLVM's name, "" for this machine's.
+        tiles: settings of an earlier compile, by what they belong to; None for what was measured on this machine.
     """
 
     cpu: str = ""
+    tiles: Mapping[str, Mapping[str, Any]] | None = None
 
     @property
     def machine(self) -> Any:
@@ -32,15 +34,19 @@ class TvmCpuTarget(Target):
         return machine_named(self.cpu)
 
     def pipeline(self, configs: Mapping[str, Any]) -> list[Any]:
-        from qcompiler.targets.tvm.pipeline import build_pipeline
+        from qcompiler.targets.integer_pipeline import build_pipeline
 
         return build_pipeline(self, configs)
 
     def emit(self, graph: Graph, folder: Path, metadata: Mapping[str, str] | None = None) -> Emission:
-        from qcompiler.targets.tvm.database import known_tiles
+        from qcompiler.targets.tvm.database import known_tiles, tiles_of
         from qcompiler.targets.tvm.emit import emit_cpu
 
-        return emit_cpu(graph, self.machine, folder, known_tiles(self.machine), metadata or {})
+        tiles = known_tiles(self.machine) if self.tiles is None else tiles_of(self.tiles)
+        return emit_cpu(graph, self.machine, folder, tiles, metadata or {})
+
+    def with_tiles(self, tiles: Mapping[str, Any]) -> TvmCpuTarget:
+        return replace(self, tiles=tiles)
 
     def open(self, folder: Path, threads: int = 1, optimize: bool = True) -> Any:
         from qcompiler.targets.tvm.emit import open_cpu

@@ -108,3 +108,12 @@ def test_a_size_that_depends_on_data() -> None:
 def test_wrong_dynamic_shapes(shapes: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         capture(torch.nn.Linear(4, 2), (x(3, 4),), shapes)
+
+
+def test_limits_that_the_user_declared() -> None:
+    from qcompiler.frontend.capture import export
+    from qcompiler.frontend.program import declared_ranges
+
+    batch, seq = torch.export.Dim("batch"), torch.export.Dim("seq", min=4, max=64)
+    exported = export(torch.nn.ReLU(), (torch.zeros(3, 5, 2),), {"input": {0: batch, 1: seq}})
+    assert declared_ranges(exported) == {"seq": (4, 64)}
