@@ -1,4 +1,4 @@
-"""Order of the passes for targets of integer programs; a recipe only switches and configures them.
+"""Order of the passes for targets that run our own kernels; a recipe only switches and configures them.
 
 Where a target has float islands, a program stays real between its products unless the recipe asks for integers only.
 """
@@ -65,11 +65,8 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         RoundDigits(configs.get("round_digits")),  # from the scales above, powers of two or not
         CorrectBias(configs.get("correct_bias")),  # last: makes up for the errors of all the codes above
         LowerToQuantized(lower),  # real factors still: what integerize turns into multipliers and shifts
-        *(
-            integer_passes(configs)  # nothing real is left, and no sum overflows
-            if integers_only
-            else [SignCodes()]  # last: what products of signed codes read
-        ),
+        *(integer_passes(configs) if integers_only else ()),  # nothing real is left, and no sum overflows
+        *([SignCodes()] if target.can("signed_codes") and not integers_only else ()),  # last: what products read
     ]
     chosen = [step for step in steps if step.name not in configs or configs[step.name] is not None]
     check_order(chosen)

@@ -101,7 +101,7 @@ def cuda_target(arch: int, option: str) -> CudaTarget:
         artefact=PLAN,
         kernels=KERNELS,
         roundings=("dyadic", "dyadic_double", "shift_half_even", "float32_half_even"),
-        capabilities=frozenset({"float_islands", "dynamic_linear", "accumulator_to_float"}),
+        capabilities=frozenset({"float_islands", "dynamic_linear", "accumulator_to_float", "signed_codes"}),
         isa=None,
         arch=arch,
         sizes=parse_sizes(option, f"cuda-sm{arch}"),
