@@ -82,6 +82,8 @@ def tile_space(product: Product, form: Form, isa: Isa) -> Iterator[Tile]:
     for rows, vectors in itertools.product((1, 2, 3, 4, 5, 6, 7, 8, 12), (1, 2, 3, 4, 6)):
         if vectors > needed or rows * vectors + vectors + 1 > isa.registers:
             continue
+        if isinstance(product.rows, int) and rows > product.rows:
+            continue
         blocks = -(-needed // vectors)
         panels = {0, *(p for p in (2, 3, 4, 6, 8, 12, 16) if p < blocks and blocks % p == 0)} if product.constant_weight else {0}
         for panel, whole in itertools.product(sorted(panels), (False, True)):

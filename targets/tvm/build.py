@@ -17,13 +17,22 @@ from qcompiler.errors import InternalError, MissingToolError, UsageError
 from qcompiler.kernels.cpu.codegen import register_pipeline
 from qcompiler.targets.tvm.lower import KERNEL_PREFIX
 
+UNCHECKED = {"tirx.disable_assert": True}
+"""Kernels do not check their arguments: `main` does, once, and the checks are a third of the code to compile."""
+
 
 def compile_module(module: Any, machine: Any) -> Any:
     """The executable of a Relax module for a TVM target."""
-    with tvm.transform.PassContext(opt_level=3):
+    with tvm.transform.PassContext(opt_level=3, config=UNCHECKED):
         return tvm.compile(
             module, target=machine, relax_pipeline=relax.get_default_pipeline(machine), tir_pipeline=register_pipeline()
         )
+
+
+def compile_function(function: Any, name: str, machine: Any) -> Any:
+    """One PrimFunc by itself, as `compile_module` compiles it, under a name."""
+    with tvm.transform.PassContext(opt_level=3, config=UNCHECKED):
+        return tvm.tirx.build(function.with_attr("global_symbol", name), target=machine, pipeline=register_pipeline())
 
 
 class VmSession:

@@ -13,9 +13,8 @@ from tvm.s_tir import Schedule
 
 from qcompiler.kernels.common.product import Product
 from qcompiler.kernels.cpu import product as products
-from qcompiler.kernels.cpu.codegen import register_pipeline
 from qcompiler.targets.base import KernelTime, Profile
-from qcompiler.targets.tvm.build import VmSession
+from qcompiler.targets.tvm.build import VmSession, compile_function
 from qcompiler.targets.tvm.emit import PROGRAM
 from qcompiler.targets.tvm.machine import Machine
 
@@ -58,9 +57,7 @@ def measure_peak(machine: Machine) -> float:
     out = products.describe(product, form, tile, constant)
     s = Schedule(te.create_prim_func([a, *(t for t, _ in held), out]))
     products.schedule(s, product, form, tile)
-    built = tvm.tirx.build(
-        s.mod["main"].with_attr("global_symbol", "peak"), target=machine.tvm_target(), pipeline=register_pipeline()
-    )
+    built = compile_function(s.mod["main"], "peak", machine.tvm_target())
     arrays = [np.ones((PEAK_ROWS, PEAK_DEPTH), kind), *(array for _, array in held), np.zeros((1, PEAK_ROWS, columns), np.int32)]
     tensors = [tvm.runtime.tensor(array) for array in arrays]
     seconds = built.time_evaluator("peak", tvm.cpu(), number=50, repeat=5)(*tensors).min

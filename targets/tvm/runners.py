@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from qcompiler.errors import MissingToolError, UsageError
+from qcompiler.errors import InternalError, MissingToolError, UsageError
 
 logger = logging.getLogger(__name__)
 
 NUMBER, REPEAT = 5, 3
+START_SECONDS = 900.0
+"""In which a worker must have loaded TVM."""
 Arguments = Sequence[tuple[tuple[int, ...], str]]
 
 
@@ -47,13 +49,12 @@ class LocalRunner:
 
     def seconds(self, library: Path, arguments: Arguments) -> float | None:
         process = self._worker()
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
         request = {"library": str(library), "arguments": [[list(s), k] for s, k in arguments], "number": NUMBER, "repeat": REPEAT}
         try:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
-            ready, _, _ = select.select([process.stdout], [], [], self.timeout)
-            line = process.stdout.readline() if ready else ""
+            line = _line(process, self.timeout)
         except (BrokenPipeError, OSError):
             line = ""
         if not line:
@@ -71,6 +72,9 @@ class LocalRunner:
                 [sys.executable, "-m", "qcompiler.targets.tvm.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                 env={**os.environ, "TVM_NUM_THREADS": "1"},
             )  # fmt: skip
+            if not _line(self._process, START_SECONDS):
+                self.close()
+                raise InternalError(f"the process that times kernels did not start: {sys.executable} -m qcompiler.targets.tvm.worker")
         return self._process
 
     def close(self) -> None:
@@ -81,6 +85,13 @@ class LocalRunner:
                 if stream is not None:
                     stream.close()
             self._process = None
+
+
+def _line(process: subprocess.Popen[str], timeout: float) -> str:
+    """The next line of a process, "" where it ended or says nothing for so many seconds."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], timeout)
+    return process.stdout.readline() if ready else ""
 
 
 class RpcRunner:

@@ -19,11 +19,10 @@ from qcompiler.errors import UsageError
 from qcompiler.ir import Graph
 from qcompiler.kernels.common.product import Product
 from qcompiler.kernels.cpu import product as products
-from qcompiler.kernels.cpu.codegen import register_pipeline
 from qcompiler.kernels.cpu.isa import Form, Isa
 from qcompiler.kernels.cpu.library import CpuLibrary, product_key
 from qcompiler.kernels.cpu.product import Tile
-from qcompiler.targets.tvm.build import link_library
+from qcompiler.targets.tvm.build import compile_function, link_library
 from qcompiler.targets.tvm.database import Database, default_path, fingerprint, open_database
 from qcompiler.targets.tvm.lower import macs_of, single_kernel
 from qcompiler.targets.tvm.machine import Machine
@@ -189,8 +188,7 @@ def measure(plan: Plan, task: Task, tile: Tile, machine: Machine, runner: Runner
     """Seconds of a tile; None where it does not compile or run."""
     try:
         kernel = single_kernel(plan, task.planned, CpuLibrary(machine.isa, {task.key: tile}))
-        function = kernel.scheduled.function.with_attr("global_symbol", "kernel")
-        built = tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline())
+        built = compile_function(kernel.scheduled.function, "kernel", machine.tvm_target())
     except (tvm.error.InternalError, ValueError, RuntimeError) as error:
         logger.warning("%s: %s does not compile: %s", task.key, tile, str(error).strip().splitlines()[-1][:200])
         return None

@@ -1,6 +1,7 @@
 """Times kernels in a process of its own: what a bad trial ends is not the tuner.
 
-Reads one JSON object per line, {"library", "arguments", "number", "repeat"}, and answers with {"seconds"} or {"error"}.
+Says {"ready"} once it has loaded TVM. Reads one JSON object per line, {"library", "arguments", "number", "repeat"}, and
+answers with {"seconds"} or {"error"}.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ def time_library(request: dict[str, Any]) -> float:
 
 def main() -> None:
     """Serve until the input ends."""
+    import tvm  # noqa: F401  # seconds, on a busy machine minutes: no trial's time
+
+    print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         try:
             answer = {"seconds": time_library(json.loads(line))}

@@ -26,6 +26,7 @@ pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
 
 from qcompiler.kernels.cpu.library import CpuLibrary  # noqa: E402
 from qcompiler.kernels.cpu.product import Tile  # noqa: E402
+from qcompiler.targets.tvm import database as tuning_database  # noqa: E402
 from qcompiler.targets.tvm import tune as tuning  # noqa: E402
 from qcompiler.targets.tvm.database import Database, default_path, fingerprint, known_tiles, open_database  # noqa: E402
 from qcompiler.targets.tvm.machine import host_machine  # noqa: E402
@@ -67,7 +68,7 @@ def test_records_resume_and_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyP
     again = tuning.tune(graph, machine, open_database(path, device), second, 3)
     assert second.asked == 2 and [t.trials for t in again] == [3, 3]  # the first four were not repeated
     tiles = known_tiles(machine)
-    assert set(tiles) == {t.key for t in found}
+    assert {t.key for t in found} <= set(tiles)
     key = found[0].key
     database = open_database(path, device)
     database.add(key, Tile(1, 1), 1e-12)
@@ -87,6 +88,24 @@ def test_damaged_and_foreign_records(tmp_path: Path) -> None:
     path.write_text(json.dumps({"format": 1, "device": {**device, "processor": "another"}, "trials": {}}))
     with pytest.raises(UsageError, match="of another device .processor: 'another' there"):
         open_database(path, device)
+
+
+def test_own_records_come_before_shipped_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = host_machine()
+    device = fingerprint(machine)
+    monkeypatch.setenv("QC_KERNEL_DATABASE", str(tmp_path / "own"))
+    monkeypatch.setattr(tuning_database, "SHIPPED", tmp_path / "shipped")
+    own, shipped = open_database(default_path(device), device), open_database(tmp_path / "shipped" / default_path(device).name, device)
+    shipped.add("a", Tile(1, 1), 1.0)
+    shipped.add("b", Tile(1, 2), 1.0)
+    own.add("b", Tile(2, 2), 2.0)
+    assert known_tiles(machine) == {"a": Tile(1, 1), "b": Tile(2, 2)}
+
+
+def test_shipped_records_are_whole() -> None:
+    for path in tuning_database.SHIPPED.glob("*.json"):
+        device = json.loads(path.read_text(encoding="utf-8"))["device"]
+        assert open_database(path, device).best() and default_path(device).name == path.name
 
 
 def test_proposals_follow_the_model() -> None:
