@@ -3,10 +3,15 @@
     python -m benchmarks.bench_tvm [--only gemm decode models ...] [--models minilm-l6 ...] [--inputs N] [--seconds S] [--json FILE]
                                    [--write docs/tvm.md]
 
+Rows are kept in `--json`; the tables show those of earlier runs too.
+
 `gemm`: int8 matrix products with fused requantize beside ONNX Runtime's QLinearMatMul (u8 x s8) and float32 MatMul.
 `decode`: SmolLM2 with 4-bit weights token by token beside MatMulNBits (kept in out/bench-tvm).
 `models`: integer programs (`w8a8-int`) beside the float model and beside `w8a8` in ONNX Runtime; integers that differ
-from the reference over `--inputs` samples; seconds of processor time that compiling the kernels takes.
+from the reference over `--inputs` samples; seconds of processor time that compiling the kernels takes. Artefacts and
+counts are kept in out/bench-tvm, so that the same command goes on; `--seconds 0` counts without timing.
+`tuning`: XGBoost beside random proposals, 64 trials, 10 seeds, replayed over tables of measured tiles.
+`defaults`: the tile of the rule beside the best of the same tables (`benchmarks/cpu_kernels/tiles.py` makes them).
 """
 
 from __future__ import annotations
@@ -15,17 +20,17 @@ import argparse
 import json
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_integer import Case, case_of
 from benchmarks.cpu_kernels.decode import RECIPES, decode_row
-from benchmarks.workloads import WORKLOADS, _tokens
+from benchmarks.cpu_kernels.models import NETWORKS, model_row
+from benchmarks.cpu_kernels.products import linear
+from benchmarks.cpu_kernels.tiles import SEEDS, TRIALS, default_row, read_table, tables, tuning_row
 
 GEMMS = {
     "MiniLM query": (128, 384, 384),
@@ -36,27 +41,18 @@ GEMMS = {
     "SmolLM2 down": (128, 1536, 576),
     "512 cubed": (512, 512, 512),
 }
-NETWORKS = ("resnet8", "ds_cnn", "vit_tiny_fmnist", "efficientnet-lite0", "minilm-l6")
-PARTS = ("gemm", "decode", "models")
+PARTS = ("gemm", "decode", "models", "tuning", "defaults")
 BEGIN, END = "<!-- bench-tvm -->", "<!-- end -->"
 
 
 def gemm_row(name: str, seconds: float) -> dict[str, Any]:
     """One product."""
-    from qcompiler.ir import DType, GraphBuilder, Level, QuantParams
     from qcompiler.targets import get_target
     from qcompiler.targets.timing import measure_pair
 
     m, k, n = GEMMS[name]
-    rng = np.random.default_rng(0)
-    w = rng.integers(-127, 128, (n, k)).astype(np.int8)
-    b = GraphBuilder("gemm", Level.INTEGER)
-    x = b.input("x", DType.uint8, (m, k), QuantParams(DType.uint8, 0.02, 128))
-    weight = b.const(w, quant=QuantParams(DType.int8, np.full(n, 0.01, np.float32), np.zeros(n, np.int32), 0))
-    acc = b.op("linear", x, weight, b.const(np.zeros(n, np.int32)))
-    multiplier, shift = b.const(rng.integers(1 << 30, (1 << 31) - 1, n)), b.const(np.full(n, 40, np.int64))
-    out = b.op("requantize", acc, multiplier, shift, quant=QuantParams(DType.uint8, 0.05, 128), rounding="dyadic")
-    graph = b.build([out])
+    graph = linear(m, k, n)
+    w, rng = graph.nodes[0].inputs[1].data, np.random.default_rng(1)
     target = get_target("tvm-cpu")
     with tempfile.TemporaryDirectory() as folder:
         chosen = target.emit(graph, Path(folder))
@@ -100,58 +96,6 @@ def _peers(m: int, k: int, n: int, w: np.ndarray, codes: np.ndarray) -> dict[str
     }
 
 
-def model_case(name: str, inputs: int) -> Case:
-    """A model with fixed shapes: MiniLM with sentences padded to the full length."""
-    case = case_of(name, inputs)
-    if name != "minilm-l6":
-        return case
-    samples = _tokens("calibration", 64, seed=0, pad=True)
-    return replace(case, shapes=None, calibration=[tuple(s[k] for k in WORKLOADS[name].inputs) for s in samples])
-
-
-def model_row(name: str, inputs: int, calibration: int, seconds: float) -> dict[str, Any]:
-    """One network."""
-    import qcompiler as qc
-    from qcompiler import metrics
-    from qcompiler.boundary import dequantize_outputs, quantize_inputs
-    from qcompiler.executors.reference import run_reference
-    from qcompiler.targets import get_target
-    from qcompiler.targets.timing import measure_pair
-
-    case = model_case(name, inputs)
-    module, example = case.load()
-    data = case.calibration[:calibration]
-    given = {"calibration": data, "evaluation": case.evaluation[:1], "dynamic_shapes": None}
-    recipe = {"base": "w8a8-int", "name": "w8a8-int", "never_slower": False}
-    compiled = qc.compile(module, example, target="tvm-cpu", recipe=recipe, **given)
-    other = qc.compile(module, example, target="onnxruntime-cpu", recipe="w8a8", allow_slow=True, **given)
-    with tempfile.TemporaryDirectory() as folder:
-        started = time.process_time()
-        kernels = compiled.target.emit(compiled.graph, Path(folder)).kernels
-        spent = time.process_time() - started
-        session = compiled.target.open(Path(folder))
-        floats = get_target("onnxruntime-cpu").open_float(compiled.float_graph)
-        codes = quantize_inputs(compiled.graph, case.evaluation[0])
-        tensors = [session.tensor(a) for a in codes]
-        other.save(Path(folder) / "peer")
-        peer, taken = other.target.open(Path(folder) / "peer", 1), quantize_inputs(other.graph, case.evaluation[0])
-        found = measure_pair(lambda: session.call(tensors), lambda: floats.run(case.evaluation[0]), seconds)
-        rival = measure_pair(lambda: session.call(tensors), lambda: peer.run(taken), seconds)
-        differing, real, mine = 0, [], []
-        for sample in case.evaluation[:inputs]:
-            codes = quantize_inputs(compiled.graph, sample)
-            got, wanted = session.run(codes), run_reference(compiled.graph, codes)
-            differing += sum(int((a != b).sum()) for a, b in zip(got, wanted, strict=True))
-            real.append(np.asarray(floats.run(sample)[0]))
-            mine.append(dequantize_outputs(compiled.graph, got)[0])
-    return {
-        "name": name, "ms": found.latency_ms, "float32_ms": found.baseline_ms, "ratio_float32": found.ratio,
-        "ort_int8_ms": rival.baseline_ms, "ratio_ort_int8": rival.ratio, "spread": found.spread,
-        "sqnr_db": metrics.sqnr(np.concatenate(real), np.concatenate(mine)), "differing": differing,
-        "inputs": len(real), "compile_cpu_s": spent, "kernels": len({k.kernel for k in kernels}),
-    }  # fmt: skip
-
-
 def markdown(result: dict[str, Any]) -> str:
     """Both tables."""
     lines = [f"{result['cpu']}, {result['isa']}, one thread.", ""]
@@ -182,12 +126,62 @@ def markdown(result: dict[str, Any]) -> str:
             "|---|---|---|---|---|---|---|",
         ]
         for r in result["models"]:
+            timed = f"{r['ms']:.3f} | {r['ratio_float32']:.2f} | {r['ratio_ort_int8']:.2f}" if "ms" in r else "| |"
             lines.append(
-                f"| {r['name']} | {r['ms']:.3f} | {r['ratio_float32']:.2f} | {r['ratio_ort_int8']:.2f} | {r['sqnr_db']:.1f} |"
-                f" {r['differing']} ({r['inputs']}) | {r['compile_cpu_s']:.0f} |"
+                f"| {r['name']} | {timed} | {r['sqnr_db']:.1f} | {r['differing']} ({r['inputs']}) | {r['compile_cpu_s']:.0f} |"
             )
         lines.append("")
+    lines += _tuning_lines(result["tuning"]) if result["tuning"] else []
+    lines += _default_lines(result["defaults"]) if result["defaults"] else []
     return "\n".join(lines)
+
+
+def _tuning_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [
+        f"| product | tiles | best, us | XGBoost, {TRIALS} trials / best | random / best | XGBoost / random, mean of {SEEDS} seeds (95 %) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        lines.append(
+            f"| {r['name']} | {r['tiles']} | {r['best_us']:.1f} | {r['xgboost']:.3f} | {r['random']:.3f} |"
+            f" {r['ratio']:.3f} ({r['low']:.3f} to {r['high']:.3f}) |"
+        )
+    return [*lines, ""]
+
+
+def _default_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    lines = ["| product | | rule's tile | us | best tile | us | rule / best |", "|---|---|---|---|---|---|---|"]
+    for r in rows:
+        held = "held out" if r["held_out"] else "fitted"
+        lines.append(f"| {r['name']} | {held} | {r['tile']} | {r['us']:.1f} | {r['best']} | {r['best_us']:.1f} | {r['ratio']:.2f} |")
+    ratios = [r["ratio"] for r in rows if r["held_out"]] or [float("nan")]
+    mean = float(np.exp(np.mean(np.log(ratios))))
+    return [*lines, "", f"Held out: geometric mean {mean:.2f}, worst {max(ratios):.2f}.", ""]
+
+
+def _jobs(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], dict[str, Any]]]]:
+    """(part, row, what measures it) of everything that was asked for."""
+    folder = Path("out/bench-tvm")
+    names = {
+        "gemm": list(GEMMS), "decode": list(RECIPES), "models": options.models, "defaults": tables(),
+        "tuning": [name for name in tables() if len(read_table(name)) > TRIALS],  # all tiles of the others are tried
+    }  # fmt: skip
+    rows: dict[str, Callable[[str], dict[str, Any]]] = {
+        "gemm": lambda name: gemm_row(name, options.seconds),
+        "decode": lambda name: decode_row(name, folder, options.tokens, options.layers),
+        "models": lambda name: model_row(name, options.inputs, options.calibration, options.seconds, folder / "models"),
+        "tuning": tuning_row,
+        "defaults": default_row,
+    }
+    for part in options.only:
+        for name in names[part]:
+            yield part, name, partial(rows[part], name)
+
+
+def _kept(path: Path, head: dict[str, Any]) -> dict[str, Any]:
+    """Rows of earlier runs on this machine, none yet."""
+    held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {**head, **{part: held.get(part, []) if held.get("cpu") == head["cpu"] else [] for part in PARTS}}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -203,27 +197,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--layers", type=int, help="of the model that `decode` runs, the first ones; default: all")
     parser.add_argument("--calibration", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, default=Path("out/bench-tvm/rows.json"), help="rows of this and earlier runs")
     parser.add_argument("--write", type=Path, help="page whose marked part is replaced by the tables")
     options = parser.parse_args(arguments)
     device = fingerprint(host_machine())
-    result: dict[str, Any] = {"cpu": f"{device['processor']} ({device['cpu']})", "isa": device["isa"], "gemm": [], "decode": [], "models": []}
-    if "gemm" in options.only:
-        for name in GEMMS:
-            result["gemm"].append(gemm_row(name, options.seconds))
-            print(name, {k: round(v, 3) for k, v in result["gemm"][-1].items() if isinstance(v, float)}, file=sys.stderr)
-    if "decode" in options.only:
-        for name in RECIPES:
-            result["decode"].append(decode_row(name, Path("out/bench-tvm"), options.tokens, options.layers))
-            print(result["decode"][-1], file=sys.stderr)
-    if "models" in options.only:
-        for name in options.models:
-            result["models"].append(model_row(name, options.inputs, options.calibration, options.seconds))
-            print(result["models"][-1], file=sys.stderr)
+    head = {"cpu": f"{device['processor']} ({device['cpu']})", "isa": device["isa"]}
+    result = _kept(options.json, head)
+    for part, name, measure in _jobs(options):
+        row = measure()
+        result[part] = [r for r in result[part] if r["name"] != row["name"]] + [row]
+        print(part, name, {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, file=sys.stderr, flush=True)
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
     text = markdown(result)
     print(text)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
     if options.write:
         page = options.write.read_text(encoding="utf-8")
         before, _, rest = page.partition(BEGIN)
