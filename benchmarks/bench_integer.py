@@ -2,7 +2,8 @@
 
     python -m benchmarks.bench_integer [--models minilm-l6] [--inputs 50] [--json FILE]
 
-SQNR is that of the first output against the float model, on data that no one calibrated with, padding left out.
+SQNR is that of the first output against the float model, on data that no one calibrated with, padding left out; of a
+sentence encoder, whose first output has a row per token, also that of the embeddings, means over the tokens of length 1.
 `differing` counts integers of all outputs, over `--inputs` samples, that ONNX Runtime (graph optimizations off and
 on) gives otherwise than the reference interpreter.
 """
@@ -37,6 +38,8 @@ class Case:
         shapes: dynamic shapes of torch.export.
         calibration, evaluation: samples, each a tuple of arrays with a batch axis of 1.
         labels: classes of the evaluation samples, None where accuracy is SQNR alone.
+        embedded: figures of what users make of the first outputs, (float, quantized) -> name: value; None where they
+            take them as they are.
     """
 
     title: str
@@ -45,15 +48,18 @@ class Case:
     calibration: Sequence[Arrays]
     evaluation: Sequence[Arrays]
     labels: np.ndarray | None = None
+    embedded: Callable[[list[np.ndarray], list[np.ndarray]], dict[str, float]] | None = None
 
 
 def case_of(name: str, inputs: int) -> Case:
     """One of the benches' models, or of the small trained networks (1,000 test images)."""
     if name in WORKLOADS:
         w = WORKLOADS[name]
-        samples = [tuple(s[key] for key in w.inputs) for s in w.evaluation()]
+        samples = w.evaluation()
         chosen = samples[:: max(1, len(samples) // inputs)][:inputs]
-        return Case(w.title, w.load, w.dynamic_shapes(), [tuple(s[k] for k in w.inputs) for s in w.calibration()], chosen)
+        calibration, evaluation = ([tuple(s[k] for k in w.inputs) for s in part] for part in (w.calibration(), chosen))
+        embedded = (lambda real, found: w.score(real, found, chosen)) if w.transformer else None
+        return Case(w.title, w.load, w.dynamic_shapes(), calibration, evaluation, embedded=embedded)
     model = MODELS[name]
     images, labels = model.evaluation()
     labels_of = labels if model.metric == "top1" else None
@@ -93,9 +99,12 @@ def bench(case: Case, recipe: str, inputs: int, folder: Path) -> dict[str, Any]:
             expected = run_reference(compiled.graph, codes)
             for outputs in (got, sessions[1].run(codes)):
                 differing += sum(int((a != b).sum()) for a, b in zip(outputs, expected, strict=True))
-        real.append(kept(sample, _float_output(module, sample)))
-        found.append(kept(sample, dequantize_outputs(compiled.graph, got)[0]))
-    figures: dict[str, Any] = {"sqnr_db": metrics.sqnr(np.concatenate(real), np.concatenate(found))}
+        real.append(_float_output(module, sample))
+        found.append(dequantize_outputs(compiled.graph, got)[0])
+    tokens = [np.concatenate([kept(*pair) for pair in zip(case.evaluation, part, strict=True)]) for part in (real, found)]
+    figures: dict[str, Any] = {"sqnr_db": metrics.sqnr(*tokens)}
+    if case.embedded is not None:
+        figures |= {f"embedding_{name}": value for name, value in case.embedded(real, found).items()}
     if case.labels is not None:
         figures |= {"top1_float": _top1(real, case.labels), "top1": _top1(found, case.labels)}
     if integer:
@@ -125,6 +134,9 @@ def _proof(compiled: Any) -> dict[str, Any]:
 
 COLUMNS = (
     ("sqnr_db", "SQNR dB", "{:.2f}"),
+    ("embedding_sqnr_db", "SQNR of embeddings, dB", "{:.2f}"),
+    ("embedding_cosine", "cosine", "{:.4f}"),
+    ("embedding_spearman", "Spearman", "{:.4f}"),
     ("top1_float", "top-1 float", "{:.4f}"),
     ("top1", "top-1", "{:.4f}"),
     ("differing", "differing", "{}"),
