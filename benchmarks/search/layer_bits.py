@@ -38,7 +38,7 @@ PROVIDERS = {
 }
 BUDGETS = {"efficientnet-lite0": (3.0, 4.0), "smollm2": (3.5,)}
 EVOLUTION = {"efficientnet-lite0": Evolution(2, 8, (1,), 3), "smollm2": Evolution(2, 4, (1,), 8)}
-STEPS = {"efficientnet-lite0": 1, "smollm2": 0}
+STEPS = {"efficientnet-lite0": 5, "smollm2": 0}
 """Sequential integer programs: two losses for every layer each, which SmolLM2's 210 layers do not get."""
 CLUSTERS = 3
 """Thirds of the depth that layers of one kind are measured in together, for the calibrated sensitivity."""

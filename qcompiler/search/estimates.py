@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from qcompiler.search.space import Config, Space
     from qcompiler.search.store import Trial
 
+LATENCIES = ("latency_ms", "latency_ratio")
+
 
 @dataclass(frozen=True)
 class Points:
@@ -69,11 +71,40 @@ class Estimates:
             self._known[config, name] = self._estimate(config, name)
         return self._known[config, name]
 
-    def _total(self, config: Config, name: str) -> float:
+    def tables(self, name: str) -> list[np.ndarray]:
+        """The formula by group and choice; only ratios mean something, except those of bytes.
+
+        The formula guesses what a type of number saves. The anchor's latency, measured beside float's, says it.
+        """
         if name not in self._tables:
             self._tables[name] = costs.tables(self.space, name)
+            if name in LATENCIES and "latency_ratio" in self.anchor.figures:
+                self._tables[name] = self._beside_float(self._tables[name])
+        return self._tables[name]
+
+    def _beside_float(self, table: list[np.ndarray]) -> list[np.ndarray]:
+        """Scaled so that the model all in float and the anchor are as far apart as they were measured to be."""
+        real = [np.array([c.scheme == "float" for c in g.choices]) for g in self.space.groups]
+        if not all(r.any() for r in real):
+            return table
+        chosen = self.config[len(self.space.knobs) :]
+        codes = sum(float(row[i]) for row, i, r in zip(table, chosen, real, strict=True) if not r[i])
+        kept = sum(float(row[i]) for row, i, r in zip(table, chosen, real, strict=True) if r[i])
+        whole = sum(float(row[r].min()) for row, r in zip(table, real, strict=True))
+        rest = self.anchor.value("latency_ratio") * whole - kept
+        if codes <= 0 or rest <= 0:
+            return table
+        return [np.where(r, row * (codes / rest), row) for row, r in zip(table, real, strict=True)]
+
+    def most(self, name: str) -> float:
+        """The cost of the dearest configuration, by the formula."""
+        dearest = sum(float(row.max()) for row in self.tables(name))
+        there, measured = self._total(self.config, name), self.anchor.value(name)
+        return measured + dearest - there if name == "size_bytes" else measured * dearest / max(there, 1e-30)
+
+    def _total(self, config: Config, name: str) -> float:
         places = config[len(self.space.knobs) :]
-        return float(sum(row[i] for row, i in zip(self._tables[name], places, strict=True)))
+        return float(sum(row[i] for row, i in zip(self.tables(name), places, strict=True)))
 
     def _estimate(self, config: Config, name: str) -> float:
         here, there = (self._total(c, name) for c in (config, self.config))

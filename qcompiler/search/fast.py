@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qcompiler.search.branch import Branch
+from qcompiler.search.evaluator import Evaluator
 from qcompiler.search.losses import Accuracy, measure
 from qcompiler.search.recipes import to_recipe
 
@@ -27,7 +28,7 @@ PROBED = 8
 """Samples of the split `probe`: enough to rank configurations, which are compared on the same ones."""
 
 
-class FastEvaluator:
+class FastEvaluator(Evaluator):
     """Accuracy of configurations by fake quantization; float outputs, statistics and codes are shared by all.
 
     Args:

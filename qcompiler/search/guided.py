@@ -6,6 +6,7 @@ not depend on how many workers there are or which of them is first.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qcompiler.errors import ConstraintError
-from qcompiler.search import costs
+from qcompiler.search.chance import Chance, chance_of_keeping
 from qcompiler.search.cost_models import AccuracyModel
 from qcompiler.search.solvers import Certificate, Problem, Row, pareto_front, solve_ilp
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 POOL = 160
 """Candidates that the model ranks for one generation."""
+FRONT = 24
+"""Points of the additive front among them."""
 EXPLORE = 0.1
 """Share of a generation that is random, rounded to at least one where it has five or more."""
 
@@ -33,18 +36,22 @@ class Aim:
     """How candidates compare before they are run.
 
     Attributes:
-        cost: name of the cost that counts; its formula is what additive problems use.
+        cost: name of the cost that counts.
         estimate: that cost of a configuration, as well as it is known by now.
+        table: its formula, by group and choice.
         limit: what the estimate may be, for a search that minimises loss; None for one that minimises the cost.
         bound: the same limit on the formula.
-        loss: largest log loss that is taken to keep the limit, for a search that minimises the cost.
+        chance: that a log loss keeps the limit, for a search that minimises the cost.
+        worth: the cost above which nothing is gained, for such a search.
     """
 
     cost: str
     estimate: Callable[[Config], float]
+    table: Sequence[np.ndarray]
     limit: float | None = None
     bound: float = np.inf
-    loss: float = np.inf
+    chance: Chance = chance_of_keeping((), ())
+    worth: float = np.inf
 
 
 class Guide:
@@ -82,9 +89,9 @@ class Guide:
 
     def solutions(self, aim: Aim, count: int) -> list[Config]:
         """Configurations along the front of the additive problem, those nearest to the aim first."""
-        table = costs.tables(self.space, aim.cost)
+        table = aim.table
         front = pareto_front(self.sensitivity.table, table, width=2000)
-        head = (0,) * len(self.space.knobs)
+        head = self._best_knobs(aim)
         if aim.limit is not None:
             try:
                 solution = solve_ilp(Problem(self.sensitivity.table, (Row(aim.cost, table, aim.bound),)))
@@ -101,6 +108,35 @@ class Guide:
             spaced = np.unique(np.linspace(0, len(configs) - 1, min(count, len(configs))).round().astype(int))
             configs = [configs[i] for i in spaced]
         return configs[:count]
+
+    def first(self, aim: Aim, baseline: Config, size: int) -> list[Config]:
+        """The first generation: the recipe as it is, and the additive front.
+
+        Where the drop is limited, every second one is the recipe with another option of one global knob: it costs
+        nothing when it runs, and may be all that the limit asks for.
+        """
+        along = self.solutions(aim, size)
+        if aim.limit is None:
+            beside = self._other_knobs(baseline)
+            pairs = itertools.zip_longest(beside[: size // 2], along)
+            along = [c for pair in pairs for c in pair if c is not None]
+        return list(dict.fromkeys([baseline, *along]))[:size]
+
+    def _other_knobs(self, config: Config) -> list[Config]:
+        """The configurations that differ in one global knob; first those of different knobs, then more options of each."""
+        found: dict[Config, None] = {}
+        for step in range(1, max((len(k.options) for k in self.space.knobs), default=1)):
+            for place, knob in enumerate(self.space.knobs):
+                changed = (*config[:place], (config[place] + step) % len(knob.options), *config[place + 1 :])
+                found.setdefault(self.space.canonical(changed))
+        found.pop(config, None)
+        return [c for c in found if self.space.is_legal(c)]
+
+    def _best_knobs(self, aim: Aim) -> Config:
+        """Options of the global knobs in the best configuration so far; the first ones before there is any."""
+        done = [c for c, v in self.seen.items() if v is not None]
+        count = len(self.space.knobs)
+        return min(done, key=lambda c: self._value(c, aim))[:count] if done else (0,) * count
 
     def propose(self, aim: Aim, size: int, generation: int) -> list[Config]:
         """`size` new configurations, fewer where the space has no more."""
@@ -128,11 +164,15 @@ class Guide:
         best = sorted(done, key=lambda c: self._value(c, aim))[:4]
         found: dict[Config, None] = {}
         for config in best:
+            found |= dict.fromkeys(self._other_knobs(config))
+        for config in best:
             around = self.space.neighbours(config)
             for i in rng.permutation(len(around))[: POOL // 8]:
                 found.setdefault(around[i])
-        for config in (*best, *self.solutions(aim, 8)):
+        along = self.solutions(aim, FRONT)
+        for config in (*best, *along):
             found.setdefault(config)
+        for config in (*best, *along[:: max(1, len(along) // 8)]):
             for _ in range(POOL // 20):
                 found.setdefault(self.space.mutate(config, rng, int(rng.integers(1, 4))))
         for config in self.space.sample(rng, POOL // 4):
@@ -146,9 +186,10 @@ class Guide:
         return self._key(loss, aim.estimate(config), aim)
 
     def _key(self, loss: float, cost: float, aim: Aim) -> tuple[float, float]:
+        """Within a limit on the cost the loss; within one on the drop what may be gained, times the chance that it is."""
         if aim.limit is not None:
             return (0.0 if cost <= aim.limit else cost / aim.limit), loss
-        return max(0.0, loss - aim.loss), cost
+        return -float(aim.chance([loss])[0]) * max(0.0, aim.worth - cost), cost
 
     def _scores(self, pool: Sequence[Config], aim: Aim) -> np.ndarray:
         """One number per candidate, the smaller the better."""

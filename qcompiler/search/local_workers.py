@@ -18,6 +18,7 @@ from typing import Any
 
 from qcompiler.errors import UsageError
 from qcompiler.search.backlog import Backlog, Pace
+from qcompiler.search.evaluator import Evaluator
 from qcompiler.search.shipping import pack, unpack
 from qcompiler.search.space import Config
 from qcompiler.search.workers import LOST, Done, Outcome, Workers, attempt, one_thread
@@ -32,7 +33,7 @@ class LocalProcesses(Workers):
     A trial whose process dies is tried once more, and one that takes longer than `timeout` ends its process.
     """
 
-    def __init__(self, evaluator: Any, count: int, timeout: float | None = None) -> None:
+    def __init__(self, evaluator: Evaluator, count: int, timeout: float | None = None) -> None:
         self.count, self.timeout = count, timeout
         self._evaluator, self._packed = evaluator, b""
         self._context = _processes()
@@ -42,8 +43,7 @@ class LocalProcesses(Workers):
 
     def run(self, configs: Sequence[Config], done: Done) -> None:
         self._open()
-        key_of = getattr(self._evaluator, "reuses", lambda config: None)
-        waiting, losses = Backlog([key_of(c) for c in configs], self._pace), [0] * len(configs)
+        waiting, losses = Backlog([self._evaluator.reuses(c) for c in configs], self._pace), [0] * len(configs)
         self._fill(waiting, configs)
         while any(s.future for s in self._seats):
             ended = []
@@ -83,7 +83,7 @@ class LocalProcesses(Workers):
     def _open(self) -> None:
         """Start the processes; making them does not count as the first trials' time."""
         if not self._packed:
-            self._made = getattr(self._evaluator, "made", lambda: frozenset({None}))()
+            self._made = self._evaluator.made()
             self._packed = pack(self._evaluator)
         while len(self._seats) < self.count:
             self._seats.append(_Seat(self._context, self._packed, self._made))
@@ -188,7 +188,7 @@ def _processes() -> BaseContext:
     return context
 
 
-_evaluator: Any = None
+_evaluator: Evaluator
 
 
 def _set_up(packed: bytes) -> None:

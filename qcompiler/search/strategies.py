@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qcompiler.errors import ConstraintError, UsageError, did_you_mean
-from qcompiler.search import costs
 from qcompiler.search.solvers import (
     Certificate,
     Evolution,
@@ -84,7 +83,7 @@ class Board:
 
     def table(self) -> list[np.ndarray]:
         """The formula of the cost that counts."""
-        return costs.tables(self.space, self.aim().cost)
+        return list(self.aim().table)
 
     def problem(self) -> Problem:
         """The additive problem within the limit on a cost."""
@@ -107,7 +106,7 @@ def run_guided(board: Board) -> None:
     while True:
         aim = board.aim()
         if generation == 0:
-            batch = list(dict.fromkeys([board.baseline, *guide.solutions(aim, board.generation)]))[: board.generation]
+            batch = guide.first(aim, board.baseline, board.generation)
         else:
             guide.learn()
             batch = guide.propose(aim, board.generation, generation)

@@ -24,8 +24,9 @@ import numpy as np
 
 from qcompiler.errors import ConstraintError, MissingToolError, QCError, UnsupportedError
 from qcompiler.search import costs
+from qcompiler.search.chance import chance_of_keeping
 from qcompiler.search.clock import Clock
-from qcompiler.search.cost_models import AccuracyModel, Corpus
+from qcompiler.search.cost_models import FLOOR, AccuracyModel, Corpus
 from qcompiler.search.estimates import Estimates, Points
 from qcompiler.search.exact import ExactEvaluator
 from qcompiler.search.fast import FastEvaluator
@@ -217,17 +218,21 @@ class Tuner:
     def _aim(self) -> Aim:
         """What is proposed for, from the goal and what is known by now."""
         name = self.ledger.cost_name
+        table = self.estimates.tables(name)
 
         def estimate(config: Config) -> float:
             return self.estimates.of(config, name)
 
         if self.goal.limit != "drop":
-            return Aim(name, estimate, self.goal.bound, self.estimates.bound(name, self.goal.bound))
-        done = self.ledger.done(FAST)
-        kept = [t.value("loss") for t in done if self.goal.meets(t)]
-        lost = [t.value("loss") for t in done if not self.goal.meets(t)]
-        limit = max(kept) if kept else min(lost) / 2 if lost else np.inf
-        return Aim(name, estimate, loss=float(np.log(max(limit, 1e-12))))
+            return Aim(name, estimate, table, self.goal.bound, self.estimates.bound(name, self.goal.bound))
+        losses: dict[bool, list[float]] = {True: [], False: []}
+        worth = self.estimates.most(name)
+        for trial in self.ledger.done(FAST):
+            meets = self.goal.meets(trial)
+            losses[meets].append(float(np.log(max(trial.value("loss"), FLOOR))))
+            if meets:
+                worth = min(worth, (1 + MARGIN) * estimate(self.ledger.configs[trial.key]))
+        return Aim(name, estimate, table, chance=chance_of_keeping(losses[True], losses[False]), worth=worth)
 
     # sensitivities
 

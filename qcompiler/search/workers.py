@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from qcompiler.errors import MissingToolError, UsageError
+from qcompiler.search.evaluator import Evaluator
 from qcompiler.search.shipping import pack, unpack
 from qcompiler.search.space import Config
 
@@ -57,7 +58,7 @@ class Serial(Workers):
 
     count = 1
 
-    def __init__(self, evaluator: Any, timeout: float | None = None) -> None:
+    def __init__(self, evaluator: Evaluator, timeout: float | None = None) -> None:
         self.evaluator, self.timeout = evaluator, timeout
 
     def run(self, configs: Sequence[Config], done: Done) -> None:
@@ -68,7 +69,7 @@ class Serial(Workers):
         """There is nothing to give back."""
 
 
-def attempt(evaluator: Any, config: Config, timeout: float | None = None) -> Outcome:
+def attempt(evaluator: Evaluator, config: Config, timeout: float | None = None) -> Outcome:
     """One trial as an outcome, whatever it raises."""
     start = time.perf_counter()
     try:
@@ -99,7 +100,7 @@ def _limit(seconds: float | None) -> Iterator[None]:
 class DaskWorkers(Workers):
     """A Dask cluster: `dask://host:port` of its scheduler. A lost worker's trials are run again on another."""
 
-    def __init__(self, evaluator: Any, address: str, timeout: float | None = None) -> None:
+    def __init__(self, evaluator: Evaluator, address: str, timeout: float | None = None) -> None:
         try:
             from distributed import Client
         except ImportError:
@@ -171,12 +172,12 @@ def check_workers(text: str | None) -> None:
         raise UsageError(f"--workers {text!r}: give local:N (processes of this machine) or dask://HOST:PORT")
 
 
-def make_workers(text: str | None, evaluator: Any, timeout: float | None) -> Workers:
+def make_workers(text: str | None, evaluator: Evaluator, timeout: float | None) -> Workers:
     """From the command line's form: nothing, `local:N` or `dask://HOST:PORT`.
 
     Args:
         text: the form.
-        evaluator: has `trial(config) -> {name: value}`; other processes get a copy when the first trials run.
+        evaluator: runs trials; other processes get a copy when the first trials run.
         timeout: seconds of one trial.
 
     Raises:

@@ -13,6 +13,7 @@ from qcompiler.passes.rounding.correct_bias import CorrectBias
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.recipe import load_recipe
 from qcompiler.search import costs
+from qcompiler.search.evaluator import Evaluator
 from qcompiler.search.fast import FastEvaluator
 from qcompiler.search.goal import Goal
 from qcompiler.search.groups import find_groups
@@ -88,7 +89,7 @@ def tuner(study, evaluator: FastEvaluator, goal: Goal, workers=None, show=lambda
     return found
 
 
-class Sick:
+class Sick(Evaluator):
     """Evaluators that fail at the configurations whose last group is at its last choice."""
 
     def __init__(self, workload: Workload, space: Space) -> None:

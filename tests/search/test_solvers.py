@@ -23,6 +23,7 @@ from qcompiler.search.solvers import (
     solve_ilp,
     solve_pareto,
 )
+from qcompiler.search.solvers.descent import _swaps
 
 
 def random_problem(seed, groups=5, choices=3, rows=1, extras=False):
@@ -185,3 +186,13 @@ def test_descent_improves_on_sensitivities_that_were_taken_with_everything_wide(
     assert loss(found.choices) - best < 0.5 * (loss(start) - best) + 1e-12
     assert found.certificate.evaluations == len(seen)
     assert solve_descent(problem, start, measure, steps=0).choices == start
+
+
+def test_descent_tries_the_feasible_swaps_that_promise_most():
+    problem = Problem([np.zeros(3)] * 4, (Row("bits", [np.array([8.0, 4.0, 2.0])] * 4, 16.0),))
+    parent = (1, 1, 1, 1)
+    changes = [(0, 0, -5.0), (1, 0, -4.0), (2, 2, 1.0), (3, 2, 4.5), (3, 0, 2.0)]
+    found = _swaps(problem, parent, changes)
+    assert found == []  # 8 bits cost four more, and no swap within the budget gives more than two
+    wider = Problem([np.zeros(3)] * 4, (Row("bits", [np.array([8.0, 4.0, 2.0])] * 4, 18.0),))
+    assert _swaps(wider, parent, changes) == [(0, 1, 2, 1), (1, 0, 2, 1), (0, 1, 1, 2)]

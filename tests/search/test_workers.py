@@ -5,6 +5,7 @@ import pytest
 from search.problems import Dying, Hanging, Sick, problem
 
 from qcompiler.errors import UsageError
+from qcompiler.search.evaluator import Evaluator
 from qcompiler.search.local_workers import LocalProcesses
 from qcompiler.search.workers import Serial, make_workers
 
@@ -82,8 +83,11 @@ def test_a_cluster_gives_what_this_process_gives_and_survives_the_loss_of_a_work
         assert "died" in found[1].error
 
 
-class Unready:
+class Unready(Evaluator):
     """Evaluators that no other process can make."""
+
+    def trial(self, config):
+        return {}
 
     def __getstate__(self):
         return {"from": os.getpid()}

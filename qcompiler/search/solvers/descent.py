@@ -2,12 +2,14 @@
 
 Sensitivities are taken one group at a time with all others wide. In a few bits groups are lossy together, and what one
 more step of a group costs there is another matter. So every group's next choice up and down is measured at the solution
-at hand; the integer program over those differences proposes the next one, in full and with fewer of its changes, and
-the best measured one is kept. It ends where none is better.
+at hand; the integer program over those differences proposes the next one, in full and with fewer of its changes, the
+differences themselves propose single changes and swaps of two, and the best measured one is kept. It ends where none is
+better.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -19,6 +21,8 @@ from qcompiler.search.solvers.ilp import solve_ilp
 Measure = Callable[[Sequence[tuple[int, ...]]], Sequence[float]]
 SHARES = (1.0, 0.5, 0.25)
 """Of the changes that the integer program wants: differences hold near the solution that they were measured at."""
+SWAPS = 8
+"""Single changes and swaps of two that are measured as well, those with the least sum of differences."""
 
 
 def solve_descent(problem: Problem, start: Sequence[int], measure: Measure, steps: int = 1) -> Solution:
@@ -40,7 +44,8 @@ def solve_descent(problem: Problem, start: Sequence[int], measure: Measure, step
         table = [np.zeros(len(row)) for row in problem.objective]
         for (g, c), value in zip(around, found, strict=True):
             table[g][c] = value - loss
-        proposals = list(dict.fromkeys(_proposals(problem, parent, table)))
+        changes = [(g, c, table[g][c]) for g, c in around]
+        proposals = list(dict.fromkeys([*_proposals(problem, parent, table), *_swaps(problem, parent, changes)]))
         losses = measure(proposals)
         evaluations += len(around) + len(proposals)
         if not proposals or min(losses) >= loss:
@@ -58,6 +63,19 @@ def _adjacent(choice: int, count: int) -> list[int]:
 
 def _changed(solution: tuple[int, ...], group: int, choice: int) -> tuple[int, ...]:
     return (*solution[:group], choice, *solution[group + 1 :])
+
+
+def _swaps(
+    problem: Problem, parent: tuple[int, ...], changes: Sequence[tuple[int, int, float]]
+) -> list[tuple[int, ...]]:
+    """Feasible solutions one or two changes away, those whose differences promise most; none that promises a loss."""
+    found = [(added, _changed(parent, g, c)) for g, c, added in changes if added < 0]
+    for i, (g, c, added) in enumerate(changes):
+        for h, d, more in changes[i + 1 :]:
+            if g != h and added + more < 0:
+                found.append((added + more, _changed(_changed(parent, g, c), h, d)))
+    feasible = (solution for _, solution in sorted(found) if problem.is_feasible(solution))
+    return list(itertools.islice(feasible, SWAPS))
 
 
 def _proposals(problem: Problem, parent: tuple[int, ...], table: list[np.ndarray]) -> list[tuple[int, ...]]:
