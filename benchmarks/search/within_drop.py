@@ -1,6 +1,6 @@
 """`tune --metric agreement --max-drop 0.02` on EfficientNet-Lite0 for ONNX Runtime, beside uniform w8a8 of the same run.
 
-    python -m benchmarks.search.within_drop [--trials 16] [--judged 252] [--out out/within-drop]
+    python -m benchmarks.search.within_drop [--trials 24] [--judged 252] [--out out/within-drop]
 
 Half of the crops decide, as many others are reported. Few would not tell: of a hundred, each that flips is half of the
 limit. Trials are kept: a run that was cut off goes on. At the end the two artefacts run in turns, which tells which is
@@ -35,7 +35,7 @@ def show(progress: Progress) -> None:
 def main() -> None:
     """Search and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--generation", type=int, default=8)
     parser.add_argument("--judged", type=int, default=252, help="crops that decide, as many of each of seven photographs")
     parser.add_argument("--out", type=Path, default=Path("out/within-drop"))

@@ -74,9 +74,10 @@ class Features:
             row[f"{name}={value}"] = 1.0
             if value.isdigit():
                 row[f"log2 {name}"] = float(np.log2(int(value)))
-        for choice in self.space.choices(config):
-            row[f"layers {choice.name}"] = row.get(f"layers {choice.name}", 0.0) + 1 / len(self.space.groups)
-        return {**row, **self._model}
+        chosen = self.space.choices(config)
+        for choice in chosen:
+            row[f"layers {choice.name}"] = row.get(f"layers {choice.name}", 0.0) + 1 / len(chosen)
+        return {**row, **_changes_of_scheme(chosen), **self._model}
 
     def group_rows(self, config: Config) -> list[Row]:
         """Precisions, noise and shape of every group."""
@@ -174,8 +175,15 @@ def cost_row(space: Space, config: Config) -> Row:
     for group, choice in zip(space.groups, chosen, strict=True):
         row[f"layers {choice.name}"] = row.get(f"layers {choice.name}", 0.0) + 1 / len(chosen)
         row[f"macs {choice.name}"] = row.get(f"macs {choice.name}", 0.0) + group.macs / work
+    return {**row, **_changes_of_scheme(chosen)}
+
+
+def _changes_of_scheme(chosen: Sequence[Choice]) -> Row:
+    """Share of neighbours in program order whose schemes differ: what float layers hand to each other is not rounded."""
+    if not chosen:
+        return {}
     changes = sum(a.scheme != b.scheme for a, b in zip(chosen, chosen[1:], strict=False))
-    return {**row, "changes of scheme": changes / max(1, len(chosen) - 1)}
+    return {"changes of scheme": changes / max(1, len(chosen) - 1)}
 
 
 def matrix(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> np.ndarray:

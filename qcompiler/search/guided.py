@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 POOL = 160
 """Candidates that the model ranks for one generation."""
 FRONT = 24
-"""Points of the additive front among them."""
+"""Points of the additive front among them, and runs of exact layers."""
+SPANS = 3
+"""Lengths of such runs in the first generation."""
 EXPLORE = 0.1
 """Share of a generation that is random, rounded to at least one where it has five or more."""
 
@@ -76,6 +78,7 @@ class Guide:
         self.seed = seed
         self.certificate: Certificate | None = None
         self.seen: dict[Config, float | None] = {}
+        self._recipe: Config | None = None
 
     def observe(self, config: Config, loss: float | None) -> None:
         """A result; None for a trial that failed."""
@@ -112,15 +115,30 @@ class Guide:
     def first(self, aim: Aim, baseline: Config, size: int) -> list[Config]:
         """The first generation: the recipe as it is, and the additive front.
 
-        Where the drop is limited, every second one is the recipe with another option of one global knob: it costs
-        nothing when it runs, and may be all that the limit asks for.
+        Where the drop is limited, a third is the recipe with another option of one global knob, which costs nothing
+        when it runs and may be all that the limit asks for, and a third has the first or the last layers exact.
         """
+        self._recipe = baseline
         along = self.solutions(aim, size)
         if aim.limit is None:
-            beside = self._other_knobs(baseline)
-            pairs = itertools.zip_longest(beside[: size // 2], along)
-            along = [c for pair in pairs for c in pair if c is not None]
+            turns = itertools.zip_longest(self._other_knobs(baseline), self._spans(baseline, SPANS), along)
+            along = [c for turn in turns for c in turn if c is not None]
         return list(dict.fromkeys([baseline, *along]))[:size]
+
+    def _spans(self, config: Config, count: int) -> list[Config]:
+        """The configuration with its first or last groups at their least sensitive choice, `count` lengths of each.
+
+        Sensitivities are a layer's own. What is stored between two exact layers is exact too, and nothing is converted
+        there, so that a run of them is worth more than as many apart.
+        """
+        head, groups = len(self.space.knobs), len(self.space.groups)
+        exact = tuple(int(np.argmin(row)) for row in self.sensitivity.table)
+        found: dict[Config, None] = {}
+        for length in np.linspace(0, groups, count + 2).round().astype(int)[1:-1]:
+            for first, last in ((0, length), (groups - length, groups)):
+                tail = (e if first <= g < last else c for g, (e, c) in enumerate(zip(exact, config[head:], strict=True)))
+                found.setdefault(self.space.canonical((*config[:head], *tail)))
+        return [c for c in found if self.space.is_legal(c)]
 
     def _other_knobs(self, config: Config) -> list[Config]:
         """The configurations that differ in one global knob; first those of different knobs, then more options of each."""
@@ -165,6 +183,9 @@ class Guide:
         found: dict[Config, None] = {}
         for config in best:
             found |= dict.fromkeys(self._other_knobs(config))
+        if self._recipe is not None and aim.limit is None:
+            tail = self._recipe[len(self.space.knobs) :]
+            found |= dict.fromkeys(self._spans((*self._best_knobs(aim), *tail), FRONT // 2))
         for config in best:
             around = self.space.neighbours(config)
             for i in rng.permutation(len(around))[: POOL // 8]:

@@ -33,7 +33,8 @@ def usual_knobs(samples: int, recipe: Recipe) -> tuple[GlobalKnob, ...]:
         options = tuple(Option(m, {"activation_range": {"method": m}}) for m in methods)
         knobs.append(GlobalKnob("clipping", options, STATIC))
     if recipe.equalize == "auto":
-        knobs.append(GlobalKnob("equalization", (Option("auto", {}), Option("off", {"equalize": False})), STATIC))
+        options = (Option("auto", {}), Option("on", {"equalize": True}), Option("off", {"equalize": False}))
+        knobs.append(GlobalKnob("equalization", options, STATIC))
     return tuple(knobs)
 
 

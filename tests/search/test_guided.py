@@ -60,13 +60,15 @@ def test_where_equal_losses_did_both_the_chance_is_in_between():
 def test_a_first_generation_for_a_drop_tries_the_global_options_beside_the_front(fast, sensitivity):
     baseline = fast.space.uniform("static w8a8")
     aim = Aim("size_bytes", lambda c: 1.0, costs.tables(fast.space, "size_bytes"))
-    batch = guide(fast, sensitivity).first(aim, baseline, 8)
-    assert batch[0] == baseline and len(set(batch)) == 8
+    batch = guide(fast, sensitivity).first(aim, baseline, 12)
+    assert batch[0] == baseline and len(set(batch)) == 12
     head = len(fast.space.knobs)
     beside = [c for c in batch[1:] if c[head:] == baseline[head:]]
     assert len(beside) >= len(fast.space.knobs)
     assert {i for c in beside for i in range(head) if c[i] != baseline[i]} == set(range(head))
-    assert any(c[head:] != baseline[head:] for c in batch)
+    runs = [[g.scheme == "float" for g in fast.space.choices(c)] for c in batch if c[:head] == baseline[:head]]
+    assert any(r[0] and not r[-1] and sum(a != b for a, b in zip(r, r[1:], strict=False)) == 1 for r in runs)
+    assert any(r[-1] and not r[0] and sum(a != b for a, b in zip(r, r[1:], strict=False)) == 1 for r in runs)
 
 
 def test_proposals_for_a_drop_weigh_what_is_gained_with_the_chance_of_it(fast, sensitivity):

@@ -62,3 +62,11 @@ def test_calibrated_sensitivities_have_what_was_measured_of_each_cluster(subject
         lowered = [three if g in members else c for g, c in enumerate(wide)]
         added = bench.loss(lowered, "judged") - bench.loss(wide, "judged")
         assert sum(scaled[g][three] for g in members) == pytest.approx(max(added, 1e-6))
+
+
+def test_the_mean_of_providers_counts_each_the_same():
+    rng = np.random.default_rng(0)
+    table = [rng.random(len(BITS)) for _ in range(5)]
+    unit = sum(row[BITS.index(3)] for row in table)
+    for got, row in zip(layer_bits.mixed([table, [1000 * r for r in table]]), table, strict=True):
+        np.testing.assert_allclose(got, row / unit, rtol=1e-12)  # sums of five in another order
