@@ -144,8 +144,8 @@ def _cached(make: Callable[[Node, int], Rounded]) -> Callable[[Node, int], Round
     return codes
 
 
-JUDGED_CALIBRATION, JUDGED_SEARCH = slice(8, 26), slice(0, 12)
-"""Crops that decide: three of each photograph that is not reported. In a few bits a solution fits the photographs that
+JUDGED_CALIBRATION, JUDGED_SEARCH = slice(8, 20), slice(0, 8)
+"""Crops that decide: two of each photograph that is not reported. In a few bits a solution fits the photographs that
 it is chosen by, and crops of one are alike."""
 
 
