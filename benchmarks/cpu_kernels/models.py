@@ -6,6 +6,7 @@ start anew. Libraries are made in every run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -48,13 +49,18 @@ def compile_both(case: Case, calibration: int, folder: Path) -> tuple[Any, Any]:
     return mine, peer
 
 
-def count_differing(compiled: Any, session: Any, case: Case, inputs: int, state: Path) -> dict[str, Any]:
-    """Integers that differ from the reference over the first `inputs` samples, and the energies that make the SQNR."""
+def count_differing(compiled: Any, session: Any, case: Case, inputs: int, state: Path, library: str) -> dict[str, Any]:
+    """Integers that differ from the reference over the first `inputs` samples, and the energies that make the SQNR.
+
+    `library` is the hash of the code that runs: counts of other code are not gone on with.
+    """
     from qcompiler.boundary import dequantize_outputs, quantize_inputs
     from qcompiler.executors.reference import run_reference
     from qcompiler.targets import get_target
 
-    counts = json.loads(state.read_text()) if state.is_file() else {"inputs": 0, "differing": 0, "signal": 0.0, "noise": 0.0}
+    counts = json.loads(state.read_text()) if state.is_file() else {}
+    if counts.get("library") != library:
+        counts = {"library": library, "inputs": 0, "differing": 0, "signal": 0.0, "noise": 0.0}
     floats = get_target("onnxruntime-cpu").open_float(compiled.float_graph)  # type: ignore[attr-defined]
     for sample in case.evaluation[counts["inputs"] : inputs]:
         codes = quantize_inputs(compiled.graph, sample)
@@ -103,7 +109,8 @@ def model_row(name: str, inputs: int, calibration: int, seconds: float, folder: 
     case = model_case(name, inputs)
     mine, peer = compile_both(case, calibration, folder / name)
     session, spent, kernels = compile_kernels(mine, folder / name / "library")
-    counts = count_differing(mine, session, case, inputs, folder / name / STATE)
+    library = hashlib.sha256((folder / name / "library" / mine.target.artefact).read_bytes()).hexdigest()
+    counts = count_differing(mine, session, case, inputs, folder / name / STATE, library)
     row: dict[str, Any] = {"name": name, "differing": counts["differing"], "inputs": counts["inputs"], "compile_cpu_s": spent}
     row |= {"sqnr_db": energy_ratio_db(counts["signal"], counts["noise"]), "kernels": kernels}
     return row | (times(mine, session, peer, case.evaluation[0], seconds) if seconds else {})

@@ -1,7 +1,8 @@
 """Tables of the times of every tile of some products: made once, then searched and ruled over without measuring.
 
     python -m benchmarks.cpu_kernels.tiles build [--products NAME ...]     compiles, goes on where it stopped
-    python -m benchmarks.cpu_kernels.tiles time                            a machine without other work; writes tables/
+    python -m benchmarks.cpu_kernels.tiles time                            writes tables/; again keeps the least times: remove old ones first
+    python -m benchmarks.cpu_kernels.tiles records                         the best tiles as records that are shipped
 
 `replay` runs the tuner's own proposals over a table; `default_row` says how far the rule's tile is from the best one.
 """
@@ -25,8 +26,8 @@ BUILT = Path("out/bench-tvm/tiles")
 TABLES = Path(__file__).parent / "tables"
 TOGETHER = 32
 """Tiles in one library."""
-ROUNDS = 5
-LEAST_SECONDS = 2e-3
+ROUNDS = 6
+LEAST_SECONDS = 1e-3
 """Of calls behind one another; the least mean of `ROUNDS` such times counts."""
 SEEDS, TRIALS = 10, 64
 
@@ -63,7 +64,7 @@ def build(name: str) -> None:
 
 
 def time_tiles(name: str) -> dict[str, Any]:
-    """The table of a product whose tiles were compiled: (tile, microseconds) of each."""
+    """The table of a product whose tiles were compiled: least times of this run and of the table that is there."""
     import tvm
 
     from qcompiler.targets.tvm.database import fingerprint
@@ -81,7 +82,8 @@ def time_tiles(name: str) -> dict[str, Any]:
             timer = module.time_evaluator(f"t{index}", tvm.cpu(), number=max(1, int(LEAST_SECONDS / once)), repeat=1)
             calls.append((timer, tensors))
             tiles.append(tile)
-    best = np.full(len(calls), np.inf)
+    before = read_table(name) if _path(name).is_file() else {}
+    best = np.array([before.get(_tile(tile), np.inf) for tile in tiles])
     for _ in range(ROUNDS):  # in turns, so that a slow moment of the machine does not hit one tile alone
         for index, (timer, tensors) in enumerate(calls):
             best[index] = min(best[index], timer(*tensors).min)
@@ -91,10 +93,14 @@ def time_tiles(name: str) -> dict[str, Any]:
 
 def read_table(name: str) -> dict[Any, float]:
     """Seconds by tile."""
+    held = json.loads(_path(name).read_text(encoding="utf-8"))
+    return {_tile(row[:4]): row[4] * 1e-6 for row in held["tiles"]}
+
+
+def _tile(row: Sequence[Any]) -> Any:
     from qcompiler.kernels.cpu.product import Tile
 
-    held = json.loads(_path(name).read_text(encoding="utf-8"))
-    return {Tile(int(r), int(v), int(p), bool(w)): us * 1e-6 for r, v, p, w, us in held["tiles"]}
+    return Tile(int(row[0]), int(row[1]), int(row[2]), bool(row[3]))
 
 
 def tables() -> list[str]:
@@ -123,6 +129,21 @@ def _task(name: str) -> tuple[Any, Any]:
     isa = host_machine().isa
     _, (task,) = tasks_of(PRODUCTS[name](), isa)
     return isa, task
+
+
+def ship_records(names: Sequence[str]) -> Path:
+    """The best tile of every table as shipped records of their device."""
+    from qcompiler.targets.tvm.database import SHIPPED, Database, default_path
+
+    heads = [json.loads(_path(name).read_text(encoding="utf-8")) for name in names]
+    device = heads[0]["device"]
+    database = Database(device, {}, SHIPPED / default_path(device).name)
+    for head in heads:
+        if head["device"] == device:
+            tile, seconds = min(read_table(head["product"]).items(), key=lambda pair: pair[1])
+            database.add(head["key"], tile, seconds)
+    assert database.path is not None
+    return database.path
 
 
 def replay(name: str, seed: int, model: bool, trials: int) -> float:
@@ -168,11 +189,14 @@ def default_row(name: str) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compile or time."""
+    """Compile, time or ship."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("build", "time"))
+    parser.add_argument("step", choices=("build", "time", "records"))
     parser.add_argument("--products", nargs="+", choices=list(PRODUCTS), default=list(PRODUCTS))
     options = parser.parse_args(arguments)
+    if options.step == "records":
+        print(ship_records(tables()), file=sys.stderr)
+        return 0
     for name in options.products:
         if options.step == "build":
             build(name)

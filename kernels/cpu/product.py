@@ -309,33 +309,40 @@ def _vectors_of(s: Any, pack_a: Any, product: Product, form: Form) -> None:
 
 
 def default_tile(product: Product, form: Form, isa: Isa) -> Tile:
-    """The tile that an analytic model of the micro-kernel likes best.
-
-    Cycles of a register tile per step: the multiplications and additions, against loads of weights and broadcasts of
-    activations; rows and columns beyond the edge cost like others. Weights that leave the second cache level cost per
-    row tile, which panels avoid.
-    """
+    """The tile that an analytic model of the micro-kernel likes best; `predicted_cycles` is the model."""
     return min(tile_space(product, form, isa), key=lambda tile: predicted_cycles(product, form, isa, tile))
 
 
+MULTIPLY, LOAD_WEIGHT, BROADCAST, FINISH, SCATTER, PACK, REREAD = 0.5, 0.33, 0.17, 9.8, 10.2, 0.29, 0.047
+"""Cycles of: multiplying and adding a vector; loading one of weights; spreading a pair of activations; rescaling a
+vector of results, and storing it piece by piece; packing an element of the left operand, reading it again. Least squares
+over the times of all tiles of three products (`python -m benchmarks.bench_tvm --only defaults` shows others)."""
+CHAIN = 4.0
+"""Cycles before a vector that accumulates in place can be added to again."""
+CACHES = ((1 << 15, 0.0), (1 << 17, 1 / 80), (1 << 62, 1 / 32))
+"""Weights up to so many bytes cost so many cycles per byte each time they are read again."""
+
+
 def predicted_cycles(product: Product, form: Form, isa: Isa, tile: Tile) -> float:
-    """Cost of a tile in cycles, up to a factor."""
-    rows = product.rows if isinstance(product.rows, int) else 128
-    columns = product.columns if isinstance(product.columns, int) else 128
-    channels = product.channels if isinstance(product.channels, int) else 128
+    """Cost of a tile in cycles, up to a factor; rows and columns beyond the edge cost like others.
+
+    Weights are read again for every row tile, from where they fit; panels of them fit nearer to the core, but then the
+    left operand is packed, or read, for every panel.
+    """
+    rows, columns, channels = (d if isinstance(d, int) else 128 for d in (product.rows, product.columns, product.channels))
     batch = product.batch if isinstance(product.batch, int) else 8
-    depth = product.taps * padded(channels, form.pair) / form.pair
-    row_tiles, column_tiles = -(-rows // tile.rows), -(-columns // (tile.vectors * form.lanes))
-    multiplies = tile.rows * tile.vectors * (1.0 if form.name in ("vpdpbusd", "fma", "fmla", "sdot") else 2.0)
-    loads = tile.rows + tile.vectors * (1.5 if form.activation == "int16" else 1.0)
-    latency = 4.0 * (2.0 if form.name in ("vpdpbusd", "fma", "fmla", "sdot") else 1.0)  # chains of dependent adds
-    step = max(multiplies / 2, loads / 2, latency / 2 if tile.rows * tile.vectors < 8 else 0.0)
-    cycles = row_tiles * column_tiles * (depth * step + 12)
-    epilogue = row_tiles * column_tiles * tile.rows * tile.vectors * 10.0
-    weight_bytes = columns * depth * form.pair * np.dtype(form.weight).itemsize
-    passes = 1 if tile.panel == 0 else -(-column_tiles // tile.panel)
-    held = weight_bytes if tile.panel == 0 else weight_bytes * tile.panel / max(column_tiles, 1)
-    traffic = weight_bytes * row_tiles / 32 if held > (1 << 17) else weight_bytes / 16
-    a_cost = rows * depth * form.pair / 12 * (1 if tile.whole else passes)
-    whole_cost = rows * depth * form.pair / 24 if tile.whole else 0.0
-    return float(batch * (cycles + epilogue + traffic + a_cost + whole_cost))
+    depth = product.taps * padded(channels, form.pair)
+    width = tile.vectors * form.lanes
+    row_tiles, column_tiles = -(-rows // tile.rows), -(-columns // width)
+    step = tile.rows * tile.vectors * MULTIPLY
+    if form.name in ("vpdpbusd", "fma", "fmla", "sdot"):
+        step = max(step, CHAIN)
+    step += tile.vectors * LOAD_WEIGHT + tile.rows * BROADCAST
+    finish = tile.rows * tile.vectors * (FINISH if columns % width == 0 else FINISH + SCATTER)
+    passes = column_tiles / tile.panel if tile.panel else 1.0
+    pack = PACK + passes * REREAD if tile.whole else passes * PACK
+    weight_bytes = column_tiles * width * depth * np.dtype(form.weight).itemsize
+    again = next(cost for most, cost in CACHES if weight_bytes / passes <= most)
+    traffic = weight_bytes * (CACHES[-1][1] + (row_tiles - 1) * again)
+    products = row_tiles * column_tiles * (depth / form.pair * step + finish)
+    return float(batch * (products + rows * depth * pack + traffic))

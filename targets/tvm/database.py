@@ -19,7 +19,7 @@ FORMAT = 1
 VARIABLE = "QC_KERNEL_DATABASE"
 """Folder of the databases, if it is not the user's cache folder."""
 SHIPPED = Path(__file__).parent / "records"
-"""Records of the benches' networks, by device like the user's; `tune-kernels ARTEFACT --database FILE` makes them."""
+"""Records of products of the benches' networks, by device like the user's; `benchmarks/cpu_kernels/tiles.py` makes them."""
 
 
 @dataclass

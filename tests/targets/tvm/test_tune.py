@@ -103,7 +103,9 @@ def test_own_records_come_before_shipped_ones(tmp_path: Path, monkeypatch: pytes
 
 
 def test_shipped_records_are_whole() -> None:
-    for path in tuning_database.SHIPPED.glob("*.json"):
+    paths = list(tuning_database.SHIPPED.glob("*.json"))
+    assert paths
+    for path in paths:
         device = json.loads(path.read_text(encoding="utf-8"))["device"]
         assert open_database(path, device).best() and default_path(device).name == path.name
 
