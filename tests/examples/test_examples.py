@@ -20,6 +20,7 @@ RUN_HERE = {
     "04_tune_small_network.py",
     "05_qat_lsq.py",
     "06_import_quantized.py",
+    "07_compile_fpga.py",
 }
 
 
@@ -120,3 +121,18 @@ def test_tune_small_network(tmp_path: Path) -> None:
     tuned = json.loads((out / "tune.json").read_text())
     assert tuned["best"]["figures"]["size_bytes"]["value"] <= 12_000 < tuned["baseline"]["figures"]["size_bytes"]["value"]
     assert {"static w4a8", "static w8a8"} <= set(tuned["best"]["config"]["groups"].values())
+
+
+def test_compile_fpga(tmp_path: Path) -> None:
+    for tool in ("g++", "verilator"):
+        requires_tool(tool)
+    result = subprocess.run(
+        [sys.executable, ROOT / "examples/07_compile_fpga.py", "--out", tmp_path / "out"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    right = [float(part.split("%")[0]) for part in result.stdout.split("right on ")[1:]]
+    assert len(right) == 2 and min(right) > 80 and "in Verilator: 0 integers differ" in result.stdout
+    dsp = [int(part.split(" frame, ")[1].split(" DSP")[0]) for part in result.stdout.split("clocks per")[1:3]]
+    assert dsp[1] < dsp[0]
+    assert (tmp_path / "out" / "vitis_hls.tcl").is_file()
