@@ -20,9 +20,6 @@ from benchmarks.smollm2 import WINDOW, calibration_windows, evaluation_windows, 
 PROMPT, DECODED = 64, 128
 """Tokens read, and tokens generated, by the row of decoding speed."""
 
-RACE_BLOCKS = 4
-"""Blocks of the model that the row of rounding time uses."""
-
 CHECKED = 48
 """Tokens of the one short window that a compile verifies the artefact on; perplexity is taken on whole windows."""
 
@@ -183,7 +180,7 @@ def peer_row(title: str, peer: str) -> Callable[[Path], dict[str, Any]]:
 
 
 def race_row(folder: Path) -> dict[str, Any]:
-    """Time of GPTQ, ours and llm-compressor's, one after the other: the first blocks alone, one thread, the same tokens.
+    """Time of GPTQ, ours and llm-compressor's, one after the other: one thread, the same tokens; QC_BLOCKS as in `llm_peers`.
 
     From the model in memory to its rounded weights, each in a process of its own; a run that was cut off continues with
     the second.
@@ -195,14 +192,14 @@ def race_row(folder: Path) -> dict[str, Any]:
     ours = _timed([sys.executable, "-m", "benchmarks.llm_race", tokens, folder / "ours"], folder / "ours")
     figures = {f"peer_{name}": value for name, value in theirs.items()} | ours
     title = (
-        f"our GPTQ, the first {RACE_BLOCKS} blocks, 1 thread (llm-compressor: {theirs['seconds']:.0f} s,"
+        f"our GPTQ, {os.environ.get('QC_BLOCKS', 'all')} blocks, 1 thread (llm-compressor: {theirs['seconds']:.0f} s,"
         f" {theirs['cpu_seconds']:.0f} s of CPU)"
     )
     return {"title": title, "executor": "torch", **figures}
 
 
 def _timed(command: Sequence[Any], out: Path) -> dict[str, float]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "QC_BLOCKS": str(RACE_BLOCKS)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     if not (out / "result.json").is_file():
         subprocess.run([str(c) for c in command], check=True, env=environment)
     found: dict[str, float] = json.loads((out / "result.json").read_text())

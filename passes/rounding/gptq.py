@@ -9,14 +9,14 @@ first column is rounded, so no index is needed at run time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy.linalg.lapack import dtrtri
 from torch import Tensor
 
-BLOCK = 128
+BLOCK = 32
 RETRIES = 6
 
 
@@ -41,6 +41,10 @@ class Grid:
         """Weights [N, K] that codes stand for."""
         columns = torch.arange(codes.shape[1]) // self.group_size
         return (codes - self.zero[:, columns]) * self.scale[:, columns]
+
+    def of_rows(self, rows: slice) -> Grid:
+        """The grid of some rows."""
+        return replace(self, scale=self.scale[rows], zero=self.zero[rows])
 
 
 def inverse_factor(hessian: Tensor, damping: float) -> tuple[Tensor, float]:

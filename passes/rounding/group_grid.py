@@ -20,6 +20,7 @@ from ..quantize.plan import WeightCodes
 
 STEPS = 20
 SMALLEST_FACTOR = 0.6
+ROWS = 256  # searched at once: what fits a cache
 
 
 def group_grid(
@@ -36,10 +37,15 @@ def group_grid(
     """
     n, k = weight.shape
     size = group_size or k
-    w = weight.to(torch.float32).reshape(n, k // size, size)
-    factors = torch.linspace(1.0, SMALLEST_FACTOR, STEPS + 1).tolist() if search else [1.0]
     weights = None if importance is None else importance.to(torch.float32).reshape(1, k // size, size)
-    best = _Best(w, dtype, weights)
+    parts = [_search(w, dtype, search, weights) for w in weight.to(torch.float32).reshape(n, k // size, size).split(ROWS)]
+    return Grid(torch.cat([b.scale for b in parts]), torch.cat([b.zero for b in parts]), dtype.min, dtype.max, size)
+
+
+def _search(w: Tensor, dtype: DType, search: bool, importance: Tensor | None) -> _Best:
+    """The best factors of groups w [N, G, size]."""
+    factors = torch.linspace(1.0, SMALLEST_FACTOR, STEPS + 1).tolist() if search else [1.0]
+    best = _Best(w, dtype, importance)
     if dtype.is_signed:
         peak = w.gather(2, w.abs().argmax(2, keepdim=True))[..., 0]
         for factor in factors:
@@ -52,7 +58,7 @@ def group_grid(
             scale = (high - low) * (factor / dtype.max)
             safe = torch.where(scale > 0, scale, torch.ones_like(scale))
             best.offer(scale, torch.round(-low * factor / safe).clamp(0, dtype.max))
-    return Grid(best.scale, best.zero, dtype.min, dtype.max, size)
+    return best
 
 
 class _Best:

@@ -5,7 +5,7 @@ Per layer, with H = sum of x x^T over the tokens x of the quantized prefix, and 
     target    W' = W + t W D (H' + d I)^-1, D = sum of (x_f - x) x^T      t = 0: W itself, 1: what best reproduces W x_f
     grid      signed group scales (or minimum and maximum) of least squared error weighted by diag H
     codes     `gptq.round_columns`, columns by falling H_jj, groups static: no index at run time
-    refit     scales by least squares under H for these codes; codes again on the new grid, as long as that helps
+    refit     scales by least squares under H for these codes; codes again on the new grid, where that helps
 
 (Frantar et al., arXiv:2210.17323; the target follows Li et al., "GPTAQ", arXiv:2504.02692, damped to a share t, since
 all of it overfits few tokens. D is summed over a part of the tokens, and H' is H over these: a D of half of the tokens
@@ -51,6 +51,9 @@ from qcompiler.passes.rounding.sites import weight_of, weighted_nodes
 DRIFT_EVERY = 2
 """D is taken over half of the parts; the others need no float side."""
 
+JUDGED_EVERY = 8
+"""The note compares with nearest codes on every so many rows of a weight."""
+
 
 class GptqConfig(PassConfig):
     """How layers are rounded.
@@ -66,25 +69,25 @@ class GptqConfig(PassConfig):
     act_order: bool = True
     float_target: float = Field(0.75, ge=0, le=1, json_schema_extra={"search": [0.0, 0.5, 0.75]})
     target_damping: float = Field(0.05, gt=0, json_schema_extra={"search": [0.01, 0.05, 0.1]})
-    rounds: int = Field(2, ge=0)
+    rounds: int = Field(1, ge=0)
     samples: int = Field(128, ge=1)
     next_norm: bool = False
 
 
 @dataclass
 class _Moments:
-    """H, D (H' + d I)^-1 and the factor of H's inverse of one value, and how many layers still want them."""
+    """Of one value: H, the factor of its inverse, and W D (H' + d I)^-1 of the layers that still want them, 0 without D.
+
+    In float32: weights and codes have fewer digits; what needs float64, the inverses, is done.
+    """
 
     second: Tensor
-    shift: Tensor | None
     factor: Factor
-    readers: int
+    drifts: dict[Node, Tensor | float]
 
     @staticmethod
-    def of(second: Tensor, shift: Tensor | None, factor: Factor, readers: int) -> _Moments:
-        """In float32: weights and codes have fewer digits; what needs float64, the inverses, is done."""
-        factor = replace(factor, upper=factor.upper.to(torch.float32))
-        return _Moments(second.to(torch.float32), None if shift is None else shift.to(torch.float32), factor, readers)
+    def of(second: Tensor, factor: Factor, drifts: dict[Node, Tensor | float]) -> _Moments:
+        return _Moments(second.to(torch.float32), replace(factor, upper=factor.upper.to(torch.float32)), drifts)
 
 
 class RoundGptq(Pass):
@@ -152,8 +155,8 @@ class _Rounding:
         moments = self._moments(node, key)
         self.plan.weights[node], note = self._round(node, moments)
         self.notes.append(note)
-        moments.readers -= 1
-        if not moments.readers:
+        del moments.drifts[node]
+        if not moments.drifts:
             del self.moments[key]
         block = block_of(node)
         if done == self.last_of_block[block]:
@@ -185,24 +188,33 @@ class _Rounding:
             try:
                 factor = factorize(second, self.config.damping, self.config.act_order)
                 wanted = bool(self.config.float_target) and bool(drift.any())
-                shift = solve_damped(part, drift, self.config.target_damping) if wanted else None
+                drifts = self._drifts(same, part, drift) if wanted else dict.fromkeys(same, 0.0)
             except ValueError as error:
                 raise CalibrationError(
                     f"{node.where()}: {error}. Look at the calibration data, or set rounding: nearest for this module"
                 ) from None
-            self.moments[key] = _Moments.of(second, shift, factor, len(same))
+            self.moments[key] = _Moments.of(second, factor, drifts)
         return self.moments[key]
+
+    def _drifts(self, nodes: Sequence[Node], part: Tensor, drift: Tensor) -> dict[Node, Tensor | float]:
+        """W D (H' + d I)^-1 of layers that read one value; the cheaper product first."""
+        weights = torch.cat([torch.tensor(weight_of(n), dtype=torch.float64) for n in nodes])
+        if len(weights) < len(part):
+            moved = solve_damped(part, weights @ drift, self.config.target_damping).to(torch.float32)
+        else:
+            moved = weights.to(torch.float32) @ solve_damped(part, drift, self.config.target_damping).to(torch.float32)
+        return dict(zip(nodes, moved.split([len(weight_of(n)) for n in nodes]), strict=True))
 
     def _round(self, node: Node, moments: _Moments) -> tuple[WeightCodes, Note]:
         plan = self.plan.nodes[node]
         assert plan.weight_dtype is not None
         weight, h = torch.tensor(weight_of(node), dtype=torch.float32), moments.second
-        target = weight if moments.shift is None else weight + self.config.float_target * (weight @ moments.shift)
+        target = weight + self.config.float_target * moments.drifts[node]
         grid, refit = self._grid(node, target, h)
         step = row_steps(grid) if plan.progressive else None
         if step is not None:
             grid = snapped(grid, step)
-        nearest = objective(target, grid.real(nearest_codes(target, grid)), h)
+        first = grid
         best, error = round_columns(target, moments.factor, grid)
         product = target @ h
         for _ in range(self.config.rounds if refit else 0):
@@ -217,7 +229,7 @@ class _Rounding:
             grid = refitted_rows(target, best, h, grid, step, product)
         elif refit:
             grid = replace(grid, scale=refit_scales(target, best, h, grid, product))
-        ratio = objective(target, grid.real(best), h) / nearest if nearest > 0 else 1.0
+        ratio = _ratio_to_nearest(target, h, first, grid, best)
         data = {"damping": moments.factor.damping, "error_ratio_to_nearest": round(ratio, 4)}
         return weight_codes(best, grid, plan.weight_dtype, plan.group_size is not None), Note(node.where(), True, "gptq", data)
 
@@ -232,3 +244,11 @@ class _Rounding:
         scale = torch.from_numpy(start.scale.copy()).reshape(-1, 1).expand(len(target), 1).contiguous()
         top = plan.weight_dtype.max
         return Grid(scale, torch.zeros_like(scale), -top, top, target.shape[1]), False
+
+
+def _ratio_to_nearest(target: Tensor, h: Tensor, first: Grid, grid: Grid, codes: Tensor) -> float:
+    """Error of codes on a grid over that of nearest codes on the first grid, on every JUDGED_EVERY-th row."""
+    rows = slice(None, None, JUDGED_EVERY)
+    some, first, grid = target[rows], first.of_rows(rows), grid.of_rows(rows)
+    nearest = objective(some, first.real(nearest_codes(some, first)), h)
+    return objective(some, grid.real(codes[rows]), h) / nearest if nearest > 0 else 1.0
