@@ -22,7 +22,7 @@ from qcompiler.targets.fpga_hls.verilog.synthesis import Usage
 LEARNED = ("lut", "ff")
 RIDGE = 0.01
 TREES = {"max_depth": 2, "eta": 0.05, "subsample": 0.8, "colsample_bytree": 0.5, "min_child_weight": 3, "base_score": 0.0, "seed": 0}
-ROUNDS = 100
+ROUNDS = 200
 
 
 @dataclass(frozen=True, eq=False)

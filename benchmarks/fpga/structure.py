@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from qcompiler.targets.fpga_hls.model.memory_blocks import lut_ram, lut_rom
+from qcompiler.targets.fpga_hls.model.memory_blocks import block_selection, lut_ram, lut_rom
 from qcompiler.targets.fpga_hls.stream import Scaling, Unit
 from qcompiler.targets.fpga_hls.units import (
     Add,
@@ -56,9 +56,9 @@ def _product(unit: MatrixVector | Depthwise) -> Terms:
     depthwise = isinstance(unit, Depthwise)
     pe, simd = unit.folding.pe, 1 if depthwise else unit.folding.simd
     words, folds = unit.columns // simd, unit.rows // pe
-    width = unit.weight_bits + unit.act_bits
-    operands, weights = (pe if depthwise else simd) * unit.act_bits, pe * simd * unit.weight_bits
-    hard = width >= DSP_PRODUCT
+    width = unit.term_bits
+    operands, weights = (pe if depthwise else simd) * unit.act_bits, pe * simd * unit.stored_bits
+    hard = width >= DSP_PRODUCT and not unit.digits
     kept = not depthwise and folds > 1 and words > 1
     weight_block = in_block(weights, words * folds, unit.folding.storage)
     operand_block = in_block(operands, words, "auto")
@@ -67,7 +67,7 @@ def _product(unit: MatrixVector | Depthwise) -> Terms:
     held = hardware_scaling(unit.scaling)
     channel, channels = lanes * (held.multiplier_bits + held.extra_bits + unit.acc_bits), folds * groups
     channel_block = in_block(channel, channels, "auto")
-    sums, count, bits, level = 0, simd, width, 0
+    sums, count, bits, level = 0, simd * unit.terms, width, 0
     while count > 1:
         bits += 1
         if not (hard and level == 0):  # the first level is added in the DSP blocks
@@ -83,8 +83,9 @@ def _product(unit: MatrixVector | Depthwise) -> Terms:
         "weights of products": 0 if hard else weights,
         "weights in LUTs": 0 if weight_block else lut_rom(weights, words * folds),
         "weights read": 0 if weight_block else weights,
-        "products": 0 if hard else pe * simd * _soft_product(unit.weight_bits, unit.act_bits),
-        "product bits": 0 if hard else pe * simd * width,
+        "weights among blocks": block_selection(weights, words * folds, False) if weight_block else 0,
+        "products": 0 if hard or unit.digits else pe * simd * _soft_product(unit.weight_bits, unit.act_bits),
+        "product bits": 0 if hard else pe * simd * unit.terms * width,
         "sums": sums,
         "accumulators": pe * unit.acc_bits,
         "waiting": pe * unit.acc_bits if groups > 1 else 0,
@@ -123,6 +124,7 @@ def _window(unit: SlidingWindow) -> Terms:
         "strided": float(unit.strides != (1, 1)),
         "word": width,
         "rows in LUTs": 0 if block else lut_ram(width, depth),
+        "rows among blocks": block_selection(width, depth) if block else 0,
     }
 
 

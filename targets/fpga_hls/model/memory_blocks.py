@@ -16,9 +16,19 @@ _HALF, _OVERHEAD, _SELECTED = 128, 1, 0.5
 """Costs: of half a block, of any block besides, of a bit that is selected among two, or of a row's enable."""
 
 
-@lru_cache(maxsize=4096)
 def block_rams(width: int, depth: int, written: bool = True) -> float:
     """Blocks of 36 Kbit, of which 18 Kbit are one half, of a memory of `depth` words of `width` bits; a ROM is not `written`."""
+    return _mapped(width, depth, written)[0] / 2
+
+
+def block_selection(width: int, depth: int, written: bool = True) -> int:
+    """Bits that are chosen among two behind these blocks, all together."""
+    return _mapped(width, depth, written)[1]
+
+
+@lru_cache(maxsize=4096)
+def _mapped(width: int, depth: int, written: bool) -> tuple[int, int]:
+    """Halves of blocks, and bits that are chosen among two."""
     found = []
     for address, shapes, halves in _BLOCKS:
         for level, shape in enumerate(shapes):
@@ -26,8 +36,8 @@ def block_rams(width: int, depth: int, written: bool = True) -> float:
             rows = -(-depth // (1 << address - level))
             blocks = -(-rows * (-(-width // step) * step) // shape)
             selected = (rows - 1) * width + (rows if written and rows > 1 else 0)
-            found.append((blocks * (_HALF * halves + _OVERHEAD) + _SELECTED * selected, blocks * halves))
-    return min(found)[1] / 2
+            found.append((blocks * (_HALF * halves + _OVERHEAD) + _SELECTED * selected, blocks * halves, (rows - 1) * width))
+    return min(found)[1:]
 
 
 def lut_ram(width: int, depth: int) -> float:

@@ -15,6 +15,7 @@ from benchmarks.fpga.make_dataset import layer, rows
 from benchmarks.fpga.reference_unit import reference_unit
 from qcompiler.errors import ConstraintError, InternalError, UsageError
 from qcompiler.executors.reference import run_reference
+from qcompiler.ir.signed_digits import codes_of_digits
 from qcompiler.targets.fpga_hls.dataflow import Dataflow, fold
 from qcompiler.targets.fpga_hls.emit import plan_network
 from qcompiler.targets.fpga_hls.legalize import legalize
@@ -27,7 +28,7 @@ from qcompiler.targets.fpga_hls.model.timing import unit_clocks
 from qcompiler.targets.fpga_hls.parts import PARTS, Part, parse_option
 from qcompiler.targets.fpga_hls.stream import Folding
 from qcompiler.targets.fpga_hls.target import fpga_target
-from qcompiler.targets.fpga_hls.units import Add, SlidingWindow
+from qcompiler.targets.fpga_hls.units import Add, MatrixVector, SlidingWindow
 from qcompiler.targets.fpga_hls.verilog.emit import emit_design
 from qcompiler.targets.fpga_hls.verilog.network import simulate_network
 from qcompiler.targets.fpga_hls.verilog.synthesis import Usage, synthesize_all
@@ -142,11 +143,23 @@ def test_the_quoted_unit() -> None:
     assert unit_usage(reference_unit(weight_bits=4, act_bits=4)).dsp == 1  # products of 8 bits are in LUTs
 
 
+def few_digits(pe: int, simd: int) -> MatrixVector:
+    """The quoted unit with weights of two signed digits."""
+    unit = reference_unit(pe, simd)
+    return replace(unit, weights=np.random.default_rng(1).choice(codes_of_digits(8, 2), unit.weights.shape), digits=2)
+
+
+def test_weights_of_few_digits_take_no_multipliers() -> None:
+    plain, shifted = unit_usage(reference_unit()), unit_usage(few_digits(4, 8))
+    assert plain.dsp - shifted.dsp == 4 * 8 and shifted.dsp == 1 and shifted.bram == plain.bram
+
+
 def test_dsp_and_block_ram_equal_synthesis() -> None:
     requires_tool("yosys")
     rng = np.random.default_rng(4)
     drawn = (draw_layer(rng) for _ in iter(int, 1))
     units = list(islice((unit for unit in drawn if unit.folding.pe * unit.folding.simd <= 4), 2))
+    units.append(few_digits(pe=1, simd=2))
     measured = synthesize_all([emit_design(alone(unit, f"net{i}")) for i, unit in enumerate(units)], "xc7")
     assert [(use.dsp, use.bram) for use in measured] == [(use.dsp, use.bram) for use in map(unit_usage, units)]
 
