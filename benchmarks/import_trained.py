@@ -150,6 +150,9 @@ def two_ways(only: Sequence[str], keep: Path | None) -> str:
         steps = [_activations(c.graph, tried) for c in (direct, by_file)]
         found = [[c.reference(*s)[0] for s in tried] for c in (direct, by_file)]
         wanted = _float_outputs(network, tried)
+        if name in WORKLOADS and WORKLOADS[name].transformer:  # tokens of the text, not what fills it up to the length
+            masks = [s["attention_mask"].astype(bool) for s in WORKLOADS[name].evaluation()[:LARGE_SAMPLES]]
+            wanted, *found = ([a[m] for a, m in zip(arrays, masks, strict=True)] for arrays in (wanted, *found))
         ends = [decibels(list(zip(*pair, strict=True))) for pair in (found, (wanted, found[0]), (wanted, found[1]))]
         lines.append(f"| {name} | {norms} | {_differing(*weights)} | {_differing(*steps)} | {' | '.join(ends)} |")
     return "\n".join(lines)
