@@ -18,7 +18,8 @@ import numpy as np
 from benchmarks.import_networks import decibels, working_folder
 
 NETWORKS = ("resnet8", "ds_cnn", "mobilenet_v1_025")
-CALIBRATED, SAMPLES, LARGE_SAMPLES = 64, 16, 4
+CALIBRATED, SAMPLES, LARGE_SAMPLES, JUDGED = 64, 16, 4, 64
+"""Samples: of calibration; compared code by code, of small and of large networks; that large networks' outputs are judged on."""
 QONNX_PINS = ("qonnx==1.0.0", "onnx==1.17.0", "onnxruntime==1.22.1", "numpy==2.4.6", "setuptools")
 """The executor of QONNX does not run with newer ones, so it has an environment of its own."""
 
@@ -133,12 +134,14 @@ def two_ways(only: Sequence[str], keep: Path | None) -> str:
             workload = WORKLOADS[name]
             network, example = workload.load()
             data = [tuple(s[k] for k in workload.inputs) for s in workload.calibration()]
-            tried = [tuple(s[k] for k in workload.inputs) for s in workload.evaluation()[:LARGE_SAMPLES]]
+            judged = [tuple(s[k] for k in workload.inputs) for s in workload.evaluation()[:JUDGED]]
+            tried = judged[:LARGE_SAMPLES]
             shapes = workload.dynamic_shapes()
         else:
             network, example = MODELS[name].load()
             data = [(image[None],) for image in MODELS[name].calibration(CALIBRATED)]
-            tried, shapes = [(image[None],) for image in MODELS[name].evaluation(SAMPLES)[0]], None
+            judged = tried = [(image[None],) for image in MODELS[name].evaluation(SAMPLES)[0]]
+            shapes = None
         with working_folder(keep, f"two_ways-{name}-{norms.split()[0]}") as folder:
             path = folder / "float.onnx"
             if not path.exists():
@@ -148,10 +151,11 @@ def two_ways(only: Sequence[str], keep: Path | None) -> str:
             by_file = qc.compile(path, **options)
         weights = [[v.data for v in c.graph.constants() if v.quant is not None] for c in (direct, by_file)]
         steps = [_activations(c.graph, tried) for c in (direct, by_file)]
-        found = [[c.reference(*s)[0] for s in tried] for c in (direct, by_file)]
-        wanted = _float_outputs(network, tried)
+        runs = [c.run if name in WORKLOADS else c.reference for c in (direct, by_file)]
+        found = [[run(*s)[0] for s in judged] for run in runs]
+        wanted = _float_outputs(network, judged)
         if name in WORKLOADS and WORKLOADS[name].transformer:  # tokens of the text, not what fills it up to the length
-            masks = [s["attention_mask"].astype(bool) for s in WORKLOADS[name].evaluation()[:LARGE_SAMPLES]]
+            masks = [s["attention_mask"].astype(bool) for s in WORKLOADS[name].evaluation()[:JUDGED]]
             wanted, *found = ([a[m] for a, m in zip(arrays, masks, strict=True)] for arrays in (wanted, *found))
         ends = [decibels(list(zip(*pair, strict=True))) for pair in (found, (wanted, found[0]), (wanted, found[1]))]
         lines.append(f"| {name} | {norms} | {_differing(*weights)} | {_differing(*steps)} | {' | '.join(ends)} |")
