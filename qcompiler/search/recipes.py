@@ -11,18 +11,22 @@ from qcompiler.search.space import Config, GlobalKnob, Option, Space
 
 if TYPE_CHECKING:
     from qcompiler.search.groups import Group
+    from qcompiler.targets import Target
 
 STATIC = frozenset({"static"})
 CALIBRATION_SIZES = (512, 64, 1)
 
 
-def usual_knobs(samples: int, recipe: Recipe) -> tuple[GlobalKnob, ...]:
-    """Calibration size, clipping, bias correction and equalization, where there is something to choose.
+def usual_knobs(samples: int, recipe: Recipe, target: Target) -> tuple[GlobalKnob, ...]:
+    """Calibration size, clipping and equalization, where there is something to choose.
 
     Args:
         samples: calibration samples at hand; a size beyond them means all of them.
         recipe: a method that it names is kept; what it leaves at `auto` is open, and `auto` is one of the options.
+        target: only methods that its pipeline has a step for are open.
     """
+    from qcompiler.compilation import build_passes
+
     knobs = []
     sizes = list(dict.fromkeys(min(size, samples, recipe.calibration.max_samples) for size in CALIBRATION_SIZES))
     if len(sizes) > 1:
@@ -32,7 +36,7 @@ def usual_knobs(samples: int, recipe: Recipe) -> tuple[GlobalKnob, ...]:
         methods = ("auto", "minmax", "mse", "percentile", "entropy")
         options = tuple(Option(m, {"activation_range": {"method": m}}) for m in methods)
         knobs.append(GlobalKnob("clipping", options, STATIC))
-    if recipe.equalize == "auto":
+    if recipe.equalize == "auto" and any(step.name == "equalize_layers" for step in build_passes(recipe, target)):
         options = (Option("auto", {}), Option("on", {"equalize": True}), Option("off", {"equalize": False}))
         knobs.append(GlobalKnob("equalization", options, STATIC))
     return tuple(knobs)

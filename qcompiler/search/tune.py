@@ -107,7 +107,7 @@ def tune(
         workload, hashes = prepare(request)
         sizes = _sizes(workload.graph, workload.judged)
         groups = find_groups(workload.graph, workload.recipe, workload.target, sizes)
-        space = Space(usual_knobs(len(workload.calibration), workload.recipe), groups)
+        space = Space(usual_knobs(len(workload.calibration), workload.recipe, workload.target), groups)
     goal = limits.goal(workload.target, _float_bytes(workload.graph))
     opened = Store(store)
     beside = Path(store).with_suffix(".recipe.yaml")

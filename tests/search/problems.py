@@ -53,7 +53,7 @@ def workload(graph: Graph | None = None, target=None, metric=None, seed: int = 0
 
 
 def space_for(work: Workload, knobs: bool = False) -> Space:
-    found = usual_knobs(len(work.calibration), work.recipe) if knobs else ()
+    found = usual_knobs(len(work.calibration), work.recipe, work.target) if knobs else ()
     return Space(found, find_groups(work.graph, work.recipe, work.target))
 
 

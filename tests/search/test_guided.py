@@ -21,7 +21,7 @@ from qcompiler.search.store import DONE, Figure, Trial
 @pytest.fixture(scope="module")
 def fast():
     work = workload(target=bits_target(8, 4))
-    return FastEvaluator(work, Space(usual_knobs(len(work.calibration), work.recipe), find_groups(work.graph, work.recipe, work.target)))
+    return FastEvaluator(work, Space(usual_knobs(len(work.calibration), work.recipe, work.target), find_groups(work.graph, work.recipe, work.target)))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from search.problems import bits_target
 
 from qcompiler.errors import UnsupportedError, UsageError
 from qcompiler.ir import DType
@@ -15,17 +16,9 @@ from qcompiler.search.groups import Group, find_groups
 from qcompiler.search.recipes import to_recipe, usual_knobs
 from qcompiler.search.space import GlobalKnob, Option, Space
 from qcompiler.targets import get_target
-from support.toy_networks import Layers, ToyKernel, ToyTarget, encoder_network, mobile_network
+from support.toy_networks import Layers, ToyKernel, encoder_network, mobile_network
 
 W8A8 = load_recipe("w8a8")
-
-
-def bits_target(*widths: int, capabilities=frozenset({"accumulator_to_float", "float_islands", "dynamic_linear"})):
-    table = ToyTarget().kernels
-    for op in ("conv", "linear"):
-        table[op] = tuple(ToyKernel(DType.uint8, DType[f"int{w}"], f"w{w}") for w in widths)
-    table["dynamic_linear"] = (ToyKernel(None, DType.int8, "dynamic"),)
-    return ToyTarget(kernels=table, capabilities=capabilities)
 
 
 def space_of(graph, target, knobs=()):
@@ -158,7 +151,7 @@ def test_parse_names_what_is_unknown():
 
 def test_recipe_of_a_configuration_assigns_exactly_its_choices():
     graph, target = mobile_network(), bits_target(8, 4)
-    space = space_of(graph, target, usual_knobs(64, W8A8))
+    space = space_of(graph, target, usual_knobs(64, W8A8, target))
     rng = np.random.default_rng(5)
     for config in space.sample(rng, 12):
         recipe = to_recipe(space, config, W8A8)
@@ -174,7 +167,12 @@ def test_recipe_of_a_configuration_assigns_exactly_its_choices():
 
 
 def test_knobs_offer_only_what_the_recipe_leaves_open():
-    assert [k.name for k in usual_knobs(512, W8A8)] == ["calibration", "clipping", "equalization"]
+    target = get_target("onnxruntime-cpu")
+    assert [k.name for k in usual_knobs(512, W8A8, target)] == ["calibration", "clipping", "equalization"]
     fixed = W8A8.with_changes({"activation_range": {"method": "mse"}, "equalize": True})
-    assert [k.name for k in usual_knobs(1, fixed)] == []
-    assert [o.name for o in usual_knobs(40, fixed)[0].options] == ["40", "1"]
+    assert [k.name for k in usual_knobs(1, fixed, target)] == []
+    assert [o.name for o in usual_knobs(40, fixed, target)[0].options] == ["40", "1"]
+
+
+def test_no_knob_for_a_step_that_the_target_does_not_have():
+    assert [k.name for k in usual_knobs(512, W8A8, bits_target(8, 4))] == ["calibration", "clipping"]
