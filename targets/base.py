@@ -316,10 +316,16 @@ class Target(ABC):
     ) -> Any:
         """Compare the artefact with the reference interpreter running `graph`."""
 
+    @property
+    def simulators(self) -> tuple[str, ...]:
+        """What `simulate` runs on; none for targets of this machine."""
+        return ()
+
     def simulate(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], on: str) -> Simulation:
         """Run the artefact on a simulator, if the target has one.
 
         Raises:
             UnsupportedError: it has none of that name.
         """
-        raise UnsupportedError(f"target {self.name} does not run on {on!r}; only targets for other machines are simulated")
+        known = f"it runs on {', '.join(self.simulators)}" if self.simulators else "only targets for other machines are simulated"
+        raise UnsupportedError(f"target {self.name} does not run on {on!r}; {known}")

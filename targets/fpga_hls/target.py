@@ -69,10 +69,16 @@ class FpgaTarget(Target):
             f"target {self.name} is not timed on this machine; `qcompiler bench OUT --on verilator` counts its clocks"
         )
 
-    def simulate(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], on: str) -> Simulation:
-        from qcompiler.targets.fpga_hls.verify import SIMULATORS, simulate
+    @property
+    def simulators(self) -> tuple[str, ...]:
+        from qcompiler.targets.fpga_hls.verify import SIMULATORS
 
-        if on not in SIMULATORS:
+        return tuple(SIMULATORS)
+
+    def simulate(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], on: str) -> Simulation:
+        from qcompiler.targets.fpga_hls.verify import simulate
+
+        if on not in self.simulators:
             return super().simulate(graph, folder, samples, on)
         return simulate(graph, folder, self.option, samples, on)
 

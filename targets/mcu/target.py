@@ -69,10 +69,14 @@ class McuTarget(Target):
 
         return verify_host(graph, open_folder(folder, self.part), samples)
 
+    @property
+    def simulators(self) -> tuple[str, ...]:
+        return () if self.part.core.board is None else ("qemu",)
+
     def simulate(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], on: str) -> Simulation:
         from qcompiler.targets.mcu.simulate import simulate
 
-        if self.part.core.board is None or on != "qemu":
+        if on not in self.simulators:
             return super().simulate(graph, folder, samples, on)
         return simulate(graph, self.part, folder, samples)
 
