@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks.import_networks import decibels, working_folder
 
 NETWORKS = ("resnet8", "ds_cnn", "mobilenet_v1_025")
-CALIBRATED, SAMPLES, LARGE_SAMPLES, JUDGED = 64, 16, 4, 64
-"""Samples: of calibration; compared code by code, of small and of large networks; that large networks' outputs are judged on."""
+CALIBRATED, SAMPLES, LARGE_SAMPLES = 64, 16, 4
+"""Samples: of calibration, and compared code by code, of small and of large networks."""
 QONNX_PINS = ("qonnx==1.0.0", "onnx==1.17.0", "onnxruntime==1.22.1", "numpy==2.4.6", "setuptools")
 """The executor of QONNX does not run with newer ones, so it has an environment of its own."""
 
@@ -134,7 +134,8 @@ def two_ways(only: Sequence[str], keep: Path | None) -> str:
             workload = WORKLOADS[name]
             network, example = workload.load()
             data = [tuple(s[k] for k in workload.inputs) for s in workload.calibration()]
-            judged = [tuple(s[k] for k in workload.inputs) for s in workload.evaluation()[:JUDGED]]
+            samples = workload.evaluation()
+            judged = [tuple(s[k] for k in workload.inputs) for s in samples]
             tried = judged[:LARGE_SAMPLES]
             shapes = workload.dynamic_shapes()
         else:
@@ -155,7 +156,7 @@ def two_ways(only: Sequence[str], keep: Path | None) -> str:
         found = [[run(*s)[0] for s in judged] for run in runs]
         wanted = _float_outputs(network, judged)
         if name in WORKLOADS and WORKLOADS[name].transformer:  # tokens of the text, not what fills it up to the length
-            masks = [s["attention_mask"].astype(bool) for s in WORKLOADS[name].evaluation()[:JUDGED]]
+            masks = [s["attention_mask"].astype(bool) for s in samples]
             wanted, *found = ([a[m] for a, m in zip(arrays, masks, strict=True)] for arrays in (wanted, *found))
         ends = [decibels(list(zip(*pair, strict=True))) for pair in (found, (wanted, found[0]), (wanted, found[1]))]
         lines.append(f"| {name} | {norms} | {_differing(*weights)} | {_differing(*steps)} | {' | '.join(ends)} |")
