@@ -10,13 +10,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.environments import environment
 from benchmarks.import_networks import decibels, working_folder
 
 PINS = ("brevitas==0.13.4", "dependencies==2.0.1", "unfoldNd==0.2.3", "setuptools==80.10.2", "onnxoptimizer==0.4.2", "qonnx==1.0.0")
@@ -77,10 +77,7 @@ export_qonnx(net, data[:1], folder + "/trained.onnx", opset_version=17, dynamo=F
 
 def _environment(folder: Path) -> Path:
     """Python with Brevitas and the packages of this interpreter."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *PINS], check=True, stdout=sys.stderr)
+    python = environment(folder, PINS, "--no-deps")
     site = next((folder / "lib").glob("python*/site-packages"))
     (site / "borrowed.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")))
     return python
@@ -105,8 +102,8 @@ def brevitas(only: Sequence[str], keep: Path | None) -> str:
     ]
     with working_folder(keep, "brevitas-environment") as place, tempfile.TemporaryDirectory() as made:
         np.savez(Path(made) / "data.npz", images=images, labels=labels)
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        subprocess.run([_environment(place), "-c", _TRAIN, made, Path(made) / "data.npz"], check=True, stdout=sys.stderr, env=environment)
+        variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        subprocess.run([_environment(place), "-c", _TRAIN, made, Path(made) / "data.npz"], check=True, stdout=sys.stderr, env=variables)
         theirs = dict(np.load(Path(made) / "theirs.npz"))
         for way, file in (("by torch.export", "trained.pt2"), ("by QONNX", "trained.onnx")):
             if only and way not in only:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -203,18 +202,15 @@ print(json.dumps([sum(int((a != b).sum()) for a, b in zip(found, data["y"])), da
 
 def qonnx(only: Sequence[str], keep: Path | None) -> str:
     """Programs written as QONNX: run by the executor of the qonnx package, and imported again."""
-    import venv
-
     import qcompiler as qc
+    from benchmarks.environments import environment
     from benchmarks.models import MODELS
     from qcompiler.errors import UnsupportedError
 
     lines = ["| network written as QONNX | recipe | run by qonnx: outputs that differ | imported again |", "|---|---|---|---|"]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        venv.create(folder / "venv", with_pip=True)
-        python = folder / "venv" / "bin" / "python"
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *QONNX_PINS], check=True, stdout=sys.stderr)
+        python = environment(folder / "venv", QONNX_PINS)
         for name in NETWORKS:
             if only and name not in only:
                 continue

@@ -12,28 +12,18 @@ import argparse
 import json
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import numpy as np
 
 import qcompiler as qc
+from benchmarks.environments import environment
 from benchmarks.fpga.exactness import load, recipe
 from benchmarks.import_trained import EXECUTE, QONNX_PINS
 from qcompiler.boundary import dequantize_outputs, quantize_inputs
 from qcompiler.executors.reference import run_reference
 
 NAMES = ("resnet8", "autoencoder")
-
-
-def environment(work: Path) -> Path:
-    """The Python that has qonnx."""
-    place = work / "qonnx"
-    if not (place / "done").exists():
-        venv.create(place, with_pip=True)
-        subprocess.run([place / "bin/python", "-m", "pip", "install", "--quiet", *QONNX_PINS], check=True, stdout=sys.stderr)
-        (place / "done").touch()
-    return place / "bin/python"
 
 
 def main() -> int:
@@ -44,7 +34,7 @@ def main() -> int:
     parser.add_argument("--python", type=Path)
     parser.add_argument("--work", type=Path, default=Path("build/bench-fpga"))
     given = parser.parse_args()
-    python = given.python or environment(given.work)
+    python = given.python or environment(given.work / "qonnx", QONNX_PINS)
     given.work.mkdir(parents=True, exist_ok=True)
     print("| network | outputs | C simulation: differing | qonnx executor: differing |\n|---|---|---|---|", flush=True)
     bad = False

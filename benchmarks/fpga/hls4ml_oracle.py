@@ -15,13 +15,13 @@ import json
 import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import qcompiler as qc
+from benchmarks.environments import environment
 from benchmarks.fpga.beside_hls4ml import networks
 from benchmarks.import_trained import QONNX_PINS
 from benchmarks.models import MODELS
@@ -58,16 +58,6 @@ print(json.dumps([int((found != data["y"]).sum()), int(found.size), float(np.abs
 """
 
 
-def environment(work: Path) -> Path:
-    """The Python that has hls4ml and qonnx."""
-    place = work / "hls4ml"
-    if not (place / "done").exists():
-        venv.create(place, with_pip=True)
-        subprocess.run([place / "bin/python", "-m", "pip", "install", "--quiet", *PINS], check=True, stdout=sys.stderr)
-        (place / "done").touch()
-    return place / "bin/python"
-
-
 def load(name: str, samples: int) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], np.ndarray, np.ndarray]:
     """(module, example inputs, calibration inputs, test inputs): of the trained network, images; of the others, noise."""
     if name in MODELS:
@@ -86,7 +76,7 @@ def main() -> int:
     parser.add_argument("--python", type=Path)
     parser.add_argument("--work", type=Path, default=Path("build/bench-fpga"))
     given = parser.parse_args()
-    python = given.python or environment(given.work)
+    python = given.python or environment(given.work / "hls4ml", PINS)
     recipe = load_recipe("w8a8-pow2").with_changes(CHANGES)
     print("| network | inputs | output integers | C simulation of ours: differing | of hls4ml: differing |\n|---|---|---|---|---|", flush=True)
     bad = False
