@@ -34,20 +34,26 @@ class Draw(GraphBuilder):
         return options[self.number(0, len(options) - 1)]
 
     def quant(self, dtype: DType = DType.int8) -> QuantParams:
-        """Per-tensor parameters; int16 codes are symmetric."""
-        return QuantParams(dtype, 0.02, self.number(-128, 127) if dtype is DType.int8 else 0)
+        """Per-tensor parameters; int16 codes are symmetric but for some."""
+        return QuantParams(dtype, 0.02, self.number(-128, 127) if dtype is DType.int8 else self.choose(0, 0, 0, self.number(-999, 999)))
+
+    def operand(self) -> DType:
+        """Of a product: codes of 8 bits, now and then of 16."""
+        return self.choose(DType.int8, DType.int8, DType.int8, DType.int16)
 
     def codes(self, *shape: int, dtype: DType = DType.int8) -> Value:
         """An input."""
         return self.input(f"{self.name}.x{len(self.inputs)}", dtype, shape, self.quant(dtype))
 
     def weights(self, *shape: int) -> Value:
-        """Symmetric codes, per channel or per tensor."""
-        dtype = self.choose(DType.int8, DType.int8, DType.int4)
+        """Codes per channel or per tensor, some with zero points."""
+        dtype = self.choose(DType.int8, DType.int8, DType.int4, DType.uint8)
         scale = self.rng.uniform(0.001, 0.01, shape[0] if self.number(0, 3) else ()).astype(np.float32)
-        axis = 0 if scale.ndim else None
-        quant = QuantParams(dtype, scale, np.zeros(scale.shape, np.int32), axis)
-        return self.const(self.rng.integers(-dtype.max, dtype.max + 1, shape), quant=quant, name="w")
+        zero = np.zeros(scale.shape, np.int32)
+        if not dtype.is_signed or self.number(0, 4) == 0:
+            zero = self.rng.integers(dtype.min, dtype.max + 1, scale.shape).astype(np.int32)
+        quant = QuantParams(dtype, scale, zero, 0 if scale.ndim else None)
+        return self.const(self.rng.integers(max(dtype.min, -dtype.max), dtype.max + 1, shape), quant=quant, name="w")
 
     def bias(self, channels: int) -> Value | None:
         """int32, or none."""
@@ -90,52 +96,58 @@ def linear(b: Draw) -> Value:
     """Few rows (dp4a) and many (tensor cores), in every width of loads."""
     rows = (b.number(1, 8),) if b.number(0, 3) == 0 else b.choose((b.size(200),), (b.number(1, 3), b.size(70)))
     n, k = b.size(200), b.size(300)
-    x = b.codes(*rows, k)
-    return followed(b, b.rescale(b.op("linear", x, b.weights(n, k), b.bias(n)), k))
+    x = b.codes(*rows, k, dtype=b.operand())
+    return followed(b, b.rescale(b.op("linear", x, b.weights(n, k), b.bias(n)), k, spread(x)))
+
+
+def spread(x: Value, other: float = 70) -> float:
+    """How large products of two codes are; accumulators stay within int32 but for the largest ones, which wrap around."""
+    return (90 if x.dtype is DType.int8 else 19000) * other
 
 
 def conv(b: Draw) -> Value:
-    """Groups, strides, pads, dilations over one or two axes."""
-    rank = b.choose(1, 2, 2)
+    """Groups, strides, pads, dilations over one to three axes."""
+    rank = b.choose(1, 2, 2, 3)
     groups = b.choose(1, 1, 1, 2, 3)
-    inner, out = b.size(40), b.size(50)
+    inner, out = b.size(40 if rank < 3 else 12), b.size(50 if rank < 3 else 12)
     kernel = tuple(b.number(1, 4) for _ in range(rank))
     dilations = tuple(b.number(1, 2) for _ in range(rank))
-    size = tuple(b.number(k * d, 14) for k, d in zip(kernel, dilations))
-    x = b.codes(b.number(1, 2), inner * groups, *size)
+    size = tuple(b.number(k * d, 14 if rank < 3 else 8) for k, d in zip(kernel, dilations))
+    x = b.codes(b.number(1, 2), inner * groups, *size, dtype=b.operand())
     pads = tuple(b.number(0, 2) for _ in range(2 * rank))
     acc = b.op(
         "conv", x, b.weights(out * groups, inner, *kernel), b.bias(out * groups),
         strides=tuple(b.number(1, 3) for _ in range(rank)), pads=pads, dilations=dilations, groups=groups,
     )  # fmt: skip
-    return followed(b, b.rescale(acc, inner * int(np.prod(kernel))))
+    return followed(b, b.rescale(acc, inner * int(np.prod(kernel)), spread(x)))
 
 
 def depthwise(b: Draw) -> Value:
     """One filter per channel."""
     channels = b.size(50) + 1
-    x = b.codes(b.number(1, 2), channels, b.number(3, 12), b.number(3, 12))
+    x = b.codes(b.number(1, 2), channels, b.number(3, 12), b.number(3, 12), dtype=b.operand())
     acc = b.op(
         "conv", x, b.weights(channels, 1, b.number(1, 3), b.number(1, 3)), b.bias(channels), strides=(b.number(1, 2),) * 2,
         pads=tuple(b.number(0, 2) for _ in range(4)), dilations=(1, 1), groups=channels,
     )  # fmt: skip
-    return b.rescale(acc, 4)
+    return b.rescale(acc, 4, spread(x))
 
 
 def matmul(b: Draw) -> Value:
     """Products of activations: batches, transposed operands, results in another order."""
     heads, m, k, n = b.number(1, 4), b.size(60), b.size(100), b.size(60)
+    left, right = b.operand(), b.operand()
     if b.number(0, 1):
-        x = b.op("transpose", b.codes(b.number(1, 2), m, heads, k), perm=(0, 2, 1, 3))
+        x = b.op("transpose", b.codes(b.number(1, 2), m, heads, k, dtype=left), perm=(0, 2, 1, 3))
     else:
-        x = b.codes(b.number(1, 2), heads, m, k)
+        x = b.codes(b.number(1, 2), heads, m, k, dtype=left)
     batch = int(x.shape[0])
     y = b.choose(
-        lambda: b.codes(batch, heads, k, n),
-        lambda: b.op("transpose", b.codes(batch, heads, n, k), perm=(0, 1, 3, 2)),
-        lambda: b.codes(1, 1, k, n),
+        lambda: b.codes(batch, heads, k, n, dtype=right),
+        lambda: b.op("transpose", b.codes(batch, heads, n, k, dtype=right), perm=(0, 1, 3, 2)),
+        lambda: b.codes(1, 1, k, n, dtype=right),
     )()
-    result = b.rescale(b.op("matmul", x, y), k, 90 * 90)
+    result = b.rescale(b.op("matmul", x, y), k, spread(x, spread(y, 1)))
     return b.op("transpose", result, perm=(0, 2, 1, 3)) if b.number(0, 1) else result
 
 
@@ -221,7 +233,11 @@ def movement(b: Draw) -> Value:
             x = b.op("flip", x, axes=(b.number(1, 3),))
         else:
             x = b.op("resize", x, size=(b.number(2, 12), b.number(2, 12)))
-    last = b.choose("max_pool", "mean", "reshape", "gather")
+    last = b.choose("max_pool", "max_pool_3d", "mean", "reshape", "gather")
+    if last == "max_pool_3d":
+        x = b.op("reshape", x, shape=(1, *x.shape))
+        kernel = tuple(min(b.number(1, 3), int(d)) for d in x.shape[2:])
+        return b.op("max_pool", x, kernel=kernel, strides=tuple(b.number(1, 2) for _ in kernel), pads=(0,) * 6)
     if last == "max_pool":
         kernel = tuple(min(b.number(1, 3), int(d)) for d in x.shape[2:])
         pads = tuple(min(b.number(0, 1), k // 2) for k in kernel) * 2

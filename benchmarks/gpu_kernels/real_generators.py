@@ -94,9 +94,9 @@ def _real_product(b: RealDraw) -> Value:
 
 
 def _real_windows(b: RealDraw) -> Value:
-    rank = b.number(1, 2)
+    rank = b.number(1, 3)
     groups = b.choose(1, 1, 2)
-    channels, sizes = groups * b.number(1, 4), [b.number(4, 14) for _ in range(rank)]
+    channels, sizes = groups * b.number(1, 4), [b.number(4, 14 if rank < 3 else 7) for _ in range(rank)]
     x = b.real(b.number(1, 2), channels, *sizes)
     kernel, strides = tuple(b.number(1, 3) for _ in range(rank)), tuple(b.number(1, 2) for _ in range(rank))
     pads = tuple(b.number(0, k // 2) for k in (*kernel, *kernel))
@@ -121,15 +121,33 @@ def _attention(b: RealDraw) -> Value:
     return b.op("attention", q, k, v, mask, scale=b.choose(None, 0.3), causal=rows == columns and bool(b.number(0, 1)))
 
 
+def _grouped_weights(b: RealDraw, n: int, k: int, group: int | None, *types: str) -> Value:
+    """Codes of one of the types, symmetric or with zero points, scales by group or by channel."""
+    dtype = DType[b.choose(*types)]
+    shape = (n,) if group is None else (n, -(-k // group))
+    scale = b.rng.uniform(0.001, 0.01, shape) * b.rng.choice([-1, 1])
+    zero = np.zeros(shape, np.int32) if dtype.is_signed and b.number(0, 2) else b.rng.integers(dtype.min, dtype.max + 1, shape)
+    quant = QuantParams(dtype, scale, zero, *((0,) if group is None else (1, group)))
+    return b.const(b.rng.integers(max(dtype.min, -dtype.max), dtype.max + 1, (n, k)), quant=quant)
+
+
 def _dynamic(b: RealDraw) -> Value:
-    m, n, group = b.choose(b.number(1, 16), b.number(17, 80)), b.size(80), b.choose(32, 64, 128)
-    bits, granularity = b.choose(4, 8), b.choose("tensor", "token", "group")
-    k = group * b.number(1, 4) if granularity == "group" else b.size(200)
-    dtype = DType[f"int{bits}"]
-    scale = b.rng.uniform(0.001, 0.01, (n, k // group) if granularity == "group" else (n,)) * b.rng.choice([-1, 1])
-    quant = QuantParams(dtype, scale, np.zeros(scale.shape, np.int32), *((1, group) if granularity == "group" else (0,)))
-    w = b.const(b.rng.integers(-dtype.max, dtype.max + 1, (n, k)), quant=quant)
-    return b.op("dynamic_linear", b.real(m, k), w, b.numbers(n) if b.number(0, 1) else None, granularity=granularity)
+    """One range, rows, or groups of any size, operands of 8 bits or two terms."""
+    m, n = b.choose(b.number(1, 16), b.number(17, 80)), b.size(80)
+    granularity = b.choose("tensor", "token", "group")
+    group = b.choose(32, 64, 128, b.number(5, 70)) if granularity == "group" else None
+    k = b.size(200)
+    w = _grouped_weights(b, n, k, group, "int4", "int8", "uint4", "uint8", "int6")
+    bits = b.choose(8, 16) if granularity == "group" else 8
+    return b.op("dynamic_linear", b.real(m, k), w, b.numbers(n) if b.number(0, 1) else None, granularity=granularity, bits=bits)
+
+
+def _weights_alone(b: RealDraw) -> Value:
+    """Real operands, weights of 5 to 8 bits or groups of any size."""
+    m, n, k = b.choose(b.number(1, 8), b.number(9, 80)), b.size(80), b.size(200)
+    group = b.choose(None, 32, 64, b.number(5, 70))
+    w = _grouped_weights(b, n, k, group, "int8", "uint8", "int6", "uint5", "int4", "uint3")
+    return b.op("weight_only_linear", b.real(m, k), w, b.numbers(n) if b.number(0, 1) else None)
 
 
 FAMILIES: dict[str, Callable[[RealDraw], Value]] = {
@@ -140,6 +158,7 @@ FAMILIES: dict[str, Callable[[RealDraw], Value]] = {
     "real_windows": _real_windows,
     "attention": _attention,
     "dynamic": _dynamic,
+    "weights_alone": _weights_alone,
 }
 
 

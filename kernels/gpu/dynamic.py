@@ -31,13 +31,15 @@ class GroupWeights:
     Attributes:
         codes: int8 [N padded, K padded], or half as many bytes for 4 bits.
         scale: float32 [groups of K padded, N padded].
-        sums: int32 [N padded], of the codes along K.
+        zero: int32, zero points as `scale`; None if all are 0.
+        sums: int32 [N padded], of the centred codes along K.
         n, k: without padding.
         group: inputs that share a scale; a multiple of 32.
     """
 
     codes: View
     scale: View
+    zero: View | None
     sums: View
     n: int
     k: int
@@ -51,8 +53,10 @@ class GroupWeights:
         return self.scale.shape[1]
 
 
-def pack_weights(name: str, codes: np.ndarray, scale: np.ndarray, group: int | None, bits: int) -> GroupWeights:
-    """Kernel form of symmetric codes [N, K] with scales [], [N], or in groups [N, groups].
+def pack_weights(
+    name: str, codes: np.ndarray, scale: np.ndarray, group: int | None, bits: int, zero_point: np.ndarray | None = None
+) -> GroupWeights:
+    """Kernel form of codes [N, K] with scales (and zero points) [], [N], or in groups [N, groups].
 
     Raises:
         ValueError: the group is no multiple of 32.
@@ -63,13 +67,21 @@ def pack_weights(name: str, codes: np.ndarray, scale: np.ndarray, group: int | N
         raise ValueError(f"groups are multiples of 32 inputs, got {group}")
     padded = np.zeros((rows, columns), np.int8)
     padded[:n, :k] = codes
-    by_group = np.broadcast_to(np.atleast_1d(scale).reshape(-1, 1), (n, 1)) if group is None else scale
-    scales = np.zeros((1 if group is None else ceil_div(columns, group), rows), np.float32)  # of padded inputs too
-    scales[: by_group.shape[1], :n] = by_group.T
+    groups = 1 if group is None else ceil_div(columns, group)  # of padded inputs too
+
+    def by_group(array: np.ndarray, dtype: type) -> np.ndarray:
+        found = np.broadcast_to(np.atleast_1d(array).reshape(-1, 1), (n, 1)) if group is None else np.broadcast_to(array, scale.shape)
+        made = np.zeros((groups, rows), dtype)
+        made[: found.shape[1], :n] = found.T
+        return made
+
+    zeros = by_group(np.zeros(()) if zero_point is None else zero_point, np.int32)
+    sums = padded.sum(1, dtype=np.int32) - zeros[0] * k  # a range of the whole tensor goes with one group
     stored = padded if bits == 8 else _four_bits(padded)
     return GroupWeights(
-        constant(f"{name}.weight", stored), constant(f"{name}.scale", scales),
-        constant(f"{name}.sums", padded.sum(1, dtype=np.int32)), n, k, columns, columns if group is None else group, bits,
+        constant(f"{name}.weight", stored), constant(f"{name}.scale", by_group(scale, np.float32)),
+        constant(f"{name}.zero", zeros) if zeros.any() else None, constant(f"{name}.sums", sums), n, k, columns,
+        columns if group is None else group, bits,
     )  # fmt: skip
 
 
@@ -79,11 +91,14 @@ def _four_bits(codes: np.ndarray) -> np.ndarray:
     return (raised[:, :, 0] | raised[:, :, 1] << 4).reshape(len(codes), -1).view(np.int8)
 
 
-def linear(name: str, x: View, weights: GroupWeights, bias: np.ndarray | None, y: View, granularity: str) -> list[Launch]:
-    """x [M, K] float32 without gaps, y [M, N]; ranges of x by `tensor`, `token` or `group`."""
+def linear(
+    name: str, x: View, weights: GroupWeights, bias: np.ndarray | None, y: View, granularity: str, terms: int = 1
+) -> list[Launch]:
+    """x [M, K] float32 without gaps, y [M, N]; ranges of x by `tensor`, `token` or `group`; two terms of x for 16 bits."""
     m, k = x.shape
     groups = ceil_div(k, weights.group) if granularity == "group" else 1
-    codes, scale = _buffer(f"{name}.codes", np.int8, m, weights.padded_k), _buffer(f"{name}.scale", np.float32, m, groups)
+    codes = _buffer(f"{name}.codes", np.int8, terms * m, weights.padded_k)
+    scale = _buffer(f"{name}.scale", np.float32, terms * m, groups)
     launches, span = [], None
     if granularity == "tensor":
         span = _buffer(f"{name}.range", np.float32, 2)
@@ -93,20 +108,22 @@ def linear(name: str, x: View, weights: GroupWeights, bias: np.ndarray | None, y
         ("p", reading(x)), ("p", writing(codes)), ("p", writing(scale)), ("p", reading(span)),
         *ints(m, k, weights.padded_k, weights.group if granularity == "group" else weights.padded_k, groups), ("a", 8),
     ]  # fmt: skip
-    kernel = Kernel("dynamic_codes", "qc_dynamic.cuh", "qc::DynamicCodesParams", "qc::dynamic_codes(p)", 32 * WARPS)
+    several = f"_{terms}_terms" if terms > 1 else ""
+    kernel = Kernel(f"dynamic_codes{several}", "qc_dynamic.cuh", "qc::DynamicCodesParams", f"qc::dynamic_codes<{terms}>(p)", 32 * WARPS)
     launches.append(Launch(kernel, (ceil_div(m * groups, WARPS), 1, 1), tuple(fields), x.count))
     held = None if bias is None else constant(f"{name}.bias", bias.astype(np.float32))
     fields = [
-        ("p", reading(codes)), ("p", reading(weights.codes)), ("p", reading(scale)), ("p", reading(weights.scale)), ("p", reading(span)),
-        ("p", reading(weights.sums)), ("p", reading(held)), ("p", writing(y)),
-        *ints(m, weights.n, weights.padded_n, weights.padded_k, weights.group, groups), ("a", 8),
+        ("p", reading(codes)), ("p", reading(weights.codes)), ("p", reading(scale)), ("p", reading(weights.scale)),
+        ("p", reading(weights.zero)), ("p", reading(span)), ("p", reading(weights.sums)), ("p", reading(held)), ("p", writing(y)),
+        *ints(m, weights.n, weights.padded_n, weights.padded_k, weights.group, groups, terms), ("a", 8),
     ]  # fmt: skip
     rows, tile = (16, "16, 16, 16") if m <= 16 else (64, "64, 32, 32")
+    zeros = weights.zero is not None
     kernel = Kernel(
-        f"group_product_{rows}_int{weights.bits}", "qc_dynamic.cuh", "qc::GroupProductParams",
-        f"qc::group_product<{tile}, {weights.bits}>(p)", 128,
+        f"group_product{weights.bits}_{rows}{'_zeros' if zeros else ''}", "qc_dynamic.cuh", "qc::GroupProductParams",
+        f"qc::group_product<{tile}, {weights.bits}, {str(zeros).lower()}>(p)", 128,
     )  # fmt: skip
-    launches.append(Launch(kernel, (ceil_div(m, rows), weights.padded_n // TILE_N, 1), tuple(fields), m * weights.n * k))
+    launches.append(Launch(kernel, (ceil_div(m, rows), weights.padded_n // TILE_N, 1), tuple(fields), terms * m * weights.n * k))
     return launches
 
 

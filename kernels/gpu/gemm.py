@@ -3,7 +3,9 @@
     c [M, N] = requantize(a [M, K] b [N, K]^T + bias)
 
 Tile space: `TILES`; `choose_tile` takes one by a rule. Weights are padded to whole tiles offline, zero points of
-activations are folded into the bias; products of two activations subtract sums of rows and columns instead.
+activations are folded into the bias; products of two activations, and weights with zero points, subtract sums of rows and
+columns instead. Codes of 16 bits come as two planes of bytes (`pointwise.byte_planes`) with zero points 128 lower, and take
+a pass for each pair of planes.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from qcompiler.kernels.gpu.launch import (
     Field,
     Kernel,
     Launch,
+    Pointer,
     View,
     ceil_div,
     constant,
@@ -103,41 +106,59 @@ class Weights:
     Attributes:
         codes: int8 [groups, N padded by `weight_rows`, K padded to 64].
         bias: int32 [groups N], zero points folded in; None if it would be 0.
+        zeros: int32 [groups N], zero points of the weights; None if all are 0.
         n, k: per group, without padding.
         groups: of a convolution.
     """
 
     codes: View
     bias: View | None
+    zeros: View | None
     n: int
     k: int
     groups: int = 1
 
 
-def pack_weights(name: str, codes: np.ndarray, bias: np.ndarray | None, zero_point: int, groups: int = 1) -> Weights:
-    """Kernel form of weights [groups N, K], symmetric, with the zero point of the activation folded into the bias."""
+def padded_inputs(k: int) -> int:
+    """Inputs that weights of k are padded to."""
+    return max(1, ceil_div(k, TILE_K)) * TILE_K
+
+
+def pack_weights(
+    name: str, codes: np.ndarray, bias: np.ndarray | None, zero_point: int, groups: int = 1, zeros: np.ndarray | None = None,
+    windows: bool = False,
+) -> Weights:  # fmt: skip
+    """Kernel form of weights [groups N, K] with the zero point of the activation folded into the bias.
+
+    `zeros`: zero points of the weights [groups N]. `windows`: the operand is a convolution's, which has its zero point where
+    weights are padded; that of others is 0 there.
+    """
     rows, k = codes.shape
     n = rows // groups
-    padded = np.zeros((groups, weight_rows(n), max(1, ceil_div(k, TILE_K)) * TILE_K), np.int8)
+    padded = np.zeros((groups, weight_rows(n), padded_inputs(k)), np.int8)
     padded[:, :n, :k] = codes.reshape(groups, n, k)
     total = -int(zero_point) * codes.astype(np.int64).sum(1) + (0 if bias is None else bias.astype(np.int64))
+    shifted = zeros is not None and zeros.any()
+    if shifted:
+        total += int(zero_point) * (padded_inputs(k) if windows else k) * zeros.astype(np.int64)  # type: ignore[union-attr]
     wrapped = (total & 0xFFFFFFFF).astype(np.uint32).view(np.int32)  # accumulators are added modulo 2^32
     folded = constant(f"{name}.bias", wrapped) if wrapped.any() else None
-    return Weights(constant(f"{name}.weight", padded), folded, n, k, groups)
+    held = constant(f"{name}.zeros", zeros.astype(np.int32)) if shifted else None  # type: ignore[union-attr]
+    return Weights(constant(f"{name}.weight", padded), folded, held, n, k, groups)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A convolution over two axes; a 1-D one has height 1.
+    """A convolution over two axes, or three; a 1-D one has height 1.
 
     Attributes:
-        kernel, stride, pad, dilation: (y, x); `pad` before the first element.
+        kernel, stride, pad, dilation: (y, x) or (z, y, x); `pad` before the first element.
     """
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    pad: tuple[int, int]
-    dilation: tuple[int, int]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[int, ...]
+    dilation: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -179,23 +200,56 @@ def vector_width(view: View, size: int, strides: Sequence[int], offset: int | No
     return 1
 
 
-def _matrix(view: View, row: int, batch: Sequence[int]) -> list[Field]:
-    return [("p", reading(view)), *longs(row, *batch)]
+@dataclass(frozen=True)
+class _Operand:
+    """Codes of 8 bits, or of 16 as planes of bytes.
+
+    Attributes:
+        view: of the codes or the high bytes.
+        low: elements from these to the low bytes; 0 for codes of 8 bits.
+        pointer: to all of them.
+    """
+
+    view: View
+    low: int
+    pointer: Pointer | None
+
+    def matrix(self, row: int, batch: Sequence[int]) -> list[Field]:
+        """`qc::Matrix`."""
+        return [("p", self.pointer), *longs(row, *batch)]
+
+    @property
+    def planes(self) -> int:
+        """Of bytes."""
+        return 2 if self.low else 1
+
+    def width(self, size: int, strides: Sequence[int]) -> int:
+        """Elements that may be read at once."""
+        return vector_width(self.view, size, (*strides, self.low))
 
 
-_NO_WINDOW: list[Field] = [("p", None), *longs(0, 0, 0), *ints(*[0] * 9), ("a", 8)]
+def _operand(view: View, rank: int) -> _Operand:
+    """A tensor of a rank, or its planes along one more axis in front."""
+    if len(view.shape) == rank:
+        return _Operand(view, 0, reading(view))
+    plane = View(view.buffer, view.dtype, view.shape[1:], view.strides[1:], view.offset)
+    return _Operand(plane, view.strides[0], reading(view))
+
+
+_NO_WINDOW: list[Field] = [("p", None), *longs(0, 0, 0, 0), *ints(*[0] * 14), ("a", 8)]
 
 
 def _launch(
-    tile: Tile, operand: str, vec: int, activations: bool, fields: list[Field], c: View, rescale: Rescale, after: After,
+    tile: Tile, operand: str, vec: int, right: str, planes: tuple[int, int], fields: list[Field], c: View, rescale: Rescale, after: After,
     grid: tuple[int, int, int], work: int,
 ) -> Launch:  # fmt: skip
     out = OUTPUTS[c.dtype.name]
-    kind = "activations" if activations else "weights"
     fused = "" if after.kind == "NOTHING" else f"_{after.kind.lower()}"
-    name = f"gemm_{tile.name}_{operand.lower()}{vec}_{kind}_{rescale.profile}{fused}_{c.dtype.name}"
+    left_wide, right_wide = ("wide_" if count == 2 else "" for count in planes)
+    kind = f"{left_wide}{operand.lower()}{vec}_{right_wide}{right.lower()}"
+    name = f"gemm_{tile.name}_{kind}_{rescale.profile}{fused}_{c.dtype.name}"
     body = (
-        f"qc::Gemm<{tile.bm}, {tile.bn}, {tile.wm}, {tile.wn}, {tile.stages}, qc::{operand}, {vec}, {str(activations).lower()}, "
+        f"qc::Gemm<{tile.bm}, {tile.bn}, {tile.wm}, {tile.wn}, {tile.stages}, qc::{operand}, {vec}, qc::{right}, {planes[0]}, {planes[1]}, "
         f"{PROFILES[rescale.profile]}, qc::{after.kind}, {out}>::run(p)"
     )
     return Launch(Kernel(name, "qc_gemm.cuh", "qc::GemmParams", body, tile.threads), grid, tuple(fields), work)
@@ -209,51 +263,64 @@ def _vector_stores(c: View, row: int, batch: Sequence[int]) -> bool:
 def linear(
     a: View, weights: Weights, c: View, rescale: Rescale, tile: Tile | None = None, arch: int = 80, after: After = NOTHING
 ) -> Launch:
-    """a [M, K] with contiguous rows, c [M, N] with contiguous rows."""
-    m, n, k = a.shape[0], weights.n, weights.k
-    if tile is None and m <= MOST_ROWS and after is NOTHING:
+    """a [M, K] or planes [2, M, K] with contiguous rows, c [M, N] with contiguous rows."""
+    x = _operand(a, 2)
+    m, n, k = x.view.shape[0], weights.n, weights.k
+    if tile is None and m <= MOST_ROWS and after is NOTHING and not x.low and weights.zeros is None:
         return few_rows(a, weights, c, rescale)
     tile = tile or choose_tile(m, n, 1, arch, c.dtype.itemsize)
     b = weights.codes
     assert b.shape[1] % tile.bn == 0, "weights are read in whole tiles"
+    row = x.view.strides[0]
     fields: list[Field] = [
-        *_matrix(a, a.strides[0], (0, 0)),
-        *_matrix(b, b.strides[1], (0, 0)),
+        *x.matrix(row, (0, 0)), *_operand(b, 3).matrix(b.strides[1], (0, 0)), *longs(x.low, 0),
         ("p", writing(c)), *longs(c.strides[0], 0, 0),
-        ("p", reading(weights.bias)), *rescale.fields(), *after.fields(), *_NO_WINDOW,
+        ("p", reading(weights.bias)), ("p", reading(weights.zeros)), *rescale.fields(), *after.fields(), *_NO_WINDOW,
         *ints(m, n, k, 1, 0, 0, 0, _vector_stores(c, c.strides[0], ())),
     ]  # fmt: skip
     grid = (ceil_div(m, tile.bm), ceil_div(n, tile.bn), 1)
-    return _launch(tile, "MATRIX", vector_width(a, k, a.strides[:1]), False, fields, c, rescale, after, grid, m * n * k)
+    right = "WEIGHTS" if weights.zeros is None else "SHIFTED"
+    work = m * n * k * x.planes
+    return _launch(tile, "MATRIX", x.width(k, (row,)), right, (x.planes, 1), fields, c, rescale, after, grid, work)
 
 
 def matmul(
     a: View, b: View, c: View, zero_points: tuple[int, int], rescale: Rescale, tile: Tile | None = None, arch: int = 80
 ) -> Launch:
-    """Products of two activations: a [Z0, Z1, M, K], b [Z0, Z1, N, K], c [Z0, Z1, M, N]; innermost axes are contiguous."""
-    (z0, z1, m, k), n = a.shape, b.shape[2]
+    """Products of two activations: a [Z0, Z1, M, K], b [Z0, Z1, N, K], c [Z0, Z1, M, N]; innermost axes are contiguous.
+
+    Either operand may be planes [2, Z0, Z1, ...].
+    """
+    left, right = _operand(a, 4), _operand(b, 4)
+    (z0, z1, m, k), n = left.view.shape, right.view.shape[2]
     tile = tile or choose_tile(m, n, z0 * z1, arch, c.dtype.itemsize)
-    vec = min(vector_width(v, k, [s for s, d in zip(v.strides[:3], v.shape) if d > 1]) for v in (a, b))
+    vec = min(x.width(k, [s for s, d in zip(x.view.strides[:3], x.view.shape) if d > 1]) for x in (left, right))
     fields: list[Field] = [
-        *_matrix(a, a.strides[2], a.strides[:2]),
-        *_matrix(b, b.strides[2], b.strides[:2]),
+        *(f for x in (left, right) for f in x.matrix(x.view.strides[2], x.view.strides[:2])), *longs(left.low, right.low),
         ("p", writing(c)), *longs(c.strides[2], *c.strides[:2]),
-        ("p", None), *rescale.fields(), *NOTHING.fields(), *_NO_WINDOW,
+        ("p", None), ("p", None), *rescale.fields(), *NOTHING.fields(), *_NO_WINDOW,
         *ints(m, n, k, z1, 0, *zero_points, _vector_stores(c, c.strides[2], c.strides[:2])),
     ]  # fmt: skip
     grid = (ceil_div(m, tile.bm), ceil_div(n, tile.bn), z0 * z1)
-    return _launch(tile, "MATRIX", vec, True, fields, c, rescale, NOTHING, grid, z0 * z1 * m * n * k)
+    planes = (left.planes, right.planes)
+    work = z0 * z1 * m * n * k * math.prod(planes)
+    return _launch(tile, "MATRIX", vec, "ACTIVATIONS", planes, fields, c, rescale, NOTHING, grid, work)
 
 
-def tap_table(name: str, geometry: Geometry, channels: int, strides: tuple[int, int, int], vec: int) -> View:
-    """(offset, tap row << 16 | tap column) of every `vec`-th element of K; beyond the last tap a row that no image has."""
-    (kh, kw), (dy, dx), (line, pixel, channel) = geometry.kernel, geometry.dilation, strides
-    y, x, c = np.meshgrid(np.arange(kh) * dy, np.arange(kw) * dx, np.arange(0, channels, vec), indexing="ij")
-    offset = (y * line + x * pixel + c * channel).ravel()
-    place = ((y << 16) | x).ravel()
-    size = max(1, ceil_div(kh * kw * channels, TILE_K)) * TILE_K // vec
-    table = np.zeros((size, 2), np.int32)
-    table[:, 1] = 0x7FFF << 16
+FARTHEST = {2: (0x7FFE, 0xFFFF), 3: (510, 2047, 2047)}
+"""How far taps may lie from the first one, by number of axes."""
+
+
+def tap_table(name: str, geometry: Geometry, channels: int, strides: Sequence[int], vec: int) -> View:
+    """Offset and place (`qc::tap_inside`) of every `vec`-th element of K; beyond the last tap a row or plane that no image has."""
+    rank = len(geometry.kernel)
+    steps = [np.arange(k) * d for k, d in zip(geometry.kernel, geometry.dilation)]
+    *taps, c = np.meshgrid(*steps, np.arange(0, channels, vec), indexing="ij")
+    offset = sum(t * s for t, s in zip((*taps, c), strides)).ravel()
+    shifts = (16, 0) if rank == 2 else (22, 11, 0)
+    place = sum(t << s for t, s in zip(taps, shifts)).ravel()
+    table = np.zeros((padded_inputs(math.prod(geometry.kernel) * channels) // vec, 2), np.int32)
+    table[:, 1] = (FARTHEST[rank][0] + 1) << shifts[0]
     table[: len(offset), 0], table[: len(offset), 1] = offset, place
     return constant(f"{name}.taps", table)
 
@@ -262,34 +329,40 @@ def conv(
     name: str, x: View, weights: Weights, y: View, geometry: Geometry, zero_point: int, rescale: Rescale,
     tile: Tile | None = None, arch: int = 80, after: After = NOTHING,
 ) -> Launch:  # fmt: skip
-    """x, y [N, C, H, W] with any strides of x; y lies channels last. Weights [O, kernel y, kernel x, C / groups]."""
-    batch, _, height, width = x.shape
-    _, channels, out_height, out_width = y.shape
-    inner = weights.k // (geometry.kernel[0] * geometry.kernel[1])
-    image, channel, line, pixel = x.strides
-    vec = 1
-    if channel == 1:
-        vec = vector_width(x, inner, [s for s, d in zip((image, line, pixel), (batch, height, width)) if d > 1])
-    m = batch * out_height * out_width
+    """x, y [N, C, H, W] or [N, C, D, H, W] with any strides of x, which may be planes; y lies channels last.
+
+    Weights [O, kernel (z), y, x, C / groups]; `zero_point` is that of the codes, also if x is planes of them.
+    """
+    rank = len(geometry.kernel)
+    given = _operand(x, 2 + rank)
+    batch, _, *size = given.view.shape
+    _, channels, *out_size = y.shape
+    inner = weights.k // math.prod(geometry.kernel)
+    image, channel, *steps = given.view.strides
+    vec = given.width(inner, [s for s, d in zip((image, *steps), (batch, *size)) if d > 1]) if channel == 1 else 1
+    m = batch * math.prod(out_size)
     tile = tile or choose_tile(m, weights.n, weights.groups, arch, y.dtype.itemsize)
     row = channels  # y is dense, channels last
     b = weights.codes
+    fills = (zero_point >> 8, (zero_point & 255) - 128) if given.low else (zero_point, 0)
+    flat, none = (1,) * (3 - rank), (0,) * (3 - rank)
     window: list[Field] = [
-        ("p", reading(tap_table(name, geometry, inner, (line, pixel, channel), vec))),
-        *longs(image, line, pixel),
-        *ints(height, width, out_height, out_width, *geometry.stride, *geometry.pad, zero_point),
+        ("p", reading(tap_table(name, geometry, inner, (*steps, channel), vec))),
+        *longs(image, *none, *steps),
+        *ints(*flat, *size, *flat, *out_size, *flat, *geometry.stride, *none, *geometry.pad, *fills),
         ("a", 8),
     ]  # fmt: skip
     fields: list[Field] = [
-        *_matrix(x, 0, (0, inner * channel)),
-        *_matrix(b, b.strides[1], (0, b.strides[0])),
+        *given.matrix(0, (0, inner * channel)),
+        *_operand(b, 3).matrix(b.strides[1], (0, b.strides[0])), *longs(given.low, 0),
         ("p", writing(y)), *longs(row, 0, weights.n),
-        ("p", reading(weights.bias)), *rescale.fields(), *after.fields(), *window,
+        ("p", reading(weights.bias)), ("p", reading(weights.zeros)), *rescale.fields(), *after.fields(), *window,
         *ints(m, weights.n, weights.k, weights.groups, weights.n, 0, 0, _vector_stores(y, row, (weights.n,) if weights.groups > 1 else ())),
     ]  # fmt: skip
     grid = (ceil_div(m, tile.bm), ceil_div(weights.n, tile.bn), weights.groups)
-    work = m * math.prod((weights.n, weights.k, weights.groups))
-    return _launch(tile, "WINDOWS", vec, False, fields, y, rescale, after, grid, work)
+    work = m * math.prod((weights.n, weights.k, weights.groups, given.planes))
+    operand, right = "WINDOWS" if rank == 2 else "WINDOWS_3D", "WEIGHTS" if weights.zeros is None else "SHIFTED"
+    return _launch(tile, operand, vec, right, (given.planes, 1), fields, y, rescale, after, grid, work)
 
 
 MOST_ROWS = 8

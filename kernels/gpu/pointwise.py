@@ -143,6 +143,12 @@ def gather(data: View, indices: View, axis: int, out: View) -> Launch:
     return Launch(launch.kernel, launch.grid, tuple(fields), launch.work)
 
 
+def byte_planes(x: View, out: View) -> Launch:
+    """Codes of 16 bits as two planes of int8 [2, *x.shape]: high bytes, and low ones 128 lower."""
+    base = View(x.buffer, x.dtype, out.shape, (0, *x.strides), x.offset)
+    return _launch("BYTES", out, [(base, 0)], NONE, form=len(x.shape))
+
+
 def where(condition: View, a: View, b: View, out: View) -> Launch:
     """a where the condition holds, else b; one quantization."""
     return _launch("WHERE", out, [(condition, 0), (a, 0), (b, 0)], NONE)

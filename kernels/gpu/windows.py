@@ -28,44 +28,53 @@ THREADS = 128
 
 
 def depthwise(
-    name: str, x: View, codes: np.ndarray, bias: np.ndarray | None, y: View, geometry: Geometry, zero_point: int, rescale: Rescale
-) -> Launch:
-    """One filter per channel: codes [C, kernel y, kernel x]; x, y [N, C, H, W] lie channels last."""
+    name: str, x: View, codes: np.ndarray, bias: np.ndarray | None, y: View, geometry: Geometry, zero_point: int, rescale: Rescale,
+    zeros: np.ndarray | None = None,
+) -> Launch:  # fmt: skip
+    """One filter per channel: codes [C, kernel y, kernel x] with zero points [C]; x of int8 or int16, y [N, C, H, W], channels last."""
     batch, channels, height, width = x.shape
     image, _, line, pixel = x.strides
     row = ceil_div(channels, 4) * 4
     filters = np.zeros((codes.shape[1] * codes.shape[2], row), np.int8)
     filters[:, :channels] = codes.reshape(channels, -1).T
     strides = [s for s, d in zip((image, line, pixel), (batch, height, width)) if d > 1]
-    vec = min(4, vector_width(x, channels, strides))
+    vec = min(4, vector_width(x, channels, strides, x.offset // x.dtype.itemsize))
     profile, out = PROFILES[rescale.profile], OUTPUTS[y.dtype.name]
     fields: list[Field] = [
         ("p", reading(x)), ("p", reading(constant(f"{name}.weight", filters))), ("p", writing(y)), *longs(image, line, pixel),
-        ("p", reading(None if bias is None else constant(f"{name}.bias", bias.astype(np.int32)))), *rescale.fields(),
+        ("p", reading(None if bias is None else constant(f"{name}.bias", bias.astype(np.int32)))),
+        ("p", reading(constant(f"{name}.zeros", zeros.astype(np.int32)) if zeros is not None and zeros.any() else None)), *rescale.fields(),
         *ints(batch, channels, row, height, width, *y.shape[2:], *geometry.kernel, *geometry.stride, *geometry.pad, *geometry.dilation, zero_point),
     ]  # fmt: skip
     kernel = Kernel(
-        f"depthwise{vec}_{rescale.profile}_{y.dtype.name}", "qc_windows.cuh", "qc::DepthwiseParams",
-        f"qc::depthwise<{vec}, {profile}, {out}>(p)", THREADS,
+        f"depthwise{vec}{'_wide' if x.dtype == np.int16 else ''}_{rescale.profile}_{y.dtype.name}", "qc_windows.cuh", "qc::DepthwiseParams",
+        f"qc::depthwise<{x.dtype.name}_t, {vec}, {profile}, {out}>(p)", THREADS,
     )  # fmt: skip
     return Launch(kernel, (ceil_div(y.count // vec, THREADS), 1, 1), tuple(fields), y.count * len(filters))
 
 
 def max_pool(x: View, y: View, geometry: Geometry) -> Launch:
-    """x, y [N, C, H, W], any strides."""
-    fields: list[Field] = [
-        *front(x), *front(y, write=True), *ints(*y.shape, *[1] * (RANK - 4)),
-        *ints(y.count, *x.shape[2:], *geometry.kernel, *geometry.stride, *geometry.pad, *geometry.dilation),
-    ]  # fmt: skip
+    """x, y [N, C, H, W] or [N, C, D, H, W], any strides."""
+    fields: list[Field] = [*front(x), *front(y, write=True), *sizes(x, y, geometry), *ints(y.count), ("a", 8)]
     kernel = Kernel("max_pool", "qc_windows.cuh", "qc::WindowParams", "qc::max_pool(p)", THREADS)
     return Launch(kernel, (ceil_div(y.count, THREADS), 1, 1), tuple(fields), y.count)
 
 
 def front(view: View, write: bool = False, real: bool = False) -> list[Field]:
-    """`qc::Strided` with the axes in front."""
-    four = strided(view, 0, write=write, real=real)
-    strides = [v for _, v in four[1 : 1 + RANK]]
-    return [four[0], *longs(*strides[RANK - 4 :], *[0] * (RANK - 4)), *four[1 + RANK :]]  # type: ignore[arg-type]
+    """`qc::Strided` with [N, C, D, H, W] in front."""
+    pointer, *fields = strided(view, 0, write=write, real=real)
+    strides: list[int] = [v for _, v in fields[RANK - len(view.shape) : RANK]]  # type: ignore[misc]
+    return [pointer, *longs(*strides[:2], *[0] * (5 - len(strides)), *strides[2:], 0), *fields[RANK:]]
+
+
+def sizes(x: View, y: View, geometry: Geometry) -> list[Field]:
+    """The result's axes, and what windows over three axes have of each; fewer get axes of size 1 before them."""
+    lift = lambda values, fill: [fill] * (3 - len(values)) + list(values)  # noqa: E731
+    numbers = [
+        *y.shape[:2], *lift(y.shape[2:], 1), 1, *lift(x.shape[2:], 1), *lift(geometry.kernel, 1), *lift(geometry.stride, 1),
+        *lift(geometry.pad, 0), *lift(geometry.dilation, 1),
+    ]  # fmt: skip
+    return ints(*numbers)
 
 
 def sum_axes(x: View, zero_point: int, axes: Sequence[int], y: View, rescale: Rescale) -> Launch:

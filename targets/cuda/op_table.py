@@ -21,14 +21,15 @@ _PRODUCT = tuple(
 _PAIR = tuple(Kernel("int8 x int8", a, a) for a in (DType.int8, DType.uint8))
 _CODES = tuple(Kernel("int8", a) for a in (DType.int8, DType.uint8))
 
-_HALF = tuple(
-    Kernel("float16 x 4 bits", None, w, "operand rounded to float16; groups", (16, 32, 64, 128, 256))
-    for w in (DType.int4, DType.int3, DType.int2, DType.uint4, DType.uint3, DType.uint2)
-)
-_DYNAMIC = (
-    Kernel("int8 x int8", None, DType.int8, "range by tensor or token; groups", (32, 64, 128, 256)),
-    *(Kernel("int8 x 4 bits", None, w, "groups", (32, 64, 128, 256)) for w in (DType.int4, DType.int3, DType.int2)),
-)
+_NARROW = tuple(d for d in DType if d.is_integer and d.bits <= 8)
+
+
+def _stored(dtype: DType) -> str:
+    return "4 bits" if dtype.bits <= 4 else "8 bits"
+
+
+_HALF = tuple(Kernel(f"float16 x {_stored(w)}", None, w, "operand rounded to float16; groups of any size", None) for w in _NARROW)
+_DYNAMIC = tuple(Kernel(f"int8 x {_stored(w)}", None, w, "range by tensor, token or group; groups of any size", None) for w in _NARROW)
 
 KERNELS: dict[str, tuple[Kernel, ...]] = {
     **dict.fromkeys(("conv", "linear"), _PRODUCT),

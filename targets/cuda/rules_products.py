@@ -9,7 +9,7 @@ import numpy as np
 from qcompiler.ir import DType, Node, Value
 from qcompiler.kernels.gpu import gemm, pointwise, real, windows
 from qcompiler.kernels.gpu.gemm import Geometry
-from qcompiler.kernels.gpu.launch import View, constant, memory_order
+from qcompiler.kernels.gpu.launch import Buffer, View, constant, in_order, memory_order
 from qcompiler.kernels.gpu.rescale import OUTPUTS
 from qcompiler.targets.cuda.fuse import after
 from qcompiler.targets.cuda.lower import Lowering, NoKernel, Rule, first, known_shape, rescale_of, zero_point
@@ -37,29 +37,42 @@ def nodes(product: Node, node: Node, last: Node) -> list[Node]:
     return [product, node] if last is node else [product, node, last]
 
 
-def _weights(product: Node) -> tuple[np.ndarray, np.ndarray | None]:
-    """Codes and bias of a layer."""
+def _weights(product: Node) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """int8 codes, bias, and zero points by channel of a layer."""
     w, bias = product.inputs[1], product.inputs[2]
     assert w is not None
     if w.data is None or w.quant is None:
         raise NoKernel("its weights are computed")
-    if not w.dtype.is_signed or w.dtype.bits > 8 or not w.quant.symmetric:
-        raise NoKernel(f"weights of {w.dtype.name} with zero points have no kernel; symmetric signed ones of up to 8 bits have")
+    if w.dtype.bits > 8:
+        raise NoKernel(f"weights of {w.dtype.name} have no kernel; those of up to 8 bits have")
     if bias is not None and bias.data is None:
         raise NoKernel("its bias is computed")
-    return w.data.astype(np.int8), None if bias is None else bias.data
+    shift = 128 if w.dtype is DType.uint8 else 0
+    zeros = np.broadcast_to(w.quant.zero_point.astype(np.int64) - shift, w.data.shape[:1])
+    return (w.data.astype(np.int64) - shift).astype(np.int8), None if bias is None else bias.data, zeros
 
 
-def _int8(product: Node, *values: Value) -> None:
-    wrong = [v.dtype.name for v in values if v.dtype is not DType.int8]
+def _codes(product: Node, *values: Value) -> None:
+    wrong = [v.dtype.name for v in values if v.dtype not in (DType.int8, DType.int16)]
     if wrong:
-        raise NoKernel(f"{product.op} of {', '.join(wrong)} codes has no kernel; int8 has")
+        raise NoKernel(f"{product.op} of {', '.join(wrong)} codes has no kernel; int8 and int16 have")
+
+
+def _bytes(low: Lowering, view: View, value: Value, node: Node, order: tuple[int, ...] | None = None) -> tuple[View, int]:
+    """An int8 operand of a product, or the planes of bytes of an int16 one, and the zero point of these."""
+    if view.dtype == np.int8:
+        return view, zero_point(value)
+    place = None if order is None else (0, *(a + 1 for a in order))
+    buffer = Buffer(low.fresh(f"{value.name or 'value'}.bytes"), 2 * view.count)
+    planes = in_order(buffer, np.dtype(np.int8), (2, *view.shape), place)
+    low.add(pointwise.byte_planes(view, planes), (node,), None, planes)
+    return planes, zero_point(value) - 128
 
 
 def _linear(low: Lowering, product: Node, node: Node) -> None:
     value = first(product)
-    _int8(product, value)
-    codes, bias = _weights(product)
+    _codes(product, value)
+    codes, bias, zeros = _weights(product)
     n, k = codes.shape
     x = low.view(value)
     rows = x.count // max(k, 1)
@@ -67,19 +80,20 @@ def _linear(low: Lowering, product: Node, node: Node) -> None:
     if flat is None:
         flat = low.copy(x, value, (product,)).reshape((rows, k))
     assert flat is not None
+    operand, zero = _bytes(low, flat, value, product)
     name = low.fresh(product.origin.module or "linear")
     follows, last = after(low, node, range(len(x.shape))) if rows > gemm.MOST_ROWS else (gemm.NOTHING, node)
     y = low.new(last.output)
     c = y.reshape((rows, n))
     assert c is not None
-    weights = gemm.pack_weights(name, codes, bias, zero_point(value))
-    launch = gemm.linear(flat, weights, c, rescale_of(node, name), arch=low.arch, after=follows)
+    weights = gemm.pack_weights(name, codes, bias, zero, zeros=zeros)
+    launch = gemm.linear(operand, weights, c, rescale_of(node, name), arch=low.arch, after=follows)
     low.add(launch, nodes(product, node, last), last.output, y)
 
 
 def _matmul(low: Lowering, product: Node, node: Node) -> None:
     a, b = product.operands
-    _int8(product, a, b)
+    _codes(product, a, b)
     rescale = rescale_of(node, low.fresh(product.origin.module or "matmul"))
     if rescale.per_channel or any(v.quant is None or not v.quant.per_tensor for v in (a, b)):
         raise NoKernel("a product of activations has one scale per operand")
@@ -87,9 +101,10 @@ def _matmul(low: Lowering, product: Node, node: Node) -> None:
     batch, rank = y.shape[:-2], len(y.shape)
     left = low.view(a).expand((*batch, *a.shape[-2:]))
     right = low.view(b).expand((*batch, *b.shape[-2:])).transpose([*range(rank - 2), rank - 1, rank - 2])
-    left, right, out = (two_batches(low, v, of, product) for v, of in ((left, a), (right, b), (y, None)))
-    zero_points = (zero_point(a), zero_point(b))
-    low.add(gemm.matmul(left, right, out, zero_points, rescale, arch=low.arch), [product, node], node.output, y)
+    out = two_batches(low, y, None, product)
+    operands = [two_batches(low, v, of, product, any_strides=v.dtype == np.int16) for v, of in ((left, a), (right, b))]
+    (left, left_zero), (right, right_zero) = (_bytes(low, v, of, product) for v, of in zip(operands, (a, b)))
+    low.add(gemm.matmul(left, right, out, (left_zero, right_zero), rescale, arch=low.arch), [product, node], node.output, y)
 
 
 def order_of_reader(low: Lowering, value: Value) -> tuple[int, ...] | None:
@@ -116,23 +131,23 @@ def two_batches(low: Lowering, view: View, of: Value | None, node: Node, any_str
 
 
 def planes_of(view: View) -> View:
-    """[N, C, H, W] of a tensor with one or two spatial axes."""
-    if len(view.shape) == 4:
+    """[N, C, H, W] of a tensor with one or two spatial axes, [N, C, D, H, W] of one with three."""
+    if len(view.shape) in (4, 5):
         return view
     if len(view.shape) != 3:
-        raise NoKernel(f"windows over {len(view.shape) - 2} axes have no kernel; 1 and 2 have")
+        raise NoKernel(f"windows over {len(view.shape) - 2} axes have no kernel; 1, 2 and 3 have")
     n, c, length = view.shape
     sn, sc, sl = view.strides
     return View(view.buffer, view.dtype, (n, c, 1, length), (sn, sc, 0, sl), view.offset)
 
 
 def geometry_of(kernel: tuple[int, ...], node: Node) -> Geometry:
-    """Of a node with strides, pads and dilations over one or two axes."""
+    """Of a node with strides, pads and dilations over one to three axes."""
     rank = len(kernel)
     front = (1,) * (2 - rank)
     strides, pads = tuple(node.attrs["strides"]), tuple(node.attrs["pads"])
     dilations = tuple(node.attrs.get("dilations") or (1,) * rank)
-    return Geometry((*front, *kernel), (*front, *strides), ((0,) * (2 - rank) + pads[:rank]), (*front, *dilations))  # type: ignore[arg-type]
+    return Geometry((*front, *kernel), (*front, *strides), ((0,) * (2 - rank) + pads[:rank]), (*front, *dilations))
 
 
 def channels_last(rank: int) -> tuple[int, ...]:
@@ -140,28 +155,39 @@ def channels_last(rank: int) -> tuple[int, ...]:
     return (0, *range(2, rank), 1)
 
 
+def _check_reach(geometry: Geometry, size: tuple[int, ...]) -> None:
+    """The table of taps holds their distances in 16 bits each, over three axes in fewer."""
+    farthest = gemm.FARTHEST[len(geometry.kernel)]
+    reach = [(k - 1) * d for k, d in zip(geometry.kernel, geometry.dilation)]
+    if any(r > f for r, f in zip(reach, farthest)) or size[0] + geometry.pad[0] > farthest[0]:
+        raise NoKernel(f"windows that reach over {reach} in {list(size)} elements; distances go to {list(farthest)}")
+
+
 def _conv(low: Lowering, product: Node, node: Node) -> None:
     value = first(product)
-    _int8(product, value)
-    codes, bias = _weights(product)
+    _codes(product, value)
+    codes, bias, zeros = _weights(product)
     x, groups, rank = low.view(value), product.attrs["groups"], len(value.shape)
     order = channels_last(rank)
-    depthwise = groups == codes.shape[0] and codes.shape[1] == 1 and groups > 1
-    if x.strides[1] != 1 and x.shape[1] != 1 and (depthwise or codes.shape[1] % 4 == 0):
+    depthwise = groups == codes.shape[0] and codes.shape[1] == 1 and groups > 1 and rank < 5
+    wide = x.dtype == np.int16 and not depthwise
+    if not wide and x.strides[1] != 1 and x.shape[1] != 1 and (depthwise or codes.shape[1] % 4 == 0):
         x = low.copy(x, value, (product,), order)  # neighbouring channels can be read together
     follows, last = (gemm.NOTHING, node) if depthwise else after(low, node, order)
     y = low.new(last.output, order)
     x, planes = planes_of(x), planes_of(y)
     geometry = geometry_of(codes.shape[2:], product)
+    _check_reach(geometry, x.shape[2:])
     name = low.fresh(product.origin.module or "conv")
     rescale = rescale_of(node, name)
     filters = codes.reshape(*codes.shape[:2], *geometry.kernel)
     if depthwise:
-        launch = windows.depthwise(name, x, filters[:, 0], bias, planes, geometry, zero_point(value), rescale)
+        launch = windows.depthwise(name, x, filters[:, 0], bias, planes, geometry, zero_point(value), rescale, zeros)
     else:
-        flat = filters.transpose(0, 2, 3, 1).reshape(len(filters), -1)
-        weights = gemm.pack_weights(name, flat, bias, zero_point(value), groups)
-        launch = gemm.conv(name, x, weights, planes, geometry, zero_point(value), rescale, arch=low.arch, after=follows)
+        operand, zero = _bytes(low, x, value, product, channels_last(len(x.shape)))
+        flat = np.moveaxis(filters, 1, -1).reshape(len(filters), -1)
+        weights = gemm.pack_weights(name, flat, bias, zero, groups, zeros, windows=True)
+        launch = gemm.conv(name, operand, weights, planes, geometry, zero_point(value), rescale, arch=low.arch, after=follows)
     low.add(launch, nodes(product, node, last), last.output, y)
 
 

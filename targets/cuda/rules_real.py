@@ -155,7 +155,7 @@ def _windows(low: Lowering, node: Node, kind: str, kernel: tuple[int, ...], *con
     planes = planes_of(x), planes_of(y)
     ends = (0,) * (2 - rank) + tuple(node.attrs["pads"][rank:])
     launch = real_windows.window(
-        kind, *planes, rules_products.geometry_of(kernel, node), (ends[0], ends[1]), *constants, groups=node.attrs.get("groups", 1)
+        kind, *planes, rules_products.geometry_of(kernel, node), ends, *constants, groups=node.attrs.get("groups", 1)
     )  # fmt: skip
     low.add(launch, [node], node.output, y)
 
@@ -174,7 +174,7 @@ def _conv(low: Lowering, node: Node) -> None:
         return rules_products.later(low, node)
     weight, bias = (fixed(low, v, w) for v, w in zip(node.inputs[1:], ("weight", "bias")))
     assert weight is not None
-    filters = weight if weight.ndim == 4 else weight[:, :, None]
+    filters = weight[:, :, None] if weight.ndim == 3 else weight
     return _windows(low, node, "CONVOLUTION", tuple(weight.shape[2:]), filters, bias)
 
 

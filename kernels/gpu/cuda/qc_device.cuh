@@ -190,6 +190,11 @@ __device__ __forceinline__ float float_of_bits(int32_t bits)
 __device__ __forceinline__ int add_wrapping(int a, int b) { return (int)((unsigned)a + (unsigned)b); }
 __device__ __forceinline__ int multiply_wrapping(int a, int b) { return (int)((unsigned)a * (unsigned)b); }
 
+__device__ __forceinline__ int4 times_256(int4 v)
+{
+    return {multiply_wrapping(v.x, 256), multiply_wrapping(v.y, 256), multiply_wrapping(v.z, 256), multiply_wrapping(v.w, 256)};
+}
+
 __device__ __forceinline__ int64_t clip(int64_t v, int64_t low, int64_t high) { return v < low ? low : v > high ? high : v; }
 
 }  // namespace qc

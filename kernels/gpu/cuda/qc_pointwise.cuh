@@ -23,7 +23,7 @@ struct PointParams {
 };
 
 enum Form { SIGMOID, TANH, GATED };
-enum PointOp { REQUANTIZE, SUM, LOOKUP, INTERPOLATE, MULTIPLY, SHIFT_SIGMOID, COPY, PAD, RESIZE, GATHER, WHERE, PLAIN };
+enum PointOp { REQUANTIZE, SUM, LOOKUP, INTERPOLATE, MULTIPLY, SHIFT_SIGMOID, COPY, PAD, RESIZE, GATHER, WHERE, PLAIN, BYTES };
 enum Plain { NOT_ZERO, NOT, AND, OR, XOR, EQUAL, NOT_EQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, ADD, SUBTRACT, TIMES, LARGER, SMALLER };
 
 __device__ __forceinline__ int64_t limited(int64_t v, const Rescale &r) { return clip(v + r.zero_point, r.low, r.high); }
@@ -140,6 +140,10 @@ __device__ __forceinline__ void pointwise(const PointParams &p)
         const int64_t chosen = load_code(x, offset_of(place, x.stride));
         const Strided &s = p.in[chosen ? 1 : 2];
         y = load_code(s, offset_of(place, s.stride));
+    }
+    if (OP == BYTES) {  // along axis `form`: high bytes, then low ones, 128 lower
+        const int64_t v = load_code(x, offset_of(place, x.stride));
+        y = place.at[RANK - 1 - p.form] == 0 ? v >> 8 : (v & 255) - 128;
     }
     if (OP == PLAIN) {
         const int64_t a = load_code(x, offset_of(place, x.stride));

@@ -1,9 +1,9 @@
-// Products of float16 activations with 4-bit weights in groups (W4A16): y = x w^T + bias, sums in float32.
+// Products of float16 activations with weights of 4 or 8 bits in groups (W4A16): y = x w^T + bias, sums in float32.
 //
-// Weights lie in fragment order: for every 16 output channels and 64 inputs, 16 bytes per lane of a warp, a word for
-// each 16 inputs. Bits 4 i and 4 i + 16 of a word are the two halves of a fragment register, so that one `lop3` with
-// the bits of 1024 gives a pair of float16: i = 0, 1 the registers of channel lane / 4, i = 2, 3 those of channel
-// lane / 4 + 8. Codes are stored 8 higher.
+// Weights lie in fragment order, for every 16 output channels and 64 inputs: registers i = 0, 1 of a fragment belong to
+// channel lane / 4, i = 2, 3 to channel lane / 4 + 8. Of 4 bits a lane has a word for each 16 inputs, whose bits 4 i and
+// 4 i + 16 are the halves of register i; one `lop3` with the bits of 1024 gives a pair of float16. Of 8 bits it has two
+// words, one per channel, whose bytes one `prmt` puts below those of 1024. Codes are stored 8 or 128 higher.
 #pragma once
 
 #include "qc_device.cuh"
@@ -12,9 +12,10 @@ namespace qc {
 
 struct WeightOnlyParams {
     const uint16_t *x;      // [M, K] float16
-    const uint4 *w;         // [N / 16, K / 64, 32]
+    const uint4 *w;         // [N / 16, K / 64, BITS / 4, 32]
     const uint16_t *scale;  // [K / group, N] float16
-    const uint16_t *zero;   // the same: float16 of 1032 + zero point
+    const uint16_t *zero;   // the same: float16 of 1024 + 8 or 128 + zero point
+    const float *factor;    // [N]: powers of two that keep the scales within float16
     const float *bias;      // [N] or null
     float *y;               // [M, N]
     int32_t m, n, k, group; // K and N are padded to 64 and 16; a group is a multiple of 16
@@ -23,10 +24,53 @@ struct WeightOnlyParams {
 
 __device__ __forceinline__ unsigned pair(uint16_t half) { return (unsigned)half * 0x00010001u; }
 
-#ifdef QC_EMULATOR
-__device__ __forceinline__ unsigned dequantize_pair(unsigned word, unsigned zero, unsigned scale)
+// What a lane has of 16 channels and 64 inputs.
+template <int BITS>
+struct Fragment {
+    unsigned words[BITS];
+};
+
+template <int BITS>
+__device__ __forceinline__ Fragment<BITS> load_fragment(const WeightOnlyParams &p, int64_t block, int lane)
 {
-    const unsigned codes = (word & 0x000f000fu) | 0x64006400u;
+    Fragment<BITS> f;
+#pragma unroll
+    for (int i = 0; i < BITS / 4; i++) {
+        const uint4 v = load_vector<uint4>(p.w + (block * (BITS / 4) + i) * 32 + lane);
+        f.words[4 * i] = v.x;
+        f.words[4 * i + 1] = v.y;
+        f.words[4 * i + 2] = v.z;
+        f.words[4 * i + 3] = v.w;
+    }
+    return f;
+}
+
+// Two codes as float16, 1024 + 8 or 128 higher: register i of inputs 16 step to 16 step + 15.
+template <int BITS>
+__device__ __forceinline__ unsigned raised_pair(const Fragment<BITS> &f, int step, int i)
+{
+    if constexpr (BITS == 4) {
+        const unsigned word = f.words[step] >> (4 * i);
+#ifdef QC_EMULATOR
+        return (word & 0x000f000fu) | 0x64006400u;
+#else
+        unsigned codes;
+        asm("lop3.b32 %0, %1, 0x000f000f, 0x64006400, 0xea;" : "=r"(codes) : "r"(word));  // (word & mask) | 1024
+        return codes;
+#endif
+    } else {
+        const unsigned word = f.words[2 * step + i / 2] >> (16 * (i % 2));
+#ifdef QC_EMULATOR
+        return (word & 255u) | (word & 0xff00u) << 8 | 0x64006400u;
+#else
+        return __byte_perm(word, 0x64646464u, 0x4140);
+#endif
+    }
+}
+
+#ifdef QC_EMULATOR
+__device__ __forceinline__ unsigned dequantize_pair(unsigned codes, unsigned zero, unsigned scale)
+{
     unsigned result = 0;
     for (int i = 0; i < 32; i += 16) {
         const float v = half_to_float((uint16_t)(codes >> i)) - half_to_float((uint16_t)(zero >> i));
@@ -35,10 +79,8 @@ __device__ __forceinline__ unsigned dequantize_pair(unsigned word, unsigned zero
     return result;
 }
 #else
-__device__ __forceinline__ unsigned dequantize_pair(unsigned word, unsigned zero, unsigned scale)
+__device__ __forceinline__ unsigned dequantize_pair(unsigned codes, unsigned zero, unsigned scale)
 {
-    unsigned codes;
-    asm("lop3.b32 %0, %1, 0x000f000f, 0x64006400, 0xea;" : "=r"(codes) : "r"(word));  // (word & mask) | 1024
     asm("sub.rn.f16x2 %0, %0, %1;" : "+r"(codes) : "r"(zero));
     asm("mul.rn.f16x2 %0, %0, %1;" : "+r"(codes) : "r"(scale));
     return codes;
@@ -46,7 +88,7 @@ __device__ __forceinline__ unsigned dequantize_pair(unsigned word, unsigned zero
 #endif
 
 // Few rows: a block for 16 output channels, its warps share the inputs; weights are read once.
-template <int ROWS, int WARPS>
+template <int BITS, int ROWS, int WARPS>
 __device__ __forceinline__ void weight_only_rows(const WeightOnlyParams &p)
 {
     QC_SHARED(float, partial, WARPS * ROWS * 16);
@@ -57,8 +99,7 @@ __device__ __forceinline__ void weight_only_rows(const WeightOnlyParams &p)
     for (int r = 0; r < ROWS; r++)
         acc[r][0] = acc[r][1] = 0;
     for (int kb = warp; kb < blocks; kb += WARPS) {
-        const uint4 packed = load_vector<uint4>(p.w + ((int64_t)blockIdx.x * blocks + kb) * 32 + lane);
-        const unsigned words[4] = {packed.x, packed.y, packed.z, packed.w};
+        const Fragment<BITS> packed = load_fragment<BITS>(p, (int64_t)blockIdx.x * blocks + kb, lane);
 #pragma unroll
         for (int step = 0; step < 4; step++) {
             const int k = kb * 64 + step * 16;
@@ -66,7 +107,7 @@ __device__ __forceinline__ void weight_only_rows(const WeightOnlyParams &p)
             unsigned w[4];
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                w[i] = dequantize_pair(words[step] >> (4 * i), pair(zero[g + i / 2 * 8]), pair(scale[g + i / 2 * 8]));
+                w[i] = dequantize_pair(raised_pair<BITS>(packed, step, i), pair(zero[g + i / 2 * 8]), pair(scale[g + i / 2 * 8]));
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
                 if (m0 + r >= p.m)
@@ -96,14 +137,15 @@ __device__ __forceinline__ void weight_only_rows(const WeightOnlyParams &p)
         const int row = m0 + q / 16, n = n0 + q % 16;
         if (row >= p.m || n >= p.channels)
             continue;
-        float v = p.bias != nullptr ? p.bias[n] : 0.0f;
+        float v = 0.0f;
         for (int i = 0; i < WARPS; i++)
             v += partial[i * ROWS * 16 + q];
-        p.y[(int64_t)row * p.channels + n] = v;
+        p.y[(int64_t)row * p.channels + n] = v * p.factor[n] + (p.bias != nullptr ? p.bias[n] : 0.0f);
     }
 }
 
 // Many rows: tiles of 64 x 64 by four warps on tensor cores; x through shared memory, weights into registers.
+template <int BITS>
 __device__ __forceinline__ void weight_only_tiles(const WeightOnlyParams &p)
 {
     constexpr int BM = 64, STAGES = 3, ROW = 64, TILE = BM * ROW;
@@ -137,10 +179,10 @@ __device__ __forceinline__ void weight_only_tiles(const WeightOnlyParams &p)
             load((kb + STAGES - 1) % STAGES, kb + STAGES - 1);
         copy_commit();
         const uint16_t *tile = tiles + kb % STAGES * TILE;
-        uint4 packed[2];
+        Fragment<BITS> packed[2];
 #pragma unroll
         for (int j = 0; j < 2; j++)
-            packed[j] = wn + 16 * j < p.n ? load_vector<uint4>(p.w + ((int64_t)(wn / 16 + j) * blocks + kb) * 32 + lane) : uint4{0, 0, 0, 0};
+            packed[j] = wn + 16 * j < p.n ? load_fragment<BITS>(p, (int64_t)(wn / 16 + j) * blocks + kb, lane) : Fragment<BITS>{};
 #pragma unroll
         for (int step = 0; step < 4; step++) {
             const int group = (kb * 64 + step * 16) / p.group;
@@ -150,13 +192,13 @@ __device__ __forceinline__ void weight_only_tiles(const WeightOnlyParams &p)
                 a[i] = load_matrices(tile + at(wm + 16 * i + lane % 16, 2 * step + lane / 16));
 #pragma unroll
             for (int j = 0; j < 2; j++) {
-                const unsigned word = step == 0 ? packed[j].x : step == 1 ? packed[j].y : step == 2 ? packed[j].z : packed[j].w;
                 const bool there = wn + 16 * j < p.n;
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
                     const int64_t from = (int64_t)group * p.n + wn + 16 * j + g + 8 * half;
                     const unsigned scale = there ? pair(p.scale[from]) : 0, zero = there ? pair(p.zero[from]) : 0;
-                    const uint2 b = {dequantize_pair(word >> (8 * half), zero, scale), dequantize_pair(word >> (8 * half + 4), zero, scale)};
+                    const uint2 b = {dequantize_pair(raised_pair<BITS>(packed[j], step, 2 * half), zero, scale),
+                                     dequantize_pair(raised_pair<BITS>(packed[j], step, 2 * half + 1), zero, scale)};
 #pragma unroll
                     for (int i = 0; i < 2; i++)
                         acc[i][2 * j + half] = multiply_f16(acc[i][2 * j + half], a[i], b);
@@ -175,7 +217,7 @@ __device__ __forceinline__ void weight_only_tiles(const WeightOnlyParams &p)
 #pragma unroll
             for (int e = 0; e < 4; e++)
                 if (row + e / 2 * 8 < p.m && n + e % 2 < p.channels)
-                    p.y[(int64_t)(row + e / 2 * 8) * p.channels + n + e % 2] = values[e] + (p.bias != nullptr ? p.bias[n + e % 2] : 0.0f);
+                    p.y[(int64_t)(row + e / 2 * 8) * p.channels + n + e % 2] = values[e] * p.factor[n + e % 2] + (p.bias != nullptr ? p.bias[n + e % 2] : 0.0f);
         }
 }
 
