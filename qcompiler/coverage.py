@@ -74,11 +74,13 @@ def check_kernels(target: Target, emission: Emission, allow_slow: bool) -> None:
         ConstraintError: a slower kernel had to be taken, and `allow_slow` is not set.
     """
     if not any(is_integer(choice) for choice in emission.kernels if choice.op not in BORDERS):
-        raise UnsupportedError("nothing was quantized: no op of the artefact computes in integers")
-    slow = [choice for choice in emission.kernels if _is_slower(target, choice)]
+        reasons = [f"  {c.op} at {c.module or '(top level)'}: {c.why}" for c in emission.kernels if c.why]
+        raise UnsupportedError("\n".join(["nothing was quantized: no op of the artefact computes in integers", *reasons[:20]]))
+    slow = [(choice, faster) for choice in emission.kernels if (faster := _faster_types(target, choice))]
     if slow and not allow_slow:
         lines = [
-            f"  {c.op} at {c.module or '(top level)'}: {c.kernel} on {c.dtype}. {c.why}" for c in slow[:20]
+            f"  {c.op} at {c.module or '(top level)'}: {c.kernel} on {c.dtype}, slower than on {faster}. {c.why}".rstrip(" ")
+            for c, faster in slow[:20]
         ]
         raise ConstraintError(
             f"{len(slow)} ops need a slower kernel than the target's first choice:\n"
@@ -106,12 +108,13 @@ def is_integer(choice: KernelChoice) -> bool:
     return re.search(r"int[2-8]\b", choice.dtype) is not None
 
 
-def _is_slower(target: Target, choice: KernelChoice) -> bool:
-    """True if the op table lists the same kernel earlier on other types of the same widths, which the recipe asked for."""
+def _faster_types(target: Target, choice: KernelChoice) -> str:
+    """Types of the same widths, which the recipe asked for, that the op table lists earlier for the same kernel; "" if none."""
     listed = [kernel for kernel in target.kernels.get(choice.op, ()) if kernel.name == choice.kernel]
     types = [[t for t in (k.activation, k.weight) if t is not None] for k in listed]
     names = [" x ".join(t.name for t in kinds) for kinds in types]
     if choice.dtype not in names:
-        return False
+        return ""
     own = names.index(choice.dtype)
-    return any([t.bits for t in kinds] == [t.bits for t in types[own]] for kinds in types[:own])
+    widths = [t.bits for t in types[own]]
+    return next((name for name, kinds in zip(names, types[:own], strict=False) if [t.bits for t in kinds] == widths), "")

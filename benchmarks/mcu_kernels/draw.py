@@ -22,6 +22,15 @@ def codes(rng: Rng, shape: tuple[int, ...], bits: int = 8) -> np.ndarray:
     return rng.integers(low, high + 1, shape).astype(np.int8)
 
 
+def wide_codes(rng: Rng, shape: tuple[int, ...], bits: int) -> np.ndarray:
+    """Codes of 8 or 16 bits, the ends often."""
+    if bits == 8:
+        return codes(rng, shape)
+    spread = int(rng.choice([40, 2000, 32767]))
+    x = rng.integers(-spread - 1, spread, shape, endpoint=True)
+    return np.where(rng.random(shape) < 0.05, rng.choice([-32768, 32767], shape), x).astype(np.int16)
+
+
 def zero_point(rng: Rng) -> int:
     """Of int8 codes; the ends as often as the rest."""
     return int(rng.choice([-128, 127, 0, rng.integers(-128, 128)]))

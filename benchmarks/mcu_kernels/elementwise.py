@@ -8,7 +8,7 @@ from qcompiler.ir import DType, GraphBuilder, QuantParams, Value
 from qcompiler.kernels.mcu import pack
 
 from . import draw
-from .case import Call, Case, int8_quant, reference
+from .case import Call, Case, code_quant, int8_quant, reference
 from .layers import _nhwc, _rescale, _window
 
 
@@ -16,7 +16,8 @@ def max_pool(rng: draw.Rng, profile: str) -> Case:
     """Windows of any kind."""
     channels = int(rng.choice([1, 3, 4, 7, 16, 20]))
     window, pads = _window(rng, (channels, channels))
-    x = draw.codes(rng, (1, channels, window.in_height, window.in_width))
+    bits = int(rng.choice([8, 16]))
+    x = draw.wide_codes(rng, (1, channels, window.in_height, window.in_width), bits)
 
     def build(b: GraphBuilder, values: list[Value]) -> Value:
         return b.op(
@@ -25,8 +26,8 @@ def max_pool(rng: draw.Rng, profile: str) -> Case:
             dilations=(window.dilation_height, window.dilation_width),
         )  # fmt: skip
 
-    y = reference(build, [(x, int8_quant(0))])
-    return Case("max_pool_s8", profile, _nhwc(y), lambda isa: Call(window.fields(), (_nhwc(x),)), {"window": window})
+    y = reference(build, [(x, code_quant(bits))])
+    return Case(f"max_pool_s{bits}", profile, _nhwc(y), lambda isa: Call(window.fields(), (_nhwc(x),)), {"window": window})
 
 
 def avg_pool(rng: draw.Rng, profile: str) -> Case:

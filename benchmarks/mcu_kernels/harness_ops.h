@@ -69,8 +69,12 @@ static int32_t run_fully_connected(const qc_case *c, int8_t *y, void *scratch)
 
 static int32_t run_max_pool(const qc_case *c, int8_t *y)
 {
-    const qc_max_pool_s8_params p = {take_window(c)};
-    qc_max_pool_s8((const int8_t *)c->b[0], y, &p);
+    const qc_max_pool_params p = {take_window(c)};
+    if (c->op == 5) {
+        qc_max_pool_s8((const int8_t *)c->b[0], y, &p);
+    } else {
+        qc_max_pool_s16((const int16_t *)c->b[0], (int16_t *)(void *)y, &p);
+    }
     return 0;
 }
 
@@ -394,6 +398,8 @@ static int32_t run_op(const qc_case *c, int8_t *y, void *scratch)
         return 0;
     case 30:
         return run_logical_and(c, y);
+    case 31:
+        return run_max_pool(c, y);
     default:
         return 3;
     }

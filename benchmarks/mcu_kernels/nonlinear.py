@@ -13,15 +13,6 @@ from .case import Call, Case, code_quant, reference, split_int64
 PROBABILITIES = QuantParams(DType.int8, np.float32(2.0**-8), -128)
 
 
-def wide_codes(rng: draw.Rng, shape: tuple[int, ...], bits: int) -> np.ndarray:
-    """Codes of 8 or 16 bits, the ends often."""
-    if bits == 8:
-        return draw.codes(rng, shape)
-    spread = int(rng.choice([40, 2000, 32767]))
-    x = rng.integers(-spread - 1, spread, shape, endpoint=True)
-    return np.where(rng.random(shape) < 0.05, rng.choice([-32768, 32767], shape), x).astype(np.int16)
-
-
 def _mask(rng: draw.Rng, rows: int, length: int) -> np.ndarray | None:
     """bool [rows or 1, length], or none; whole rows are masked sometimes."""
     if rng.random() < 0.5:
@@ -38,7 +29,7 @@ def softmax_lookup(rng: draw.Rng, profile: str) -> Case:
     """Rows of 8- and 16-bit codes, tables of any length."""
     bits = int(rng.choice([8, 8, 16]))
     rows, length = int(rng.integers(1, 6)), int(rng.integers(1, 60))
-    x, mask = wide_codes(rng, (rows, length), bits), _mask(rng, rows, length)
+    x, mask = draw.wide_codes(rng, (rows, length), bits), _mask(rng, rows, length)
     size = int(rng.choice([1, 17, 255, 256, 600]))
     table = np.rint(32767 * np.exp(-np.arange(size) * rng.uniform(0.001, 0.2))).astype(np.int16)
 
@@ -56,7 +47,7 @@ def shiftmax(rng: draw.Rng, profile: str) -> Case:
     """Both divisions."""
     bits = int(rng.choice([8, 16]))
     rows, length = int(rng.integers(1, 5)), int(rng.integers(1, 40))
-    x, mask = wide_codes(rng, (rows, length), bits), _mask(rng, rows, length)
+    x, mask = draw.wide_codes(rng, (rows, length), bits), _mask(rng, rows, length)
     unit, exponent = int(rng.choice([1, 7, 16, 100, 3000])), int(rng.choice([1, 8, 15, 16]))
     division = str(rng.choice(["round", "reciprocal"]))
     zero = int(rng.integers(-128, 128))
@@ -78,7 +69,7 @@ def log2_softmax(rng: draw.Rng, profile: str) -> Case:
     """Tables of any length, with and without masks."""
     bits = int(rng.choice([8, 16]))
     rows, length = int(rng.integers(1, 5)), int(rng.integers(1, 40))
-    x, mask = wide_codes(rng, (rows, length), bits), _mask(rng, rows, length)
+    x, mask = draw.wide_codes(rng, (rows, length), bits), _mask(rng, rows, length)
     size = int(rng.choice([1, 17, 256, 600]))
     table = np.rint(32767 * np.exp(-np.arange(size) * rng.uniform(0.001, 0.2))).astype(np.int16)
     quant = QuantParams(DType.int16, np.float32(2.0**-14))
@@ -95,7 +86,7 @@ def log2_softmax(rng: draw.Rng, profile: str) -> Case:
 def shift_sigmoid(rng: draw.Rng, profile: str) -> Case:
     """All forms, both widths, factors of either rounding."""
     x_bits, y_bits = int(rng.choice([8, 16])), int(rng.choice([8, 16]))
-    x, zero_x = wide_codes(rng, (int(rng.integers(1, 40)),), x_bits), int(rng.integers(-100, 100)) * (x_bits == 8)
+    x, zero_x = draw.wide_codes(rng, (int(rng.integers(1, 40)),), x_bits), int(rng.integers(-100, 100)) * (x_bits == 8)
     unit, bits = int(rng.choice([1, 3, 20, 600, 5000])), int(rng.choice([8, 12, 15]))
     gate_bits, form = int(rng.choice([8, 15])), int(rng.integers(3))
     name = ("sigmoid", "tanh", "gated")[form]
@@ -133,7 +124,7 @@ def add_s16(rng: draw.Rng, profile: str) -> Case:
     """Sums of codes of any widths."""
     wa, wb, wy = _widths(rng)
     period, repeat = int(rng.integers(1, 40)), int(rng.choice([1, 1, 3]))
-    a, b = wide_codes(rng, (repeat, period), wa), wide_codes(rng, (1, period), wb)
+    a, b = draw.wide_codes(rng, (repeat, period), wa), draw.wide_codes(rng, (1, period), wb)
     zeros = tuple(int(rng.integers(-100, 100)) for _ in range(2))
     y_zero, low, high = _wide_limits(rng, wy)
     dyadic = profile == "dyadic"
@@ -172,7 +163,7 @@ def mul_s16(rng: draw.Rng, profile: str) -> Case:
     """Products of codes of any widths that fit int32."""
     wa, wb, wy = _widths(rng)
     period, repeat = int(rng.integers(1, 40)), int(rng.choice([1, 1, 3]))
-    a, b = wide_codes(rng, (repeat, period), wa), wide_codes(rng, (1, period), wb)
+    a, b = draw.wide_codes(rng, (repeat, period), wa), draw.wide_codes(rng, (1, period), wb)
     zeros = int(rng.integers(0, 100)) * (wa == 8), int(rng.integers(0, 100)) * (wb == 8)
     product = (a.astype(np.int64) - zeros[0]) * (b.astype(np.int64) - zeros[1])
     expected, (m, s, zero, low, high) = _rescaled(rng, profile, product, wy)
@@ -183,7 +174,7 @@ def mul_s16(rng: draw.Rng, profile: str) -> Case:
 def requantize_s16(rng: draw.Rng, profile: str) -> Case:
     """Codes of one width to codes of another."""
     wa, _, wy = _widths(rng)
-    x, zero_x = wide_codes(rng, (int(rng.integers(1, 60)),), wa), int(rng.integers(-100, 100))
+    x, zero_x = draw.wide_codes(rng, (int(rng.integers(1, 60)),), wa), int(rng.integers(-100, 100))
     expected, (m, s, zero, low, high) = _rescaled(rng, profile, x.astype(np.int64) - zero_x, wy)
     scalars = (x.size, 0, m, s, zero_x, 0, zero, low, high, wa, 8, wy)
     return Case("requantize_s16", profile, expected, lambda isa: Call(scalars, (x,)), {"scalars": scalars})
@@ -191,7 +182,7 @@ def requantize_s16(rng: draw.Rng, profile: str) -> Case:
 
 def lookup_s8_s16(rng: draw.Rng, profile: str) -> Case:
     """Tables of 16-bit results."""
-    x, table = draw.codes(rng, (int(rng.integers(1, 80)),)), wide_codes(rng, (256,), 16)
+    x, table = draw.codes(rng, (int(rng.integers(1, 80)),)), draw.wide_codes(rng, (256,), 16)
     y = table[x.astype(np.int64) + 128]
     return Case("lookup_s8_s16", profile, y, lambda isa: Call((x.size,), (x, table)))
 
@@ -199,7 +190,7 @@ def lookup_s8_s16(rng: draw.Rng, profile: str) -> Case:
 def lookup_interpolated(rng: draw.Rng, profile: str) -> Case:
     """Any knots, both widths of the result."""
     bits, shift = int(rng.choice([8, 16])), int(rng.integers(8, 17))
-    x, table = wide_codes(rng, (int(rng.integers(1, 80)),), 16), wide_codes(rng, (257,), 16)
+    x, table = draw.wide_codes(rng, (int(rng.integers(1, 80)),), 16), draw.wide_codes(rng, (257,), 16)
     quant = code_quant(bits, int(rng.integers(-128, 128)))
 
     def build(b: GraphBuilder, values: list[Value]) -> Value:
@@ -214,7 +205,7 @@ def normalize(rng: draw.Rng, profile: str) -> Case:
     """Layer norm and RMS norm; rows without variance included."""
     x_bits, y_bits = int(rng.choice([8, 16])), int(rng.choice([8, 16]))
     rows, length = int(rng.integers(1, 5)), int(rng.integers(1, 70))
-    x = wide_codes(rng, (rows, length), x_bits)
+    x = draw.wide_codes(rng, (rows, length), x_bits)
     if rng.random() < 0.2:
         x[0] = x[0, 0]
     zero_x, fraction = int(rng.integers(-100, 100)), int(rng.choice([0, 0, 2, 6]))
@@ -242,7 +233,7 @@ def mean(rng: draw.Rng, profile: str) -> Case:
     """Means over the middle axis."""
     wa, _, wy = _widths(rng)
     outer, count, inner = (int(v) for v in rng.integers(1, 9, 3))
-    x, zero_x = wide_codes(rng, (outer, count, inner), wa), int(rng.integers(-100, 100))
+    x, zero_x = draw.wide_codes(rng, (outer, count, inner), wa), int(rng.integers(-100, 100))
     y, (m, s, zero, low, high) = _rescaled(rng, profile, (x.astype(np.int64) - zero_x).sum(1), wy)
     scalars = (outer, count, inner, m, s, zero_x, 0, zero, low, high, wa, 8, wy)
     return Case("mean_s16", profile, y, lambda isa: Call(scalars, (x,)), {"scalars": scalars})

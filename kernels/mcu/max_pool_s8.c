@@ -49,7 +49,7 @@ static void qc_window(const int8_t *x, int8_t *y, const qc_window_params *v, int
     }
 }
 
-void qc_max_pool_s8(const int8_t *x, int8_t *y, const qc_max_pool_s8_params *p)
+void qc_max_pool_s8(const int8_t *x, int8_t *y, const qc_max_pool_params *p)
 {
     const qc_window_params *v = &p->window;
     for (int32_t row = 0; row < v->out_height; row++) {

@@ -111,10 +111,11 @@ int32_t qc_fully_connected_s8_scratch_bytes(const qc_fully_connected_s8_params *
 /* ---- pools ---------------------------------------------------------------------------------------------------- */
 typedef struct {
     qc_window_params window; /* out_channels == in_channels */
-} qc_max_pool_s8_params;
+} qc_max_pool_params;
 
 /* Padding never wins. In place as the depthwise convolution if stride >= kernel and no padding. */
-void qc_max_pool_s8(const int8_t *x, int8_t *y, const qc_max_pool_s8_params *p);
+void qc_max_pool_s8(const int8_t *x, int8_t *y, const qc_max_pool_params *p);
+void qc_max_pool_s16(const int16_t *x, int16_t *y, const qc_max_pool_params *p);
 
 /* Sum of the window's (x - input_zero_point), rescaled: `bias[0]` is 0, one multiplier for all channels. Padding
  * counts as 0. A global average is one window as large as the image. */

@@ -14,6 +14,7 @@ USES: dict[str, tuple[str, ...]] = {
     "fully_connected_s8": ("expand_s8", "extend", "column_bytes", "product_s8", "product_mve_s8", "product_s8_s16", "limit"),
     "depthwise_conv2d_s8": ("depthwise_load_s8", "depthwise_keep_s8", "depthwise_rows_s8", "depthwise_rows_dsp_s8", "limit"),
     "max_pool_s8": (),
+    "max_pool_s16": (),
     "avg_pool_s8": (),
     "add_s8": (),
     "mul_s8": (),

@@ -59,8 +59,10 @@ def function(low: Lowering, node: Node) -> None:
 
 def _forms(low: Lowering, node: Node, source: Value, x: Value, quant: QuantParams) -> dict[str, Form]:
     name = node.output.name
+    assert x.quant is not None
+    if x.dtype.bits > 8 and (x.dtype is not DType.int16 or not x.quant.symmetric):
+        raise NoIntegerForm(f"it reads codes of {x.dtype.name}; functions have 8 bits, or int16 with zero point 0")
     if x.dtype is not DType.int16:
-        assert x.quant is not None
         return {"lookup": lambda b, xs: lookup(b, node, xs[0], quant, name)} | _shift_forms(low, node, x, quant)
     narrow = low.narrow_quant(source)
 

@@ -47,7 +47,8 @@ class FuseQdq(Pass):
         """Rewrite, in program order."""
         fusing = _Fusing(graph)
         new = fusing.finish()
-        return Result(new if fusing.notes else graph, bool(fusing.notes), tuple(fusing.notes))
+        changed = fusing.vectors or bool(fusing.notes)
+        return Result(new if changed else graph, changed, tuple(fusing.notes))
 
 
 class _Fusing:
@@ -60,6 +61,7 @@ class _Fusing:
         self.codes: dict[Value, Value | None] = {}
         self.weights: dict[tuple[Value, str], Value] = {}
         self.notes: list[Note] = []
+        self.vectors = False  # a constant vector was dequantized
         self.name = ""
         for node in graph.nodes:
             self.out.origin, self.name = node.origin, node.outputs[0].name
@@ -79,6 +81,8 @@ class _Fusing:
     def _visit(self, node: Node) -> bool:
         if node.op == "quantize":
             return self._quantize(node)
+        if node.op == "dequantize":
+            return self._constant(node)
         if node.op in ("linear", "matmul"):
             return self._real_product(node) or self._weight_only(node, node, node.inputs[2] if node.op == "linear" else None)
         if node.op == "add":
@@ -86,6 +90,19 @@ class _Fusing:
         if node.op == "gather" and not self._to_codes(node.output):
             return self._gather(node)
         return False
+
+    def _constant(self, node: Node) -> bool:
+        """A constant vector of codes (weight of a norm, factor of a product) as real numbers, where codes gain nothing.
+
+        Layers still find its codes: they look at the graph as it was.
+        """
+        codes = node.operands[0]
+        if codes.data is None or codes.quant is None or len(codes.shape) > 1 or not node.output.dtype.is_float:
+            return False
+        real = codes.quant.dequantize(codes.data).astype(node.output.dtype.numpy)
+        self.out.replaced[node.output] = constant(real, node.output.dtype, name=codes.name)
+        self.vectors = True
+        return True
 
     def _take(self, node: Node, old: Value, new: Value, what: str) -> bool:
         self.out.replaced[old] = new
@@ -109,6 +126,7 @@ class _Fusing:
         result = None
         if source is not None:
             limits = _code_limits(limit, quant)
+            self.out.origin = source.origin  # of the layer; files call quantize nodes by their tensors
             try:
                 result = self._integer(source, quant, limits)
             except GraphError as error:

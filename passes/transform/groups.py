@@ -148,7 +148,7 @@ def sole_linear(graph: Graph, value: Value, width: int) -> Node | None:
 
 def _gated_up(graph: Graph, producer: Node, width: int) -> Node | None:
     """X = act(gate) * up: the linear node of up. The gate's side is a nonlinearity, so only up may be scaled."""
-    if producer.op != "mul" or not all(same(v.shape[-1], width) for v in producer.operands):
+    if producer.op != "mul" or not all(v.shape and same(v.shape[-1], width) for v in producer.operands):
         return None
     for value in producer.operands:
         found = sole_linear(graph, value, width)

@@ -307,7 +307,8 @@ def known_shape(value: Value) -> tuple[int, ...]:
     if not all(isinstance(d, int) for d in value.shape):
         raise ConstraintError(
             f"value {value.name!r} has shape {list(map(str, value.shape))}; memory on a microcontroller is planned at compile"
-            " time and needs fixed sizes: compile without dynamic_shapes, for the batch and lengths you will run"
+            " time and needs fixed sizes: compile without dynamic_shapes, for the batch and lengths you will run (an"
+            " ONNX file: --shape NAME=1x3x224x224, or shapes={...})"
         )
     return tuple(int(d) for d in value.shape)
 

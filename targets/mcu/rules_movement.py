@@ -192,31 +192,36 @@ def _pad_constant(low: Legalizer, node: Node) -> None:
 
 def _max_pool(low: Legalizer, node: Node) -> None:
     value = first(node)
-    if value.dtype is not DType.int8:
-        raise NoKernel(f"pooling of {value.dtype.name} has no kernel")
+    name = _largest_of(value)
     x = low.ordered(value, channels_last(len(value.shape)), node)
     y = low.new(node.output, channels_last(len(value.shape)))
     rank = len(value.shape) - 2
     attrs = {"strides": node.attrs["strides"], "pads": node.attrs["pads"], "dilations": node.attrs["dilations"] or (1,) * rank}
     kernel = node.attrs["kernel"]
-    params = Struct(low.fresh("max_pool"), "qc_max_pool_s8_params", {"window": vars(window_of(x, kernel, attrs, y.shape))})
+    params = Struct(low.fresh("max_pool"), "qc_max_pool_params", {"window": vars(window_of(x, kernel, attrs, y.shape))})
     batch = x.shape[0]
     apart = all(s >= k for s, k in zip(node.attrs["strides"], kernel, strict=True)) and not any(node.attrs["pads"])
     overlaps = {0: Overlap(None, same=True)} if apart and batch == 1 else {}
     arguments = (At(x, x.count // batch), At(y, y.count // batch), params)
-    low.steps.append(Step("qc_max_pool_s8", arguments, (x,), y, (node,), overlaps=overlaps, repeat=batch))
+    low.steps.append(Step(name, arguments, (x,), y, (node,), overlaps=overlaps, repeat=batch))
     low.bind(node.output, y)
+
+
+def _largest_of(value: Value) -> str:
+    """The kernel for the largest codes of windows."""
+    if value.dtype not in (DType.int8, DType.int16):
+        raise NoKernel(f"the maximum of {value.dtype.name} has no kernel; that of int8 and int16 has")
+    return "qc_max_pool_s8" if value.dtype is DType.int8 else "qc_max_pool_s16"
 
 
 def _reduce_max(low: Legalizer, node: Node) -> None:
     """The largest code of one window as large as the axes are."""
-    if first(node).dtype is not DType.int8:
-        raise NoKernel(f"the maximum of {first(node).dtype.name} has no kernel")
+    name = _largest_of(first(node))
     found = reduced(low, node)
     y = low.new(node.output, found.order)
-    params = Struct(low.fresh("maximum"), "qc_max_pool_s8_params", {"window": vars(found.window())})
+    params = Struct(low.fresh("maximum"), "qc_max_pool_params", {"window": vars(found.window())})
     arguments = (At(found.x, found.count * found.inner), At(y, found.inner), params)
-    low.steps.append(Step("qc_max_pool_s8", arguments, (found.x,), y, (node,), repeat=found.outer))
+    low.steps.append(Step(name, arguments, (found.x,), y, (node,), repeat=found.outer))
     low.bind(node.output, y)
 
 

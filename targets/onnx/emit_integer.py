@@ -70,18 +70,16 @@ def linear_accumulators(e: Emitter, node: Node) -> str:
         acc = e.op("MatMulInteger", codes, second, _zero(e, quant_of(x)), _zero(e, quant_of(w)))
         return _with_bias(e, acc, bias, rank - 1, rank)
     weight = weight_format(e, w, x, transposed=node.op == "linear")
-    acc = e.op("MatMulInteger", codes, weight.codes, _zero(e, quant_of(x)), _scalar_zero(e, weight.zero_point))
-    return _with_bias(e, acc, bias, rank - 1, rank)
+    zeros = _one_zero(e, weight.zero_point) or weight.zero_point
+    return _with_bias(e, e.op("MatMulInteger", codes, weight.codes, _zero(e, quant_of(x)), zeros), bias, rank - 1, rank)
 
 
-def _scalar_zero(e: Emitter, name: str) -> str:
-    """MatMulInteger and ConvInteger take one weight zero point; ours are equal in all channels."""
+def _one_zero(e: Emitter, name: str) -> str | None:
+    """The zero point of all channels as a scalar; None where channels have their own, as only MatMulInteger takes them."""
     zeros = e.initializers[name]
     if zeros.ndim == 0:
         return name
-    if (zeros != zeros.flat[0]).any():
-        raise UnsupportedError("weight zero points that differ between channels have no integer kernel in ONNX")
-    return e.const(zeros.flat[0], zeros.dtype, "zero_point")
+    return None if (zeros != zeros.flat[0]).any() else e.const(zeros.flat[0], zeros.dtype, "zero_point")
 
 
 def _linear(e: Emitter, node: Node) -> str:
@@ -96,7 +94,9 @@ def _conv(e: Emitter, node: Node) -> str:
     codes, x = unsigned(e, x)
     weight = weight_format(e, w, x, node.attrs["groups"])
     e.row(node, "ConvInteger", _kinds(node), weight.why)
-    zero = _scalar_zero(e, weight.zero_point)
+    zero = _one_zero(e, weight.zero_point)
+    if zero is None:
+        raise UnsupportedError(f"{node.where()}: ConvInteger takes one zero point of weights; these differ between channels")
     acc = e.op("ConvInteger", codes, weight.codes, _zero(e, quant_of(x)), zero, **conv_attrs(node.attrs, w))
     return _with_bias(e, acc, node.inputs[2], 1, len(x.shape))
 
@@ -181,7 +181,7 @@ def _dynamic_linear(e: Emitter, node: Node) -> str:
         codes, scale = token_codes(e, x)
         zero = e.const(128, np.uint8, "zero_point")
     weight = weight_format(e, w, dynamic_codes_of(x), transposed=True)
-    acc = e.op("MatMulInteger", codes, weight.codes, zero, _scalar_zero(e, weight.zero_point))
+    acc = e.op("MatMulInteger", codes, weight.codes, zero, _one_zero(e, weight.zero_point) or weight.zero_point)
     factor = e.op("Mul", scale, scale_name(e, quant.scale))
     y = e.op("Mul", e.cast(acc, DType.float32), factor)
     e.row(node, "MatMulInteger", f"uint8 x {weight.kind}", weight.why)

@@ -6,6 +6,8 @@ depends on patterns.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from qcompiler.ir import Node, QuantParams, Value, constant
@@ -149,7 +151,7 @@ def _plain_mean(fusion: Fusion) -> bool:
 
 def _requantize_sum(e: Emitter, node: Node) -> str:
     fits = len(node.operands) == 2 and node.attrs["rounding"] == "float32_half_even" and plain_sum(node)
-    if not fits or any(v.dtype is not node.output.dtype for v in node.operands):
+    if not fits or node.output.dtype.bits != 8 or any(v.dtype is not node.output.dtype for v in node.operands):
         return str(QDQ_RULES["requantize_sum"](e, node))
     out: QuantParams = node.attrs["quant"]
     _note(e, node, "QLinearAdd")
@@ -181,11 +183,40 @@ def _dynamic_linear(e: Emitter, node: Node) -> str:
     return str(y if bias is None else e.op("Add", y, bias))
 
 
+def _if_possible(rule: FusedRule) -> FusedRule:
+    """The rule where its kernels take the codes; others stay real numbers between dequantize and quantize."""
+
+    def choose(e: Emitter, fusion: Fusion) -> str:
+        reason = _refusal(fusion)
+        if not reason:
+            return rule(e, fusion)
+        y = QDQ_FUSED[fusion.head.op](e, fusion)
+        why = f"no kernel for {reason}: dequantized, computed in float32, quantized"
+        e.rows[-1] = replace(e.rows[-1], dtype="float32", why=why)
+        return y
+
+    return choose
+
+
+def _refusal(fusion: Fusion) -> str:
+    """What the kernels do not take; "" if they take it. Weights of fewer bits are widened."""
+    operands = fusion.head.operands[:2]
+    codes = [v.dtype for v in operands if v.data is None]
+    codes += [fusion.tail.attrs["quant"].dtype] if fusion.tail.op == "requantize" else []
+    weights = [v for v in operands if v.data is not None]
+    odd = [d.name for d in codes if d.bits != 8] + [v.dtype.name for v in weights if v.dtype.bits > 8]
+    if odd:
+        return f"codes of {', '.join(dict.fromkeys(odd))}"
+    if fusion.head.op == "conv" and any(np.ptp(quant_of(v).zero_point) for v in weights):
+        return "zero points of weights that differ between channels"
+    return ""
+
+
 FUSED: dict[str, FusedRule] = {
-    "linear": _linear,
-    "matmul": _linear,
-    "conv": _conv,
-    "reduce_mean": _reduce,
+    "linear": _if_possible(_linear),
+    "matmul": _if_possible(_linear),
+    "conv": _if_possible(_conv),
+    "reduce_mean": _if_possible(_reduce),
     "reduce_sum": QDQ_FUSED["reduce_sum"],
 }
 RULES: dict[str, Rule] = {**INTEGER, "requantize_sum": _requantize_sum, "dynamic_linear": _dynamic_linear, **GROUPS}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.errors import UnsupportedError
-from qcompiler.ir import Node, Value
+from qcompiler.ir import DType, Node, Value
 from qcompiler.ir.dims import is_symbolic
 
 from .emit_elementwise import Rule
@@ -85,8 +85,13 @@ def pool_attrs(x: Value, node: Node) -> dict[str, Any]:
 
 def _max_pool(e: Emitter, node: Node) -> str:
     (x,) = node.operands
-    dilations = list(node.attrs["dilations"]) or None
-    return str(e.op("MaxPool", x, dilations=dilations, **pool_attrs(x, node)))
+    attrs = {"dilations": list(node.attrs["dilations"]) or None, **pool_attrs(x, node)}
+    if x.dtype.is_float or x.dtype.bits == 8:
+        return str(e.op("MaxPool", x, **attrs))
+    if x.dtype.bits > 16:
+        raise UnsupportedError(f"{node.where()}: maximum pooling of {x.dtype.name} has no form in ONNX")
+    # ONNX pools codes of 8 bits only; float32 holds 16 bits exactly, and the maximum is one of them.
+    return e.cast(e.op("MaxPool", e.cast(x, DType.float32), **attrs), x.dtype)
 
 
 def _avg_pool_rule(e: Emitter, node: Node) -> str:

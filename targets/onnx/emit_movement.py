@@ -68,8 +68,14 @@ def _pad(e: Emitter, node: Node) -> str:
     fill = None
     if a["mode"] == "constant":
         code = x.quant.quantize(np.float32(a["value"])) if x.quant is not None else a["value"]
-        fill = e.const(np.asarray(code).astype(x.dtype.numpy))
-    return str(e.op("Pad", x, e.ints(a["pads"]), fill, mode=a["mode"]))
+        fill = np.asarray(code)
+    # ONNX Runtime has no kernel for 16 bits.
+    kind = DType.int32 if x.dtype.is_integer and x.dtype.bits == 16 else x.dtype
+    y = e.op(
+        "Pad", x if kind is x.dtype else e.cast(x, kind), e.ints(a["pads"]),
+        None if fill is None else e.const(fill.astype(kind.numpy)), mode=a["mode"],
+    )  # fmt: skip
+    return str(y) if kind is x.dtype else e.cast(y, x.dtype)
 
 
 def _gather(e: Emitter, node: Node) -> str:

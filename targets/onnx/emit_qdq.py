@@ -72,7 +72,7 @@ def finish(e: Emitter, fusion: Fusion, y: str) -> str:
 
 
 def _note(e: Emitter, fusion: Fusion, kernel: str) -> None:
-    kinds = " x ".join(v.dtype.name for v in fusion.head.operands[:2] if v.dtype.bits <= 8)
+    kinds = " x ".join(v.dtype.name for v in fusion.head.operands[:2])
     e.row(fusion.head, f"Q/DQ {kernel}", kinds)
 
 

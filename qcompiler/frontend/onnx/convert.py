@@ -17,6 +17,7 @@ from .context import OnnxContext
 from .file import OnnxFile
 from .functions import function_of
 from .ops import CONVERTERS
+from .order import in_order, place_of
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 log = logging.getLogger("qcompiler.frontend")
@@ -61,16 +62,13 @@ class Converter:
             attrs: of the function whose body this is.
             where: for messages.
         """
-        for node in nodes:
-            for name in node.input:
-                if name and name not in scope:
-                    raise UsageError(_unknown(node, name, nodes, where))
+        for node in in_order(nodes, scope, where):
             results = self._node(node, scope, versions, attrs)
             for i, name in enumerate(node.output):
                 if not name:
                     continue
                 if name in scope:
-                    raise UsageError(f"{where}: tensor {name!r} has two producers, one is {_place(node)}")
+                    raise UsageError(f"{where}: tensor {name!r} has two producers, one is {place_of(node)}")
                 scope[name] = results[i] if i < len(results) else FAILED
 
     def _node(
@@ -106,9 +104,9 @@ class Converter:
                     raise Refusal(f"its result {place + 1} ({name}) is not in the graph")
             return results
         except (Refusal, UnsupportedError, GraphError) as error:
-            self.refused.append((key, _place(node), str(error)))
+            self.refused.append((key, place_of(node), str(error)))
         except (TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError, ZeroDivisionError, OverflowError) as error:
-            self.refused.append((key, _place(node), f"this form of it is not known ({type(error).__name__}: {error})"))
+            self.refused.append((key, place_of(node), f"this form of it is not known ({type(error).__name__}: {error})"))
         return failed
 
     def _attributes(self, node: onnx.NodeProto, outer: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +152,7 @@ class Converter:
         try:
             return self._function(body, node, arguments, attrs, origin, versions)
         except Refusal as inner:
-            log.info("%s: %s", _place(node), inner)
+            log.info("%s: %s", place_of(node), inner)
             raise refusal from inner
 
     def _function(
@@ -199,7 +197,7 @@ class Converter:
             inner[tensor.name] = self.constant(tensor)
         self.prefix.append(self.prefix[-1] if self.prefix else "")
         try:
-            self.walk(chosen.node, inner, versions, attrs, f"a branch of {_place(node)}")
+            self.walk(chosen.node, inner, versions, attrs, f"a branch of {place_of(node)}")
         finally:
             self.prefix.pop()
         return [inner[output.name] for output in chosen.output]
@@ -234,37 +232,6 @@ def module_of(node: onnx.NodeProto) -> str:
     if name.startswith("/"):
         return ".".join(name.strip("/").split("/")[:-1])
     return name
-
-
-def _place(node: onnx.NodeProto) -> str:
-    return node.name or next((o for o in node.output if o), node.op_type)
-
-
-def _unknown(node: onnx.NodeProto, name: str, nodes: Sequence[onnx.NodeProto], where: str) -> str:
-    """Why a tensor does not exist where it is read."""
-    makers = {output: other for other in nodes for output in other.output}
-    if name not in makers:
-        return f"{where}: {node.op_type} {_place(node)!r} reads {name!r}, which is no input, initializer or result of a node"
-    if _reaches(makers, makers[name], node):
-        return f"{where}: {node.op_type} {_place(node)!r} reads {name!r}, which depends on its own result: the graph has a cycle"
-    return (
-        f"{where}: {node.op_type} {_place(node)!r} reads {name!r} before it is computed: the nodes of an ONNX graph"
-        " have to be in topological order"
-    )
-
-
-def _reaches(makers: Mapping[str, onnx.NodeProto], start: onnx.NodeProto, goal: onnx.NodeProto) -> bool:
-    stack, seen = [start], set()
-    targets = set(goal.output)
-    while stack:
-        node = stack.pop()
-        if targets & set(node.output):
-            return True
-        for name in node.input:
-            if name in makers and name not in seen:
-                seen.add(name)
-                stack.append(makers[name])
-    return False
 
 
 def listed(refused: Sequence[tuple[str, str, str]], name: str) -> QCError:

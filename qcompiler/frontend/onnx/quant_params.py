@@ -29,7 +29,7 @@ def read_params(
     zeros = np.zeros(factors.shape, np.int64) if zero is None else np.asarray(c.known(zero, "a zero point"), np.int64)
     if block:
         return _params(dtype, factors, zeros, axis, block)
-    if factors.size == 1 and (factors.ndim == 0 or factors.ndim != len(shape)):
+    if factors.size == 1 and (factors.ndim <= 1 or factors.ndim != len(shape)):
         size = shape[axis] if factors.ndim and -len(shape) <= axis < len(shape) else None
         if size != 1 or factors.ndim == 0:
             return _params(dtype, factors.reshape(()), zeros.reshape(()), None, None)

@@ -112,6 +112,26 @@ def test_runtime_quantized_network(exported: Path, form: str) -> None:
         np.testing.assert_allclose(run_reference(graph, [sample])[0], wanted, rtol=0, atol=0 if form != "dynamic" else 1e-5)
 
 
+@pytest.mark.parametrize(("activations", "weights"), [("QUInt8", "QUInt8"), ("QUInt16", "QInt8"), ("QInt16", "QInt8")])
+def test_weights_per_tensor_and_activations_of_16_bits(exported: Path, activations: str, weights: str) -> None:
+    """Biases then have a scale of shape [1]; the pool, the padding and the sums get codes of 16 bits."""
+    from onnxruntime.quantization import QuantType, quantize_static
+
+    path = exported.with_name(f"{activations}_{weights}.onnx")
+    quantize_static(exported, path, _Reader(), activation_type=QuantType[activations], weight_type=QuantType[weights])
+    data = [(s,) for s in _samples(4, 1)]
+    compiled = qc.compile(path, target="onnx", evaluation=data)
+    session = _session(onnx.load(path))
+    for (sample,) in data:
+        wanted = session.run(None, {"x": sample})[0]
+        # The runtime computes on 16-bit codes in real numbers, which may turn one code over.
+        tolerance = 0 if activations == "QUInt8" else 2.0**-14 * float(np.abs(wanted).max())
+        np.testing.assert_allclose(compiled.run(sample)[0], wanted, rtol=0, atol=tolerance)
+    if activations != "QUInt8":
+        with pytest.raises(UnsupportedError, match=r"nothing was quantized[\s\S]*conv at stem: no kernel for codes of u?int16"):
+            qc.compile(path, target="onnxruntime-cpu", evaluation=data)
+
+
 @pytest.mark.parametrize("target", ["onnx", "onnxruntime-cpu"])
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
 def test_imported_artefacts_keep_the_integers_and_come_back(exported: Path, tmp_path: Path, form: str, target: str) -> None:
@@ -250,6 +270,16 @@ def test_embedding_tables_stay_codes() -> None:
     graph = _program(model(nodes, [info("ids", [2], TensorProto.INT64)], ["y"], weights))
     assert [n.op for n in graph.nodes] == ["gather", "dequantize"]
     assert np.array_equal(run_reference(graph, [np.array([3, 0])])[0], (table[[3, 0]].astype(np.float32) - 3) * 0.5)
+
+
+def test_vectors_of_codes_that_no_layer_reads_are_real_numbers() -> None:
+    """ONNX Runtime's quantizer stores the weight of a norm as codes."""
+    weights = {"w": np.array([-3, 7, 120, -128], np.int8), "s": np.float32(0.02), "z": np.int8(1)}
+    nodes = [node("DequantizeLinear", ["w", "s", "z"], ["r"]), node("LayerNormalization", ["x", "r"], ["y"], axis=-1)]
+    graph = _program(model(nodes, [info("x", [2, 4])], ["y"], weights))
+    (norm,) = graph.nodes
+    expected = (weights["w"].astype(np.float32) - 1) * np.float32(0.02)
+    assert norm.op == "layer_norm" and np.array_equal(norm.operands[1].data, expected)
 
 
 def test_codes_of_two_scales_are_refused() -> None:

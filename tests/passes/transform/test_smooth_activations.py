@@ -76,3 +76,13 @@ def test_nan_in_the_data_names_the_tensor() -> None:
     bad[2, 3] = np.nan
     with pytest.raises(UsageError, match="NaN"):
         SmoothActivations().run(graph, Context(samples=load_samples([(bad,), (bad,)], graph)))
+
+
+def test_a_scalar_factor_in_front_of_a_layer_is_no_gate() -> None:
+    b = GraphBuilder("scaled")
+    x = b.op("relu", b.input("x", DType.float64, (4, 32)))
+    graph = b.build([b.op("linear", b.op("mul", x, b.const(np.float64(0.5))), b.const(normal(2, 8, 32)))])
+    result = SmoothActivations().run(graph, context(graph))
+    verify_graph(result.graph)
+    sample = [normal(3, 4, 32)]
+    np.testing.assert_allclose(run_reference(result.graph, sample)[0], run_reference(graph, sample)[0], rtol=1e-12)

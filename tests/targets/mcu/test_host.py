@@ -10,7 +10,7 @@ import pytest
 
 from qcompiler.errors import UsageError, VerificationError
 from qcompiler.executors.reference import run_reference
-from qcompiler.ir import DType, Graph
+from qcompiler.ir import DType, Graph, QuantParams
 from qcompiler.targets.mcu import host_build
 from qcompiler.targets.mcu.emit import emit_project
 from qcompiler.targets.mcu.parts import parse_part
@@ -54,6 +54,17 @@ def test_movement() -> None:
     rows = b.linear(tokens, 5)
     wide = b.op("expand", b.op("slice", rows, axis=1, start=40, stop=42, step=1), shape=(3, 2, 5))
     check(b.graph(rows, b.op("transpose", z, perm=(2, 0, 3, 1)), wide))
+
+
+def test_windows_of_16_bit_codes() -> None:
+    """Pools with padding, in place without, over one axis; the largest of whole axes."""
+    b = IntegerLayers("wide")
+    wide = b.input("wide", DType.int16, (1, 5, 6, 8), QuantParams(DType.int16, np.float32(0.001)))
+    padded = b.op("max_pool", wide, kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1), dilations=(1, 1))
+    apart = b.op("max_pool", padded, kernel=(1, 2), strides=(1, 2), pads=(0,) * 4)
+    session = check(b.graph(apart, b.op("reduce_max", wide, axes=(2, 3), keepdims=False)))
+    assert {step.function for step in session.plan.program.steps} >= {"qc_max_pool_s16"}
+    assert "qc_max_pool_s8" not in {step.function for step in session.plan.program.steps}
 
 
 def test_permutations_of_more_axes_than_the_kernel_has_loops() -> None:

@@ -142,10 +142,26 @@ def test_failures_raise() -> None:
         Verification("quantized", 1, {}, 1.0, 1, None, ("conv at stem: wrong",)).check()
 
 
-def test_channel_zero_points_without_integer_kernel_are_refused() -> None:
+@pytest.mark.parametrize("style", [Style(), Style(runtime_kernels=True)], ids=["standard", "kernels"])
+def test_zero_points_of_weights_per_channel(style: Style) -> None:
+    """Products of matrices take them; convolutions of integers do not."""
+    rng = np.random.default_rng(0)
     b = GraphBuilder("m", Level.QUANTIZED)
     x = b.input("x", DType.uint8, (2, 4), QuantParams(DType.uint8, 0.1, 3))
-    quant = QuantParams(DType.int8, np.ones(2), np.array([0, 1]), axis=0)
-    acc = b.op("linear", x, b.const(np.ones((2, 4), np.int8), quant=quant))
-    with pytest.raises(UnsupportedError, match="zero points that differ"):
-        emit_model(b.build([acc]), Style())
+    quant = QuantParams(DType.uint8, np.ones(3), np.array([0, 130, 255]), axis=0)
+    graph = b.build([b.op("linear", x, b.const(rng.integers(0, 256, (3, 4)), quant=quant))])
+    arrays = [rng.integers(0, 256, (2, 4)).astype(np.uint8)]
+    (got,) = run_model(emit_model(graph, style).proto, arrays)
+    assert np.array_equal(got, run_reference(graph, arrays)[0])
+    c = GraphBuilder("c", Level.QUANTIZED)
+    image = c.input("x", DType.uint8, (1, 4, 5, 5), x.quant)
+    acc = c.op("conv", image, c.const(rng.integers(0, 256, (3, 4, 1, 1)), quant=quant), strides=(1, 1), pads=(0,) * 4, dilations=(1, 1), groups=1)
+    with pytest.raises(UnsupportedError, match="differ between channels"):
+        emit_model(c.build([acc]), style)
+    out = c.op("requantize", acc, c.const(np.ones(3, np.float32)), quant=QuantParams(DType.uint8, 1.0, 0), rounding="float32_half_even")
+    emitted = emit_model(c.build([out]), style)
+    images = [rng.integers(0, 256, (1, 4, 5, 5)).astype(np.uint8)]
+    wanted = run_reference(c.build([out]), images)[0].astype(int)
+    assert np.abs(run_model(emitted.proto, images)[0].astype(int) - wanted).max() <= 1  # computed in real numbers
+    if style.runtime_kernels:
+        assert [r.dtype for r in emitted.rows if r.op == "conv"] == ["float32"]
