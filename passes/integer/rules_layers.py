@@ -75,7 +75,7 @@ def _requantize(low: Lowering, node: Node) -> None:
 def _requantize_sum(low: Lowering, node: Node) -> None:
     quant = node.attrs["quant"]
     limits = tuple(signed_limit(node.attrs[k], quant) for k in ("qmin", "qmax"))
-    terms = [low.form(v) for v in node.operands]
+    terms = [low.form(v) if v.data is None else _signed_constant(v) for v in node.operands]
     low.set_form(node.output, low.sum(node.output, terms, [1.0] * len(terms), signed(quant), (limits[0], limits[1])))
 
 
@@ -85,11 +85,18 @@ def _weighted(low: Lowering, node: Node) -> None:
         raise NoIntegerForm("it was left on real numbers; quantize it (its module may be under `ignore`)")
     inputs: list[Any] = []
     for value in node.inputs:
-        if value is not None and value.data is not None and value.dtype is DType.uint8 and value.quant is not None:
-            inputs.append(constant(signed_array(value.data, value.quant), quant=signed(value.quant), name=value.name))
+        if value is not None and value.data is not None:
+            inputs.append(_signed_constant(value))
         else:
             inputs.append(None if value is None else low.out[value])
     low.set_form(node.output, low.op(node.output, node.op, *inputs, **dict(node.attrs)))
+
+
+def _signed_constant(value: Value) -> Value:
+    """A constant of uint8 codes with a sign; any other as it is."""
+    if value.data is None or value.dtype is not DType.uint8 or value.quant is None:
+        return value
+    return constant(signed_array(value.data, value.quant), quant=signed(value.quant), name=value.name)
 
 
 def _avg_pool(low: Lowering, node: Node) -> None:

@@ -68,3 +68,27 @@ def test_a_real_function_between_codes_needs_data() -> None:
     made = model(nodes, [info("x", [1, 8])], ["y"], weights)
     with pytest.raises(UsageError, match="calibration data to choose the forms"):
         qc.compile(made, target="host-c", evaluation=[(np.ones((1, 8), np.float32),)])
+
+
+def test_constant_codes_in_a_sum_get_a_sign_too() -> None:
+    """Biases of matrix products, which ONNX Runtime's quantizer adds as uint8 codes of their own."""
+    weights = {
+        "s": np.float32(0.05), "z": np.uint8(100), "b": np.array([0, 40, 129, 255], np.uint8), "t": np.float32(0.02),
+        "u": np.uint8(130),
+    }  # fmt: skip
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        node("DequantizeLinear", ["b", "t", "u"], ["c"]),
+        node("Add", ["d", "c"], ["e"]),
+        node("QuantizeLinear", ["e", "s", "z"], ["r"]),
+        node("DequantizeLinear", ["r", "s", "z"], ["y"]),
+    ]
+    made = model(nodes, [info("x", [1, 4])], ["y"], weights)
+    compiled = qc.compile(made, target="host-c", evaluation=[(np.ones((1, 4), np.float32),)])
+    for seed in range(5):
+        x = np.random.default_rng(seed).normal(scale=3, size=(1, 4)).astype(np.float32)
+        codes = np.clip(np.rint(x / np.float32(0.05)) + 100, 0, 255) - 100
+        total = codes * 0.05 + (weights["b"].astype(float) - 130) * 0.02
+        wanted = (np.clip(np.floor(total / 0.05 + 0.5) + 100, 0, 255) - 100) * 0.05
+        np.testing.assert_allclose(compiled.run(x)[0], wanted, rtol=0, atol=1e-4)  # real arithmetic against float32
