@@ -62,6 +62,26 @@ def crops(split: Split, count: int, seed: int = 0) -> np.ndarray:
     return out
 
 
+def varied(images: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Crops in other light: gamma, brightness and a gain per colour drawn anew, half of them mirrored, some with colours swapped.
+
+    Calibration photographs are few, and the mean of a crop's activations is mostly its photograph's.
+    """
+    random = np.random.default_rng(seed)
+    out = np.empty_like(images)
+    for i, image in enumerate(images):
+        light = (image * 128 + 127) / 255
+        light = np.clip(light, 0, 1) ** random.uniform(0.6, 1.6)
+        gain = random.uniform(0.6, 1.4, size=(3, 1, 1)) * random.uniform(0.7, 1.2)
+        light = np.clip(light * gain + random.uniform(-0.15, 0.15), 0, 1)
+        if random.random() < 0.5:
+            light = light[:, :, ::-1]
+        if random.random() < 0.3:
+            light = light[random.permutation(3)]
+        out[i] = (np.rint(light * 255) - 127) / 128
+    return out
+
+
 @cache
 def _photograph(package: str, name: str) -> Image.Image:
     spec = find_spec(package)

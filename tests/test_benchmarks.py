@@ -27,6 +27,11 @@ def test_crops_depend_on_the_seed_alone() -> None:
     assert -127 / 128 <= first.min() < -0.5 < 0.5 < first.max() <= 1
     assert np.array_equal(first, data.crops("evaluation", 9, seed=3))
     assert not np.array_equal(first, data.crops("evaluation", 9, seed=4))
+    other = data.varied(first, seed=1)
+    assert other.shape == first.shape and other.dtype == first.dtype and np.array_equal(other, data.varied(first, seed=1))
+    pixels = other * 128 + 127
+    assert np.array_equal(pixels, np.rint(pixels)) and 0 <= pixels.min() < pixels.max() <= 255
+    assert all((a != b).mean() > 0.5 for a, b in zip(first, other, strict=True))
 
 
 def test_too_many_sentences_are_refused() -> None:

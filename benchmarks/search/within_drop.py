@@ -24,6 +24,8 @@ from qcompiler.targets.base import Measurement
 from qcompiler.targets.timing import measure_pair
 
 DROP = 0.02
+PLAIN, VARIED = 64, 96
+"""Calibration crops as they are, and in other light; not of the photographs that judge."""
 SECONDS = 20.0
 
 
@@ -42,7 +44,8 @@ def main() -> None:
     given = parser.parse_args()
     module, example = WORKLOADS["efficientnet-lite0"].load()
     crops = [(x[None],) for x in data.crops("evaluation", 2 * given.judged, seed=1)]
-    calibration = [(x[None],) for x in data.crops("calibration", 64, seed=0)]
+    crops_as_they_are, to_vary = data.crops("calibration", PLAIN, seed=0), data.crops("calibration", VARIED, seed=3)
+    calibration = [(x[None],) for x in (*crops_as_they_are, *data.varied(to_vary, seed=5))]
     request = Request(
         module, example, target="onnxruntime-cpu", recipe="auto", calibration=calibration, evaluation=crops,
         metric="agreement",

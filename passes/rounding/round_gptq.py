@@ -7,6 +7,9 @@ Per layer, with H = sum of x x^T over the tokens x of the quantized prefix, and 
     codes     `gptq.round_columns`, columns by falling H_jj, groups static: no index at run time
     refit     scales by least squares under H for these codes; codes again on the new grid, where that helps
 
+Linear layers, and convolutions of one pixel, whose tokens are pixels. t is 0 for these, and where D is of fewer tokens
+than channels.
+
 (Frantar et al., arXiv:2210.17323; the target follows Li et al., "GPTAQ", arXiv:2504.02692, damped to a share t, since
 all of it overfits few tokens. D is summed over a part of the tokens, and H' is H over these: a D of half of the tokens
 under an H of all of them would be as wrong as the halves differ.) Layers that read the same value share H. The prefix advances node by node over all
@@ -46,7 +49,7 @@ from qcompiler.passes.rounding.group_grid import group_grid, nearest_codes, weig
 from qcompiler.passes.rounding.progressive import refitted_rows, row_steps, snapped
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.rounding.side_by_side import SideBySide
-from qcompiler.passes.rounding.sites import weight_of, weighted_nodes
+from qcompiler.passes.rounding.sites import is_matrix, matrix_of, weight_of, weighted_nodes
 
 DRIFT_EVERY = 2
 """D is taken over half of the parts; the others need no float side."""
@@ -91,7 +94,7 @@ class _Moments:
 
 
 class RoundGptq(Pass):
-    """Fills `weights` of the plan for linear layers whose rounding is `gptq`."""
+    """Fills `weights` of the plan for linear layers and convolutions of one pixel whose rounding is `gptq`."""
 
     name = "round_gptq"
     kind = Kind.LOSSY
@@ -109,8 +112,9 @@ class RoundGptq(Pass):
         """
         plan: QuantPlan = context.tables["plan"]
         nodes = [n for n in weighted_nodes(plan) if plan.nodes[n].rounding == "gptq"]
-        taken = [n for n in nodes if n.op == "linear"]
-        notes = [Note(n.where(), False, f"gptq rounds linear layers; {n.op} is rounded to nearest") for n in nodes if n.op != "linear"]
+        taken = [n for n in nodes if is_matrix(n)]
+        left = [n for n in nodes if not is_matrix(n)]
+        notes = [Note(n.where(), False, "gptq rounds linear layers and convolutions of one pixel") for n in left]
         if not taken:
             return Result(graph, False, tuple(notes))
         if context.samples is None:
@@ -165,7 +169,7 @@ class _Rounding:
     def _reads(self, node: Node) -> tuple[Any, ...]:
         """What a layer reads, and how that is rounded: equal for layers that share their moments."""
         plan = self.plan.nodes[node]
-        return node.inputs[0], plan.scheme, plan.granularity, plan.activation_dtype, plan.group_size, self._stream(node)
+        return node.inputs[0], plan.scheme, plan.granularity, plan.activation_dtype, plan.group_size, node.attrs.get("strides"), self._stream(node)
 
     def _stream(self, node: Node) -> Value | None:
         """The residual stream that a layer adds to, where its tokens are to be counted relative to that."""
@@ -177,17 +181,20 @@ class _Rounding:
     def _moments(self, node: Node, key: tuple[Any, ...]) -> _Moments:
         if key not in self.moments:
             same = [n for n in self.nodes if self._reads(n) == key and n not in self.saved]
-            channels = weight_of(node).shape[1]
-            compared, others = GramSum(channels), GramSum(channels)
+            channels = matrix_of(node).shape[1]
+            compared, others, rows = GramSum(channels), GramSum(channels), 0
             for real, rounded in self.walk.rows_before(node, self._stream(node)):
                 (others if real is None else compared).add(rounded)
                 if real is not None:
                     compared.add_drift(real - rounded, rounded)
+                    rows += len(real)
             part, drift = compared.totals()
             second = part + others.totals()[0]
             try:
                 factor = factorize(second, self.config.damping, self.config.act_order)
-                wanted = bool(self.config.float_target) and bool(drift.any())
+                # What a few photographs say about the drift of a convolution does not hold for others.
+                known = node.op == "linear" and rows >= channels
+                wanted = known and bool(self.config.float_target) and bool(drift.any())
                 drifts = self._drifts(same, part, drift) if wanted else dict.fromkeys(same, 0.0)
             except ValueError as error:
                 raise CalibrationError(
@@ -198,17 +205,17 @@ class _Rounding:
 
     def _drifts(self, nodes: Sequence[Node], part: Tensor, drift: Tensor) -> dict[Node, Tensor | float]:
         """W D (H' + d I)^-1 of layers that read one value; the cheaper product first."""
-        weights = torch.cat([torch.tensor(weight_of(n), dtype=torch.float64) for n in nodes])
+        weights = torch.cat([torch.tensor(matrix_of(n), dtype=torch.float64) for n in nodes])
         if len(weights) < len(part):
             moved = solve_damped(part, weights @ drift, self.config.target_damping).to(torch.float32)
         else:
             moved = weights.to(torch.float32) @ solve_damped(part, drift, self.config.target_damping).to(torch.float32)
-        return dict(zip(nodes, moved.split([len(weight_of(n)) for n in nodes]), strict=True))
+        return dict(zip(nodes, moved.split([len(matrix_of(n)) for n in nodes]), strict=True))
 
     def _round(self, node: Node, moments: _Moments) -> tuple[WeightCodes, Note]:
         plan = self.plan.nodes[node]
         assert plan.weight_dtype is not None
-        weight, h = torch.tensor(weight_of(node), dtype=torch.float32), moments.second
+        weight, h = torch.tensor(matrix_of(node), dtype=torch.float32), moments.second
         target = weight + self.config.float_target * moments.drifts[node]
         grid, refit = self._grid(node, target, h)
         step = row_steps(grid) if plan.progressive else None
@@ -231,7 +238,9 @@ class _Rounding:
             grid = replace(grid, scale=refit_scales(target, best, h, grid, product))
         ratio = _ratio_to_nearest(target, h, first, grid, best)
         data = {"damping": moments.factor.damping, "error_ratio_to_nearest": round(ratio, 4)}
-        return weight_codes(best, grid, plan.weight_dtype, plan.group_size is not None), Note(node.where(), True, "gptq", data)
+        found = weight_codes(best, grid, plan.weight_dtype, plan.group_size is not None)
+        found = replace(found, codes=found.codes.reshape(weight_of(node).shape))
+        return found, Note(node.where(), True, "gptq", data)
 
     def _grid(self, node: Node, target: Tensor, h: Tensor) -> tuple[Grid, bool]:
         """The grid to start from, and whether its scales are free to be refitted."""

@@ -21,7 +21,7 @@ from qcompiler.ir import Graph, Node, QuantParams
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
 from qcompiler.passes.rounding.group_grid import round_groups
-from qcompiler.passes.rounding.sites import bias_of, weight_of, weighted_nodes
+from qcompiler.passes.rounding.sites import bias_of, is_matrix, weight_of, weighted_nodes
 from qcompiler.targets.saturation import pair_safe_scale
 
 BIAS_ROOM = float(1 << 29)
@@ -51,7 +51,7 @@ class RoundNearest(Pass):
         plan: QuantPlan = context.tables["plan"]
         notes = []
         for node in weighted_nodes(plan):
-            if plan.nodes[node].rounding == "gptq" and node.op == "linear":
+            if plan.nodes[node].rounding == "gptq" and is_matrix(node):
                 continue  # round_gptq needs no start
             codes = self.round(plan, node, context.target)
             plan.weights[node] = codes

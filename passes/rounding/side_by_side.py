@@ -126,7 +126,7 @@ class SideBySide:
                     _free(part, last.get(node, []))
 
     def rows_before(self, node: Node, over: Value | None = None) -> Iterator[tuple[Tensor | None, Tensor]]:
-        """Per part, the rows [tokens, channels] of operand 0 on the float and on the quantized side, without padding.
+        """Per part, the rows [tokens or pixels, channels] of operand 0 on the float and on the quantized side, without padding.
 
         None for the float side of parts that have none. With `over`, a live value of the same tokens, every row is divided
         by the root mean square of that value's row on the quantized side.
@@ -136,12 +136,20 @@ class SideBySide:
         for part in self.parts:
             operand = self._operands(part, node)[0]
             assert operand is not None
-            rounded = self._rows(value, part, operand)
-            real = self._rows(value, part, part.real[value]) if part.both else None
+            rounded = self._rows_read(node, part, operand)
+            real = self._rows_read(node, part, part.real[value]) if part.both else None
             if over is not None:
                 size = self._rows(over, part, part.rounded[over]).square().mean(1, keepdim=True).clamp_min(1e-20).rsqrt()
                 rounded, real = rounded * size, None if real is None else real * size
             yield real, rounded
+
+    def _rows_read(self, node: Node, part: Part, tensor: Tensor) -> Tensor:
+        """What the layer multiplies by its matrix: for a convolution of one pixel, those that its strides visit."""
+        if node.op != "conv":
+            assert node.inputs[0] is not None
+            return self._rows(node.inputs[0], part, tensor)
+        steps = (slice(None), slice(None), *(slice(None, None, s) for s in node.attrs["strides"]))
+        return tensor[steps].movedim(1, -1).reshape(-1, tensor.shape[1])
 
     def _rows(self, value: Value, part: Part, tensor: Tensor) -> Tensor:
         tokens = self.token_axes(value, part)

@@ -42,15 +42,28 @@ def filter_length(node: Node) -> int:
     return int(np.prod(weight_of(node).shape[1:]))
 
 
+def is_matrix(node: Node) -> bool:
+    """True for layers that multiply rows of channels by one matrix: linear, and plain convolutions of one pixel."""
+    if node.op == "linear":
+        return True
+    return node.op == "conv" and node.attrs["groups"] == 1 and not any(node.attrs["pads"]) and set(weight_of(node).shape[2:]) == {1}
+
+
+def matrix_of(node: Node) -> np.ndarray:
+    """The real weight [O, K] of a layer that `is_matrix`."""
+    weight = weight_of(node)
+    return weight.reshape(len(weight), -1)
+
+
 def wants_hessian(plan: QuantPlan, node: Node) -> bool:
     """True where weights are rounded under the covariance of the layer's input.
 
-    By name, or ("auto") where the filter is short: errors of few weights do not average out, and an exact search
-    over them is cheap.
+    By name, or ("auto", or "gptq", which does not take it) where the filter is short: errors of few weights do not average
+    out, and an exact search over them is cheap.
     """
     method = plan.nodes[node].rounding
     short = node.op == "conv" and filter_length(node) <= SMALL_FILTER and filter_length(node) > weight_of(node).shape[1]
-    return plan.nodes[node].scheme == STATIC and (method == "hessian" or (method == "auto" and short))
+    return plan.nodes[node].scheme == STATIC and (method == "hessian" or (method in ("auto", "gptq") and short))
 
 
 def layer_input(node: Node) -> ConvInput | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from qcompiler.passes.quantize.calibrate_activations import (
     observer,
 )
 from qcompiler.passes.quantize.measured_error import ErrorMeter, split_samples
-from qcompiler.passes.quantize.plan import DYNAMIC, QuantPlan, RangeRule, WeightCodes
+from qcompiler.passes.quantize.plan import DYNAMIC, NodePlan, QuantPlan, RangeRule, WeightCodes
 
 if TYPE_CHECKING:
     from qcompiler.calibration import Observer, Samples
@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 
 LAYER_LOCAL = ("round_nearest", "round_hessian")
 """Rounding steps whose result for a layer depends on that layer only, so that trials may share it."""
+FITTED = ("round_gptq",)
+"""Rounding steps whose result for a layer depends on the layers before it. Trials share that of the model without what the
+search changes layer by layer."""
 METHODS = ("minmax", "mse", "percentile", "entropy")
 
 
 class Branch:
     """The graph after the transforms of one recipe, and caches over it.
 
-    A plan made here differs from that of a full compile in three ways: layers are rounded by layer-local methods
-    only, biases absorb the mean error of a layer on float inputs (and not what earlier layers add to it), and
+    A plan made here differs from that of a full compile in three ways: layers are rounded by layer-local methods, or by
+    GPTQ as if all others were as the search found them, biases absorb the mean error of a layer on float inputs (and not what earlier layers add to it), and
     nothing is put back to float for its speed. The full compile of the best configurations decides in the end.
     """
 
@@ -50,6 +53,7 @@ class Branch:
         names = [p.name for p in passes]
         first = names.index(AssignPrecision.name)
         self.rounding: list[Pass] = [p for p in passes if p.name in LAYER_LOCAL]
+        self.fitting: list[Pass] = [p for p in passes if p.name in FITTED]
         context = Context(target=workload.target, samples=workload.calibration, seed=workload.seed)
         before = passes[:first]
         self.graph: Graph = run_passes(workload.graph, before, context)[0] if before else workload.graph
@@ -57,6 +61,7 @@ class Branch:
         self._codes: dict[Any, WeightCodes] = {}
         self._biases: dict[Any, np.ndarray] = {}
         self._auto: dict[int, str] = {}
+        self._fitted: dict[tuple[str, int], dict[Node, tuple[NodePlan, WeightCodes]]] = {}
 
     def plan(self, recipe: Recipe) -> QuantPlan:
         """The plan that a recipe means: ranges, codes and biases filled in."""
@@ -66,8 +71,9 @@ class Branch:
         sweep = self.sweep(recipe.calibration.max_samples)
         self._set_ranges(plan, sweep, recipe.activation_range.method)
         self._set_weights(plan, sweep)
+        fitted = self._set_fitted(plan, recipe, sweep)
         if recipe.bias_correction is not False:
-            self._set_biases(plan, sweep)
+            self._set_biases(plan, sweep, fitted)
         return plan
 
     def sweep(self, count: int) -> _Sweep:
@@ -81,6 +87,11 @@ class Branch:
     def swept(self) -> tuple[int, ...]:
         """Numbers of samples that statistics were collected over."""
         return tuple(self._sweeps)
+
+    @property
+    def fitted(self) -> tuple[tuple[str, int], ...]:
+        """What `fitted_key` and how many samples codes were fitted for."""
+        return tuple(self._fitted)
 
     def _set_ranges(self, plan: QuantPlan, sweep: _Sweep, method: str) -> None:
         roots = [v for v in plan.ranges if fixed_range(plan, v) is None and not is_moved(plan, v)]
@@ -108,7 +119,10 @@ class Branch:
                 missing[node] = key
         if not missing:
             return
-        part = QuantPlan(self.graph, {n: plan.nodes[n] for n in missing}, activations=plan.activations, integer_only=plan.integer_only)
+        settings = {n: plan.nodes[n] for n in missing}
+        # Codes to start from, and for layers whose precision is not the one that GPTQ fits codes in.
+        settings = {n: replace(p, rounding="auto") if p.rounding == "gptq" else p for n, p in settings.items()}
+        part = QuantPlan(self.graph, settings, activations=plan.activations, integer_only=plan.integer_only)
         sweep.need_covariances(part)
         tables = {PLAN: part, STATISTICS: sweep.statistics()}
         context = Context(target=self.workload.target, seed=self.workload.seed, tables=tables)
@@ -117,14 +131,40 @@ class Branch:
         for node, key in missing.items():
             self._codes[key] = plan.weights[node] = part.weights[node]
 
-    def _set_biases(self, plan: QuantPlan, sweep: _Sweep) -> None:
+    def _set_fitted(self, plan: QuantPlan, recipe: Recipe, sweep: _Sweep) -> dict[Node, str]:
+        """Codes by the steps of `FITTED` for layers that have the precision they were fitted in; the layers, and for what."""
+        wanted = fitted_key(recipe, self.workload.recipe)
+        if wanted is None:
+            return {}
+        if (wanted, sweep.count) not in self._fitted:
+            self._fitted[wanted, sweep.count] = self._fit(recipe, sweep)
+        found = {}
+        for node, (as_planned, codes) in self._fitted[wanted, sweep.count].items():
+            if node in plan.weights and _bare(plan.nodes[node]) == as_planned:
+                plan.weights[node], found[node] = codes, wanted
+        return found
+
+    def _fit(self, recipe: Recipe, sweep: _Sweep) -> dict[Node, tuple[NodePlan, WeightCodes]]:
+        """The steps of `FITTED` on the model without the rules of the search."""
+        bare = _without_own_rules(recipe, self.workload.recipe)
+        context = Context(target=self.workload.target, samples=sweep.samples, seed=self.workload.seed)
+        AssignPrecision(AssignConfig(recipe=bare)).run(self.graph, context)
+        plan: QuantPlan = context.tables[PLAN]
+        self._set_ranges(plan, sweep, bare.activation_range.method)
+        self._set_weights(plan, sweep)
+        before = dict(plan.weights)
+        for step in self.fitting:
+            step.run(self.graph, context)
+        return {n: (_bare(plan.nodes[n]), c) for n, c in plan.weights.items() if c is not before.get(n)}
+
+    def _set_biases(self, plan: QuantPlan, sweep: _Sweep, fitted: Mapping[Node, str]) -> None:
         """b + (W - Wq) E[x], with the mean of the layer's float input per channel (padding counted as data)."""
         from qcompiler.passes.rounding.sites import bias_of, weight_of
 
         nodes = [n for n in self.weighted(plan) if plan.nodes[n].scheme != DYNAMIC]
         sweep.need_means(nodes)
         for node in nodes:
-            key = self._key(plan, node, sweep)
+            key = self._key(plan, node, sweep), fitted.get(node)
             if key not in self._biases:
                 error = weight_of(node) - plan.weights[node].real()
                 mean = sweep.mean(node)
@@ -146,7 +186,25 @@ class Branch:
         value = node.inputs[0]
         quant = plan.activations.get(value) if value is not None else None
         scale = None if quant is None else float(quant.scale)
-        return node, replace(plan.nodes[node], reason="", fused=None), scale, sweep.count
+        return node, _bare(plan.nodes[node]), scale, sweep.count
+
+
+def fitted_key(recipe: Recipe, base: Recipe) -> str | None:
+    """Everything but the samples that codes by the steps of `FITTED` depend on, None where there are none.
+
+    base: the recipe that the search changes.
+    """
+    return _without_own_rules(recipe, base).to_json() if recipe.rounding == "gptq" else None
+
+
+def _without_own_rules(recipe: Recipe, base: Recipe) -> Recipe:
+    rules = [rule.model_dump(mode="json", exclude_none=True) for rule in base.rules]
+    return recipe.with_changes({"rules": rules, "name": base.name})
+
+
+def _bare(plan: NodePlan) -> NodePlan:
+    """What of a layer's plan its codes depend on."""
+    return replace(plan, reason="", fused=None)
 
 
 def _calibrated(plan: QuantPlan, roots: Sequence[Value], method: str, sweep: _Sweep) -> dict[Value, QuantParams]:

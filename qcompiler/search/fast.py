@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qcompiler.search.branch import Branch
+from qcompiler.search.branch import Branch, fitted_key
 from qcompiler.search.evaluator import Evaluator
 from qcompiler.search.losses import Accuracy, measure
 from qcompiler.search.recipes import to_recipe
@@ -71,13 +71,18 @@ class FastEvaluator(Evaluator):
         return recipe.equalize, recipe.smooth, str(recipe.passes)
 
     def reuses(self, config: Config) -> Hashable:
-        """What a trial has in common with others of equal value: transformed graph and statistics, made once by each process."""
+        """What a trial has in common with others of equal value: transformed graph, statistics, fitted codes, made once by each process."""
         recipe = to_recipe(self.space, config, self.workload.recipe)
-        return self._branch_key(recipe), min(recipe.calibration.max_samples, len(self.workload.calibration))
+        count = min(recipe.calibration.max_samples, len(self.workload.calibration))
+        return self._branch_key(recipe), count, fitted_key(recipe, self.workload.recipe)
 
     def made(self) -> frozenset[Hashable]:
         """Values of `reuses` that are made already."""
-        return frozenset((key, count) for key, branch in self._branches.items() for count in branch.swept)
+        found: set[Hashable] = set()
+        for key, branch in self._branches.items():
+            found |= {(key, count, None) for count in branch.swept}
+            found |= {(key, count, fitted) for fitted, count in branch.fitted}
+        return frozenset(found)
 
     def executor(self, graph: Graph) -> Any:
         """The torch executor of a graph, made once."""

@@ -129,12 +129,13 @@ class Guide:
         """The configuration with its first or last groups at their least sensitive choice, `count` lengths of each.
 
         Sensitivities are a layer's own. What is stored between two exact layers is exact too, and nothing is converted
-        there, so that a run of them is worth more than as many apart.
+        there, so that a run of them is worth more than as many apart. Short runs are tried more densely: they cost least,
+        and the first layers of a network often read so few channels that they are no slower on real numbers.
         """
         head, groups = len(self.space.knobs), len(self.space.groups)
         exact = tuple(int(np.argmin(row)) for row in self.sensitivity.table)
         found: dict[Config, None] = {}
-        for length in np.linspace(0, groups, count + 2).round().astype(int)[1:-1]:
+        for length in np.unique(np.geomspace(1, groups, count + 2).round().astype(int)[1:-1]):
             for first, last in ((0, length), (groups - length, groups)):
                 tail = (e if first <= g < last else c for g, (e, c) in enumerate(zip(exact, config[head:], strict=True)))
                 found.setdefault(self.space.canonical((*config[:head], *tail)))

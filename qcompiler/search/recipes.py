@@ -18,7 +18,7 @@ CALIBRATION_SIZES = (512, 64, 1)
 
 
 def usual_knobs(samples: int, recipe: Recipe, target: Target) -> tuple[GlobalKnob, ...]:
-    """Calibration size, clipping and equalization, where there is something to choose.
+    """Rounding, equalization, clipping and calibration size, where there is something to choose.
 
     Args:
         samples: calibration samples at hand; a size beyond them means all of them.
@@ -27,18 +27,22 @@ def usual_knobs(samples: int, recipe: Recipe, target: Target) -> tuple[GlobalKno
     """
     from qcompiler.compilation import build_passes
 
+    steps = {step.name for step in build_passes(recipe, target)}
     knobs = []
-    sizes = list(dict.fromkeys(min(size, samples, recipe.calibration.max_samples) for size in CALIBRATION_SIZES))
-    if len(sizes) > 1:
-        options = tuple(Option(str(n), {"calibration": {"max_samples": n}}) for n in sizes)
-        knobs.append(GlobalKnob("calibration", options, STATIC))
+    if recipe.rounding == "auto" and "round_gptq" in steps:
+        options = (Option("auto", {}), Option("gptq", {"rounding": "gptq"}))
+        knobs.append(GlobalKnob("rounding", options))
+    if recipe.equalize == "auto" and "equalize_layers" in steps:
+        options = (Option("auto", {}), Option("on", {"equalize": True}), Option("off", {"equalize": False}))
+        knobs.append(GlobalKnob("equalization", options, STATIC))
     if recipe.activation_range.method == "auto":
         methods = ("auto", "minmax", "mse", "percentile", "entropy")
         options = tuple(Option(m, {"activation_range": {"method": m}}) for m in methods)
         knobs.append(GlobalKnob("clipping", options, STATIC))
-    if recipe.equalize == "auto" and any(step.name == "equalize_layers" for step in build_passes(recipe, target)):
-        options = (Option("auto", {}), Option("on", {"equalize": True}), Option("off", {"equalize": False}))
-        knobs.append(GlobalKnob("equalization", options, STATIC))
+    sizes = list(dict.fromkeys(min(size, samples, recipe.calibration.max_samples) for size in CALIBRATION_SIZES))
+    if len(sizes) > 1:
+        options = tuple(Option(str(n), {"calibration": {"max_samples": n}}) for n in sizes)
+        knobs.append(GlobalKnob("calibration", options, STATIC))
     return tuple(knobs)
 
 

@@ -6,7 +6,8 @@
        that can be measured, now and then the best one so far is measured in between, and the formula corrected
     4. losses of random configurations, to say what the sensitivities are worth
     5. the best `verified` configurations compiled whole and measured, one at a time; if none keeps the limit, the
-       next best, up to twice as many
+       next best, up to twice as many. Within a limit on the drop, before that as many of those that cost no more than
+       the recipe as it is, whatever their trials say, until one keeps the limit: a trial may be a sample or two off
     6. the best measured one, or the recipe as it is where nothing beats it
 
 A trial that the store holds is not run again, so a run that was killed goes on where it stopped by doing the same
@@ -316,18 +317,40 @@ class Tuner:
     def _verify(self, baseline: Trial) -> Trial:
         """Measure the best ones; the answer."""
         measured = {t.key: t for t in (baseline, *self.ledger.done(EXACT))}
+
+        def measure(trial: Trial) -> None:
+            config = self.ledger.configs[trial.key]
+            measured[trial.key] = self._exact_trial(config)
+            self.estimates.learn(config, measured[trial.key])
+
+        met = self.goal.meets(baseline)
+        for trial in self._as_cheap(baseline):
+            if met:
+                break
+            measure(trial)
+            met = self.goal.meets(measured[trial.key])
         tried = 0
         for trial in self._ranked()[: 2 * self.settings.verified]:
             if tried >= self.settings.verified and any(self.goal.meets(t) for t in measured.values()):
                 break
-            config = self.ledger.configs[trial.key]
             tried += trial.key != baseline.key
-            measured[trial.key] = self._exact_trial(config)
-            self.estimates.learn(config, measured[trial.key])
+            measure(trial)
         best = self.goal.best(measured.values())
         if best is None or not self.goal.meets(best):
             raise ConstraintError(self._unreachable(best))
         return baseline if self.goal.meets(baseline) and not self._beats(best, baseline) else best
+
+    def _as_cheap(self, baseline: Trial) -> list[Trial]:
+        """Within a limit on the drop, trials of other options for the whole model, least drop first, `verified` at most.
+
+        Their layers are those of the recipe as it is, and so is the cost.
+        """
+        if self.goal.limit != "drop":
+            return []
+        head = len(self.space.knobs)
+        tail = self.ledger.configs[baseline.key][head:]
+        same = [t for t in self.ledger.done(FAST) if self.ledger.configs[t.key][head:] == tail and t.key != baseline.key]
+        return sorted(same, key=lambda t: (t.value("drop"), t.value("loss"), t.key))[: self.settings.verified]
 
     def _beats(self, best: Trial, baseline: Trial) -> bool:
         """Better than the recipe as it is, by more than a measurement of time can be off."""

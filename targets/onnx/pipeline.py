@@ -53,7 +53,7 @@ def build_pipeline(target: Target, configs: Mapping[str, Any]) -> list[Pass]:
         CalibrateActivations(configs.get("calibrate_activations")),  # of the transformed graph
         RoundNearest(configs.get("round_nearest")),  # a start for every weight
         RoundHessian(configs.get("round_hessian")),  # better codes where the recipe says so
-        RoundGptq(configs.get("round_gptq")),  # the same for linear layers, on the quantized prefix
+        RoundGptq(configs.get("round_gptq")),  # the same for products by a matrix, on the quantized prefix
         RoundAdaround(configs.get("round_adaround"), corrected),  # where the recipe says so: learned from what the codes above give
         RoundBrecq(configs.get("round_brecq"), corrected),  # the same by block
         RoundAutoround(configs.get("round_autoround"), corrected),  # by block, scales too

@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,14 @@ from qcompiler.frontend.factory import load_callable
 from qcompiler.passes.base import Context, run_passes
 from qcompiler.passes.quantize.assign_precision import PLAN
 from qcompiler.passes.quantize.plan import QuantPlan
+from qcompiler.passes.rounding.round_gptq import RoundGptq
+from qcompiler.passes.rounding.sites import is_matrix
+from qcompiler.recipe import load_recipe
 from qcompiler.search.fast import FastEvaluator
 from qcompiler.search.losses import paired_error
 from qcompiler.search.recipes import to_recipe
 from qcompiler.search.shipping import pack, unpack
+from qcompiler.targets import get_target
 from support.toy_networks import encoder_network, mobile_network
 
 
@@ -73,6 +78,38 @@ def test_bias_correction_removes_the_mean_error_of_a_layer():
             total = total + (seen["rounded"] - seen["real"]).mean((0, 2, 3)).numpy()
         shifts[name] = np.abs(total).sum()
     assert shifts["on"] < 1e-4 * shifts["off"]  # float32 sums
+
+
+def test_fitted_codes_are_those_of_the_uniform_model_and_made_once():
+    target = get_target("onnxruntime-cpu:avx2")
+    work = replace(workload(mobile_network(), target), recipe=load_recipe("w8a8").with_changes({"equalize": False, "never_slower": False}))
+    space = space_for(work, knobs=True)
+    evaluator = FastEvaluator(work, space)
+    place = [k.name for k in space.knobs].index("rounding")
+    assert [o.name for o in space.knobs[place].options] == ["auto", "gptq"]
+    plain = (*([0] * len(space.knobs)), *([0] * len(space.groups)))
+    fitted = (*plain[:place], 1, *plain[place + 1 :])
+    assert evaluator.reuses(plain) != evaluator.reuses(fitted) and not evaluator.made()
+    evaluator.trial(plain)
+    assert evaluator.reuses(plain) in evaluator.made() and evaluator.reuses(fitted) not in evaluator.made()
+    recipe = to_recipe(space, fitted, work.recipe)
+    branch = evaluator.branch(recipe)
+    plans = [branch.plan(to_recipe(space, c, work.recipe)) for c in (plain, fitted)]
+    assert evaluator.reuses(fitted) in evaluator.made() and branch is evaluator.branch(to_recipe(space, plain, work.recipe))
+    moved = {n for n, c in plans[1].weights.items() if (c.codes != plans[0].weights[n].codes).any()}
+    assert moved and all(is_matrix(n) for n in moved)
+    # what the pass itself does on that plan, from the codes that it starts with
+    context = Context(target=target, samples=work.calibration)
+    context.tables[PLAN] = replace(plans[1], weights=dict(plans[0].weights), biases={})
+    RoundGptq().run(branch.graph, context)
+    for node in moved:
+        np.testing.assert_array_equal(context.tables[PLAN].weights[node].codes, plans[1].weights[node].codes)
+        assert (plans[0].biases[node] != plans[1].biases[node]).any()
+    first = next(i for i, g in enumerate(space.groups) if any(n.origin.module == m for n in moved for m, _ in g.members))
+    real = (*fitted[: len(space.knobs) + first], len(space.groups[first].choices) - 1, *fitted[len(space.knobs) + first + 1 :])
+    mixed = branch.plan(to_recipe(space, real, work.recipe))
+    kept = moved & mixed.weights.keys()
+    assert kept < moved and all(mixed.weights[n] is plans[1].weights[n] for n in kept)
 
 
 def test_an_evaluator_travels_to_another_process_with_what_it_has_computed(monkeypatch):

@@ -71,6 +71,19 @@ def test_a_first_generation_for_a_drop_tries_the_global_options_beside_the_front
     assert any(r[-1] and not r[0] and sum(a != b for a, b in zip(r, r[1:], strict=False)) == 1 for r in runs)
 
 
+def test_runs_of_exact_layers_are_short_ones_first(fast, sensitivity):
+    space = fast.space
+    guide = Guide(space, None, None, sensitivity, 0)
+    start = space.uniform("static w8a8")
+    head, exact = len(space.knobs), [int(np.argmin(row)) for row in sensitivity.table]
+    changed = [[g for g, (a, b) in enumerate(zip(c[head:], start[head:], strict=True)) if a != b] for c in guide._spans(start, 2)]
+    differing = {g for g, e in enumerate(exact) if e != start[head + g]}
+    groups = len(space.groups)
+    lengths = sorted({round(groups ** (1 / 3)), round(groups ** (2 / 3))})
+    wanted = [set(part) & differing for n in lengths for part in (range(n), range(groups - n, groups))]
+    assert [set(c) for c in changed] == [w for i, w in enumerate(wanted) if w not in wanted[:i] and w]
+
+
 def test_proposals_for_a_drop_weigh_what_is_gained_with_the_chance_of_it(fast, sensitivity):
     subject, space = guide(fast, sensitivity), fast.space
     table = costs.tables(space, "size_bytes")

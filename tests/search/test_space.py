@@ -168,11 +168,11 @@ def test_recipe_of_a_configuration_assigns_exactly_its_choices():
 
 def test_knobs_offer_only_what_the_recipe_leaves_open():
     target = get_target("onnxruntime-cpu")
-    assert [k.name for k in usual_knobs(512, W8A8, target)] == ["calibration", "clipping", "equalization"]
-    fixed = W8A8.with_changes({"activation_range": {"method": "mse"}, "equalize": True})
+    assert [k.name for k in usual_knobs(512, W8A8, target)] == ["rounding", "equalization", "clipping", "calibration"]
+    fixed = W8A8.with_changes({"activation_range": {"method": "mse"}, "equalize": True, "rounding": "nearest"})
     assert [k.name for k in usual_knobs(1, fixed, target)] == []
     assert [o.name for o in usual_knobs(40, fixed, target)[0].options] == ["40", "1"]
 
 
 def test_no_knob_for_a_step_that_the_target_does_not_have():
-    assert [k.name for k in usual_knobs(512, W8A8, bits_target(8, 4))] == ["calibration", "clipping"]
+    assert [k.name for k in usual_knobs(512, W8A8, bits_target(8, 4))] == ["clipping", "calibration"]

@@ -2,14 +2,16 @@ import json
 
 import numpy as np
 import pytest
-from search.problems import Dying, Hanging, Sick, cost_of, problem, tuner
+from search.problems import Dying, Hanging, Sick, bits_target, cost_of, problem, space_for, tuner, workload
 
 from qcompiler.errors import ConstraintError
 from qcompiler.recipe import load_recipe
+from qcompiler.search.fast import FastEvaluator
 from qcompiler.search.goal import Goal
 from qcompiler.search.local_workers import LocalProcesses
-from qcompiler.search.store import Store
+from qcompiler.search.store import Figure, Store
 from qcompiler.search.workers import Serial
+from support.toy_networks import mobile_network
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +132,35 @@ def test_a_limit_that_nothing_keeps_names_the_best_and_what_limits_it(evaluator,
     with pytest.raises(ConstraintError, match=r"keeps drop at most -200: the best .* has -\d+.*What limits it: \w+"):
         tuner(store.study("t", {}), evaluator, goal, trials=8).run(baseline(evaluator))
     assert store.study("t", {}).trials()
+
+
+@pytest.mark.parametrize("kept_by", [1, 2])
+def test_within_a_drop_other_options_of_the_whole_model_are_measured_first(kept_by, tmp_path):
+    work = workload(mobile_network(), bits_target(8, 4, capabilities=("accumulator_to_float",)))
+    evaluator = FastEvaluator(work, space_for(work, knobs=True))
+    start, head = evaluator.space.uniform("static w8a8"), len(evaluator.space.knobs)
+    reached = evaluator.accuracy(start).drop("sqnr")
+    search = tuner(Store(tmp_path / "t").study("t", {}), evaluator, Goal("size_bytes", "drop", reached - 20), trials=8, verified=3)
+    measured, simulated = [], search.exact
+
+    class Luckier:
+        """The artefact of the second or third such model that is measured keeps a limit that no trial kept."""
+
+        def trial(self, config):
+            figures = simulated.trial(config)
+            if config[head:] == start[head:]:
+                measured.append(config)
+                if len(measured) == 1 + kept_by:
+                    figures["drop"] = Figure(reached - 21, "measured")
+            return figures
+
+    search.exact = Luckier()
+    result = search.run(start)
+    exact = [t.key for t in result.trials if t.stage == "exact"]
+    assert [search.ledger.configs[k] for k in exact[: 1 + kept_by]] == measured == list(dict.fromkeys(measured))
+    assert measured[0] == start and len(measured) == 1 + kept_by and result.config == measured[-1]
+    drops = [evaluator.accuracy(c).drop("sqnr") for c in measured[1:]]
+    assert drops == sorted(drops)
 
 
 def test_nothing_beats_the_recipe_as_it_is_where_everything_loses(evaluator, store):

@@ -7,20 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+from qcompiler.calibration import load_samples
 from qcompiler.errors import CalibrationError, UsageError
 from qcompiler.executors.torch_executor import TorchExecutor
-from qcompiler.ir import DType, Graph
+from qcompiler.ir import DType, Graph, Node
 from qcompiler.passes.base import Context, run_passes
 from qcompiler.passes.quantize.plan import QuantPlan
 from qcompiler.passes.rounding.blocks import block_of
 from qcompiler.passes.rounding.round_gptq import GptqConfig, RoundGptq
-from qcompiler.passes.rounding.side_by_side import SideBySide
+from qcompiler.passes.rounding.side_by_side import Part, SideBySide
 from qcompiler.recipe import load_recipe
 from qcompiler.targets import get_target
 from support.toy_networks import Layers, basic_passes, encoder_network, plan_of, random_samples, sqnr_db
 
 TARGET = get_target("onnxruntime-cpu:avx2")
+
+
+STATIC = {"scheme": "static", "group_size": None, "weight_bits": 8, "activation_range": {"method": "minmax"}}
 
 
 def deep(width: int = 32, depth: int = 3) -> Graph:
@@ -78,6 +84,56 @@ def test_refitted_scales_help() -> None:
         (step,) = run_passes(graph, [*basic_passes(recipe()), RoundGptq(GptqConfig(rounds=rounds, float_target=0))], ctx)[1][-1:]
         ratios.append(np.mean([n.data["error_ratio_to_nearest"] for n in step.notes]))
     assert ratios[1] < ratios[0] < 1
+
+
+def pixels(as_tokens: bool, stride: int = 1) -> Graph:
+    """Two layers that mix channels pixel by pixel, as convolutions of an image [1, 16, 8, 8] or linear on its tokens."""
+    b = Layers("pixels")
+    x = b.input("x", DType.float32, (1, 8, 8, 16) if as_tokens else (1, 16, 8, 8))
+    if as_tokens:
+        h = b.op("relu", b.linear(x, 24, bias=False, at="layers.0.up"))
+        return b.build([b.linear(h, 8, bias=False, at="layers.1.up")])
+    h = b.op("relu", b.conv(x, 24, bias=False, at="layers.0.up"))
+    return b.build([b.conv(h, 8, stride=stride, bias=False, at="layers.1.up")])
+
+
+def test_a_convolution_of_one_pixel_is_rounded_as_the_linear_layer_it_is() -> None:
+    found = {}
+    for as_tokens in (True, False):
+        graph = pixels(as_tokens)
+        images = [s[0].reshape(1, 8, 8, 16) for s in random_samples(pixels(True), 8)]
+        ctx = Context(target=TARGET, samples=load_samples([(i if as_tokens else i.transpose(0, 3, 1, 2),) for i in images], graph))
+        plan = rounded(graph, ctx, GptqConfig(float_target=0.0), **STATIC)
+        found[as_tokens] = {n.origin.module: c for n, c in plan.weights.items()}
+        nearest = plan_of(_nearest(graph, ctx)).weights
+        assert all((plan.weights[n].codes != c.codes).any() for n, c in nearest.items())
+    for module, linear in found[True].items():
+        conv = found[False][module]
+        assert conv.codes.shape == (*linear.codes.shape, 1, 1)
+        np.testing.assert_array_equal(conv.codes[..., 0, 0], linear.codes)
+        np.testing.assert_array_equal(conv.quant.scale, linear.quant.scale)
+
+
+def test_only_the_pixels_that_a_stride_visits_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, seen = pixels(False, stride=2), []
+    read = SideBySide._rows_read
+
+    def spy(self: SideBySide, node: Node, part: Part, tensor: Tensor) -> Tensor:
+        rows = read(self, node, part, tensor)
+        seen.append((node.origin.module, tuple(rows.shape), torch.equal(rows[1], tensor[0, :, 0, node.attrs["strides"][1]])))
+        return rows
+
+    monkeypatch.setattr(SideBySide, "_rows_read", spy)
+    rounded(graph, context(graph), **STATIC)
+    counts = {m: sum(shape[0] for n, shape, _ in seen if n == m) for m in ("layers.0.up", "layers.1.up")}
+    assert counts["layers.0.up"] == 4 * counts["layers.1.up"] > 0
+    assert all(channels == (16 if m == "layers.0.up" else 24) and right for m, (_, channels), right in seen)
+
+
+def _nearest(graph: Graph, ctx: Context) -> Context:
+    again = Context(target=TARGET, samples=ctx.samples)
+    run_passes(graph, basic_passes(recipe(**STATIC)), again)
+    return again
 
 
 def test_layers_that_read_one_value_share_its_moments(monkeypatch: pytest.MonkeyPatch) -> None:
