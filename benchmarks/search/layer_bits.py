@@ -4,7 +4,7 @@
 
 Weights of 2 to 4 bits are symmetric in groups of 64 along the inputs, those of 8 bits per channel; activations stay
 real. EfficientNet-Lite0's are rounded to nearest, SmolLM2's by GPTQ, all solutions with the same codes. The mean counts
-codes; scales come on top for all alike. Everything is `simulated`: the torch executor with rounded weights.
+codes; scales come on top for all alike. Intervals are over the reported samples, all solutions on the same ones. Everything is `simulated`: the torch executor with rounded weights.
 
 Losses that were measured are kept in the folder, so that a run that was cut off goes on.
 """
@@ -45,6 +45,9 @@ MIXED = 4
 CLUSTERS = 3
 """Thirds of the depth that layers of one kind are measured in together, for the calibrated sensitivity."""
 
+DRAWS = 2000
+"""Bootstrap over the reported samples."""
+
 
 class Kept:
     """JSON values by name in a folder; what is there is not computed again."""
@@ -72,8 +75,25 @@ class Bench:
 
     def loss(self, choices: Sequence[int], split: str) -> float:
         """Loss of a solution on the `judged` or the `report` samples."""
-        name = f"{self.subject.judged_by if split == 'judged' else split} {''.join(str(BITS[c]) for c in choices)}"
+        if split == "report":
+            return float(self.reported(choices).mean())
+        name = f"{self.subject.judged_by} {_digits(choices)}"
         return float(self.kept.get(name, lambda: self.subject.loss(tuple(choices), split)))  # type: ignore[arg-type]
+
+    def reported(self, choices: Sequence[int]) -> np.ndarray:
+        """Losses by sample of `report`."""
+        name = f"reported {_digits(choices)}"
+        return np.array(self.kept.get(name, lambda: self.subject.samples(tuple(choices), "report").tolist()))
+
+    def beside(self, choices: Sequence[int], other: Sequence[int]) -> tuple[float, float, float]:
+        """What is reported of `other` minus that of a solution, with its 95 % interval: both on the same redrawn samples."""
+        pair = np.stack([self.reported(choices), self.reported(other)])
+        rng = np.random.default_rng(0)
+        drawn = pair[:, rng.integers(pair.shape[1], size=(DRAWS, pair.shape[1]))].mean(2)
+        found = [self.subject.shown(b) - self.subject.shown(a) for a, b in drawn.T]
+        low, high = np.percentile(found, (2.5, 97.5))
+        one, two = pair.mean(1)
+        return self.subject.shown(two) - self.subject.shown(one), float(low), float(high)
 
     def sensitivity(self, provider: str) -> list[np.ndarray]:
         """Table by layer and choice."""
@@ -108,6 +128,10 @@ class Bench:
     def mean_bits(self, choices: Sequence[int]) -> float:
         """Of the codes."""
         return float(sum(n * BITS[c] for n, c in zip(self.sizes, choices, strict=True)) / sum(self.sizes))
+
+
+def _digits(choices: Sequence[int]) -> str:
+    return "".join(str(BITS[c]) for c in choices)
 
 
 def mixed(tables: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
@@ -176,14 +200,17 @@ def main() -> None:
         solutions, lines = search(bench, given.network, mean_bits)
         for bits in (b for b in BITS if b < 8):
             solutions[f"uniform {bits}"] = bench.uniform(bits)
-        print(f"\n| {given.network}, at most {mean_bits:g} mean bits | mean bits | {subject.figure} |\n|---|---|---|")
-        print(f"| float | 32 | {subject.shown(bench.kept.get('float', lambda: subject.float_loss('report'))):.5g} |")
+        print(f"\n| {given.network}, at most {mean_bits:g} mean bits | mean bits | {subject.figure} | minus searched | 95 % |")
+        print("|---|---|---|---|---|")
+        print(f"| float | 32 | {subject.shown(bench.kept.get('float', lambda: subject.float_loss('report'))):.5g} | | |")
         if given.network == "smollm2":
             nearest = bench.kept.get("nearest 4", lambda: subject.nearest_loss(4, "report"))
-            print(f"| uniform 4, rounded to nearest | 4 | {subject.shown(nearest):.5g} |", flush=True)
+            print(f"| uniform 4, rounded to nearest | 4 | {subject.shown(nearest):.5g} | | |", flush=True)
         for name, choices in solutions.items():
             value = subject.shown(bench.loss(choices, "report"))
-            print(f"| {name} | {bench.mean_bits(choices):.2f} | {value:.5g} |", flush=True)
+            away, low, high = bench.beside(solutions["searched"], choices)
+            more = f"{away:+.3g} | {low:+.3g} to {high:+.3g}" if name != "searched" else "|"
+            print(f"| {name} | {bench.mean_bits(choices):.2f} | {value:.5g} | {more} |", flush=True)
         print("\n" + "\n".join(lines), flush=True)
     print(f"\n{time.perf_counter() - start:.0f} s of this run; every figure is simulated")
 

@@ -29,6 +29,7 @@ class Grid:
         zero: [N, G] integers (as floats), 0 for symmetric grids.
         low, high: smallest and largest code.
         group_size: columns per group; the last group may be shorter.
+        pair_limit: most that the codes of columns 2j and 2j + 1 may sum to where both have one sign; None: anything.
     """
 
     scale: Tensor
@@ -36,6 +37,7 @@ class Grid:
     low: int
     high: int
     group_size: int
+    pair_limit: int | None = None
 
     def real(self, codes: Tensor) -> Tensor:
         """Weights [N, K] that codes stand for."""
@@ -158,6 +160,7 @@ def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = B
     scales, zeros = grid.scale.to(w.dtype).T.contiguous(), grid.zero.to(w.dtype).T.contiguous()
     divisors, shifted = factor.diagonal().tolist(), bool(zeros.any())
     groups = (order // grid.group_size).tolist()
+    partners = _places_of_partners(order)
     codes, total = torch.zeros_like(w), 0.0
     for start in range(0, len(w), block):
         stop = min(start + block, len(w))
@@ -169,6 +172,8 @@ def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = B
             if shifted:
                 code.add_(zero)
             code.clamp_(grid.low, grid.high)
+            if grid.pair_limit is not None and partners[j] < j:
+                _limit_pair(code, codes[partners[j]], grid.pair_limit)
             torch.mul(code - zero if shifted else code, scale, out=error)
             torch.sub(w[j], error, out=error).div_(divisors[j])
             if j + 1 < stop:
@@ -178,6 +183,18 @@ def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = B
     found = torch.empty_like(codes)
     found[order] = codes
     return found.T.to(torch.int64).contiguous(), total
+
+
+def _limit_pair(code: Tensor, beside: Tensor, limit: int) -> None:
+    """Cut codes to what keeps their sum with those beside them, which are settled, within the limit where signs agree."""
+    code.copy_(code.minimum(limit - beside.clamp_min(0)).maximum(-limit - beside.clamp_max(0)))
+
+
+def _places_of_partners(order: Tensor) -> list[int]:
+    """Where in the order the other column of each one's pair is; beyond the end for the last of an odd number."""
+    places = torch.full((len(order) + 1,), len(order))
+    places[order] = torch.arange(len(order))
+    return [int(p) for p in places[order ^ 1]]
 
 
 def refit_scales(

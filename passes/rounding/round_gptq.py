@@ -32,7 +32,7 @@ from torch import Tensor
 from qcompiler.errors import CalibrationError, UsageError
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
-from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
+from qcompiler.passes.quantize.plan import NodePlan, QuantPlan, WeightCodes
 from qcompiler.passes.rounding.blocks import block_of
 from qcompiler.passes.rounding.checkpoint import Checkpoint
 from qcompiler.passes.rounding.gptq import (
@@ -50,6 +50,7 @@ from qcompiler.passes.rounding.progressive import refitted_rows, row_steps, snap
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.rounding.side_by_side import SideBySide
 from qcompiler.passes.rounding.sites import is_matrix, matrix_of, weight_of, weighted_nodes
+from qcompiler.targets.saturation import PAIR_LIMIT
 
 DRIFT_EVERY = 2
 """D is taken over half of the parts; the others need no float side."""
@@ -252,7 +253,14 @@ class _Rounding:
         start = RoundNearest().round(self.plan, node, self.context.target).quant
         scale = torch.from_numpy(start.scale.copy()).reshape(-1, 1).expand(len(target), 1).contiguous()
         top = plan.weight_dtype.max
-        return Grid(scale, torch.zeros_like(scale), -top, top, target.shape[1]), False
+        limit = PAIR_LIMIT if self._adds_in_pairs(plan) else None
+        return Grid(scale, torch.zeros_like(scale), -top, top, target.shape[1], limit), False
+
+    def _adds_in_pairs(self, plan: NodePlan) -> bool:
+        """Whether the scale keeps pairs of nearest codes exact on the target, which codes moved further are to keep too."""
+        target = self.context.target
+        pairs = target is not None and target.can("int16_pair_products") and not self.plan.integer_only
+        return bool(pairs and plan.per_channel)
 
 
 def _ratio_to_nearest(target: Tensor, h: Tensor, first: Grid, grid: Grid, codes: Tensor) -> float:

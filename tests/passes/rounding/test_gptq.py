@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -143,3 +145,28 @@ def test_moments_in_panels_are_the_plain_sums(parts: int) -> None:
     flat = rows.reshape(-1, 230).double()
     for got, expected in zip(sums.totals(), (flat.T @ flat, flat.abs().T @ flat), strict=True):
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("columns", [12, 13])
+@pytest.mark.parametrize("act_order", [False, True])
+def test_pairs_of_codes_keep_a_limit_on_their_sum(columns: int, act_order: bool) -> None:
+    weight, hessian = problem(5, 32, columns)
+    free = grid_for(weight, 8, columns)
+    limited = replace(free, pair_limit=free.high + 1)
+    loose, _ = gptq(weight, hessian, free, act_order=act_order)
+    codes, _ = gptq(weight, hessian, limited, act_order=act_order)
+    pairs = codes[:, : columns // 2 * 2].reshape(32, -1, 2)
+    alike = (pairs[..., 0] * pairs[..., 1]) > 0
+    sums = pairs.sum(2).abs()
+    assert int(sums[alike].max()) == free.high + 1  # reached, and not passed
+    assert int(loose[:, : columns // 2 * 2].reshape(32, -1, 2).sum(2).abs()[alike].max()) > free.high + 1
+    before, after = (objective(weight, limited.real(c.double()), hessian) for c in (_cut(loose, free.high + 1), codes))
+    assert after < before  # what is cut is made up for by columns that come later
+
+
+def _cut(codes: torch.Tensor, limit: int) -> torch.Tensor:
+    found = codes.clone()
+    for j in range(1, codes.shape[1], 2):
+        left = found[:, j - 1]
+        found[:, j] = found[:, j].minimum(limit - left.clamp_min(0)).maximum(-limit - left.clamp_max(0))
+    return found

@@ -21,6 +21,7 @@ from qcompiler.passes.rounding.round_gptq import GptqConfig, RoundGptq
 from qcompiler.passes.rounding.side_by_side import Part, SideBySide
 from qcompiler.recipe import load_recipe
 from qcompiler.targets import get_target
+from qcompiler.targets.saturation import is_pair_safe
 from support.toy_networks import Layers, basic_passes, encoder_network, plan_of, random_samples, sqnr_db
 
 TARGET = get_target("onnxruntime-cpu:avx2")
@@ -104,6 +105,7 @@ def test_a_convolution_of_one_pixel_is_rounded_as_the_linear_layer_it_is() -> No
         images = [s[0].reshape(1, 8, 8, 16) for s in random_samples(pixels(True), 8)]
         ctx = Context(target=TARGET, samples=load_samples([(i if as_tokens else i.transpose(0, 3, 1, 2),) for i in images], graph))
         plan = rounded(graph, ctx, GptqConfig(float_target=0.0), **STATIC)
+        assert all(is_pair_safe(c.codes) for c in plan.weights.values())  # as nearest codes are on this target
         found[as_tokens] = {n.origin.module: c for n, c in plan.weights.items()}
         nearest = plan_of(_nearest(graph, ctx)).weights
         assert all((plan.weights[n].codes != c.codes).any() for n, c in nearest.items())
