@@ -11,6 +11,8 @@ than the calibration's come out 0.4 to 4 dB better without).
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -27,10 +29,12 @@ from qcompiler.passes.rounding.sites import bias_of, weighted_nodes
 class BiasConfig(PassConfig):
     """Data of the means.
 
-    activations: round activations on the quantized side as well. samples: most samples used; the statistic is a
+    prefix: what x_quant above comes from. "float": from the float network, so that a layer makes up for its own error only;
+    less of what is corrected belongs to the samples. activations: round activations on the quantized side as well. samples: most samples used; the statistic is a
     mean, more do not help. memory: bytes that they may take.
     """
 
+    prefix: Literal["quantized", "float"] = "quantized"
     activations: bool = Field(False, json_schema_extra={"search": [False, True]})
     samples: int = Field(32, ge=1, json_schema_extra={"search": [16, 32, 64]})
     memory: int = Field(512 << 20, ge=1 << 20)
@@ -63,6 +67,8 @@ class CorrectBias(Pass):
         def correct(layer: Layer) -> None:
             context.progress(self.name, len(notes), len(nodes))
             notes.append(correct_layer(walk, layer))
+            if self.config.prefix == "float":
+                layer.outputs[:] = [target.clone() for target in layer.targets]
 
         walk.run(nodes, correct)
         return Result(graph, False, tuple(notes))

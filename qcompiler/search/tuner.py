@@ -6,8 +6,8 @@
        that can be measured, now and then the best one so far is measured in between, and the formula corrected
     4. losses of random configurations, to say what the sensitivities are worth
     5. the best `verified` configurations compiled whole and measured, one at a time; if none keeps the limit, the
-       next best, up to twice as many. Within a limit on the drop, before that as many of those that cost no more than
-       the recipe as it is, whatever their trials say, until one keeps the limit: a trial may be a sample or two off
+       next best, up to twice as many. Within a limit on the drop, before that half as many of those that cost no more
+       than the recipe as it is, whatever their trials say, until one keeps the limit: a trial may be a sample or two off
     6. the best measured one, or the recipe as it is where nothing beats it
 
 A trial that the store holds is not run again, so a run that was killed goes on where it stopped by doing the same
@@ -341,7 +341,7 @@ class Tuner:
         return baseline if self.goal.meets(baseline) and not self._beats(best, baseline) else best
 
     def _as_cheap(self, baseline: Trial) -> list[Trial]:
-        """Within a limit on the drop, trials of other options for the whole model, least drop first, `verified` at most.
+        """Within a limit on the drop, trials of other options for the whole model, least drop first, half of `verified` at most.
 
         Their layers are those of the recipe as it is, and so is the cost.
         """
@@ -350,7 +350,7 @@ class Tuner:
         head = len(self.space.knobs)
         tail = self.ledger.configs[baseline.key][head:]
         same = [t for t in self.ledger.done(FAST) if self.ledger.configs[t.key][head:] == tail and t.key != baseline.key]
-        return sorted(same, key=lambda t: (t.value("drop"), t.value("loss"), t.key))[: self.settings.verified]
+        return sorted(same, key=lambda t: (t.value("drop"), t.value("loss"), t.key))[: self.settings.verified // 2]
 
     def _beats(self, best: Trial, baseline: Trial) -> bool:
         """Better than the recipe as it is, by more than a measurement of time can be off."""

@@ -140,7 +140,7 @@ def test_within_a_drop_other_options_of_the_whole_model_are_measured_first(kept_
     evaluator = FastEvaluator(work, space_for(work, knobs=True))
     start, head = evaluator.space.uniform("static w8a8"), len(evaluator.space.knobs)
     reached = evaluator.accuracy(start).drop("sqnr")
-    search = tuner(Store(tmp_path / "t").study("t", {}), evaluator, Goal("size_bytes", "drop", reached - 20), trials=8, verified=3)
+    search = tuner(Store(tmp_path / "t").study("t", {}), evaluator, Goal("size_bytes", "drop", reached - 20), trials=8, verified=4)
     measured, simulated = [], search.exact
 
     class Luckier:

@@ -197,6 +197,24 @@ def test_bias_correction_removes_the_mean_error():
     assert np.abs(error.mean(axis=(0, 1, 3, 4))).max() < 2e-3
 
 
+def test_on_a_float_prefix_a_layer_makes_up_for_its_own_error_only():
+    graph = biased_network()
+    context = prepared(graph, recipe_with(weight_range="minmax"))
+    plan = plan_of(context)
+    CorrectBias(BiasConfig(prefix="float")).run(graph, context)
+    assert fake_sqnr(graph, context) > fake_sqnr(graph, prepared(graph, recipe_with(weight_range="minmax"))) + 3
+    executor, layers = TorchExecutor(graph), [n for n in graph.nodes if n.op == "conv"]
+    for node in layers:  # alone, each has the float layer's mean; samples of one shape count alike
+        alone = replace(plan.with_real_activations(), weights={node: plan.weights[node]}, biases={node: plan.biases[node]})
+        means = []
+        for used in ({}, {"plan": alone}):
+            seen = []
+            for sample in context.samples:
+                executor.run(sample, {node.output}, lambda _, t, seen=seen: seen.append(t.double().mean((0, 2, 3))), **used)
+            means.append(torch.stack(seen).mean(0))
+        np.testing.assert_allclose(means[1].numpy(), means[0].numpy(), atol=1e-5)  # float32 sums
+
+
 def test_bias_correction_gives_a_biasless_layer_a_bias_that_the_program_has():
     graph = biased_network()
     context = context_for(graph)
