@@ -22,6 +22,7 @@ from tvm import te, tirx
 
 from qcompiler.errors import UnsupportedError
 from qcompiler.kernels.common.product import Product
+from qcompiler.kernels.cpu import crossed as crossed_parts
 from qcompiler.kernels.cpu.codegen import intrinsic
 from qcompiler.kernels.cpu.isa import Form, Isa
 
@@ -64,10 +65,39 @@ def choose_form(product: Product, isa: Isa) -> Form:
         w_low, w_high = _range(product.w_type, product.w_zero)
         symmetric = product.w_zero == 0
     if product.a_type in ("int8", "uint8") and symmetric and -128 <= w_low and w_high <= 127 and isa.narrow.weight == "int8":
-        return isa.narrow
+        return _faster_than_narrow(product, isa) or isa.narrow
     if min(a_low, w_low) < -32768 or max(a_high, w_high) > 32767 or (isa.wide.pair > 1 and a_low == w_low == -32768):
         raise UnsupportedError(f"products of {product.a_type} and {product.w_type} centred do not fit 16 bits")
     return isa.wide
+
+
+CROSSED_ROWS, CROSSED_COLUMNS, CROSSED_DEPTH = 8, 32, 1 << 13
+"""Least rows and columns for which crossed products are worth their sums, largest depth whose sums fit 32 bits."""
+
+
+def _faster_than_narrow(product: Product, isa: Isa) -> Form | None:
+    """A form that some constant weights allow."""
+    if not product.constant_weight:
+        return None
+    if isa.paired is not None and pairs_stay_in_16_bits(product):
+        return isa.paired
+    depth = product.taps * int(product.channels)
+    many = not isinstance(product.rows, int) or product.rows >= CROSSED_ROWS
+    if isa.crossed is not None and many and product.columns >= CROSSED_COLUMNS and depth <= CROSSED_DEPTH:
+        return isa.crossed
+    return None
+
+
+def pairs_stay_in_16_bits(product: Product) -> bool:
+    """True if codes of 0 to 255 times any two neighbouring weights of a column add up within 16 bits, with sign.
+
+    Sums are extreme where all codes of one sign of weights are 255 and the others 0.
+    """
+    w = product.w.astype(np.int64) - product.w_zero
+    pairs = np.pad(w, ((0, 0), (0, 0), (0, 0), (0, -w.shape[3] % 2)))
+    pairs = pairs.reshape(*w.shape[:3], -1, 2)
+    largest, least = np.maximum(pairs, 0).sum(-1).max(initial=0), np.minimum(pairs, 0).sum(-1).min(initial=0)
+    return bool(255 * largest <= 32767 and 255 * least >= -32768)
 
 
 def _range(kind: str, zero: int) -> tuple[int, int]:
@@ -76,16 +106,17 @@ def _range(kind: str, zero: int) -> tuple[int, int]:
 
 
 def tile_space(product: Product, form: Form, isa: Isa) -> Iterator[Tile]:
-    """Every legal tile: accumulators, one activation and the weights of a step fit the registers."""
+    """Every legal tile: accumulators, activations, the weights of a step and what is between fit the registers."""
+    per_vector, others = {"vpmaddubsw": (1, 3), "vpmaddwd crossed": (2, 4)}.get(form.name, (1, 1))
     columns = product.columns if isinstance(product.columns, int) else 64
     needed = max(1, -(-columns // form.lanes))
     for rows, vectors in itertools.product((1, 2, 3, 4, 5, 6, 7, 8, 12), (1, 2, 3, 4, 6)):
-        if vectors > needed or rows * vectors + vectors + 1 > isa.registers:
+        if vectors > needed or rows * vectors + per_vector * vectors + others > isa.registers:
             continue
         if isinstance(product.rows, int) and rows > product.rows:
             continue
         blocks = -(-needed // vectors)
-        panels = {0, *(p for p in (2, 3, 4, 6, 8, 12, 16) if p < blocks and blocks % p == 0)} if product.constant_weight else {0}
+        panels = {0, *(p for p in (1, 2, 3, 4, 6, 8, 12, 16) if p < blocks and blocks % p == 0)} if product.constant_weight else {0}
         for panel, whole in itertools.product(sorted(panels), (False, True)):
             yield Tile(rows, vectors, panel, whole)
 
@@ -134,13 +165,23 @@ def describe(product: Product, form: Form, tile: Tile, constant: CONSTANT) -> te
     def single(b: Any, mo: Any, no: Any, mi: Any, v: Any, lane: Any) -> Any:
         return te.sum(packed_a[b, mo, mi, ko].astype(kind) * packed_w[b, no, ko, v, lane].astype(kind), axis=ko)
 
-    acc = te.compute(shape, single if pair == 1 else in_pairs, name="acc")
+    def crossed(b: Any, mo: Any, no: Any, mi: Any, v: Any, lane: Any) -> Any:
+        left, right = (packed_a[b, mo, mi, ko * pair + half * pair // 2 + ki].astype(kind) for half in range(2))
+        low, high = (packed_w[b, no, ko, v, half, lane, ki].astype(kind) for half in range(2))
+        return te.sum((left + low) * (right + high), axis=[ko, ki])
+
+    if form.crossed:
+        ki = te.reduce_axis((0, pair // 2), "ki")
+    acc = te.compute(shape, crossed if form.crossed else single if pair == 1 else in_pairs, name="acc")
+    own = crossed_parts.products_of_rows(packed_a, form) if form.crossed else None
     bias = _bias(product, form, zero, depth, packed_w, constant)
 
     def out(b: Any, m: Any, n: Any) -> Any:
         total = acc[b, m // rows, n // width, m % rows, n % width // lanes, n % lanes]
         if bias is not None:
             total = total + bias(b, n)
+        if own is not None:
+            total = total - own[b, m // rows, m % rows]
         return product.finish(total, b, m, n)
 
     if product.channels_last_groups:
@@ -198,8 +239,10 @@ def pack_weight(product: Product, form: Form, tile: Tile) -> np.ndarray:
     width = tile.vectors * form.lanes
     grown = np.pad(w, ((0, 0), (0, -columns % width), (0, 0), (0, -channels % form.pair)))
     panels = grown.reshape(batch, -1, tile.vectors, form.lanes, taps * grown.shape[3] // form.pair, form.pair)
-    packed = np.ascontiguousarray(panels.transpose(0, 1, 4, 2, 3, 5))
-    return packed[..., 0] if form.pair == 1 else packed
+    packed = panels.transpose(0, 1, 4, 2, 3, 5)
+    if form.crossed:
+        packed = crossed_parts.halves_of_weights(packed, form)
+    return np.ascontiguousarray(packed[..., 0] if form.pair == 1 else packed)
 
 
 def _bias(
@@ -212,6 +255,8 @@ def _bias(
             total = total + product.bias.reshape(total.shape)
         if zero:
             total = total - zero * (product.w.astype(np.int64) - product.w_zero).sum((2, 3))
+        if form.crossed:
+            total = total - crossed_parts.products_of_columns(product, form)
         if not total.any():
             return None
         held = constant(total.astype(np.float32) if product.real else total.astype(np.int32))
@@ -245,6 +290,8 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> None:
         s.reorder(b, mo, no, mi, v, lane)
         outer = [b, mo]
     s.compute_at(acc, no, preserve_unit_loops=True)
+    if form.crossed:
+        crossed_parts.place_rows(s, None if tile.whole else mo)
     if not tile.whole:
         s.compute_at(pack_a, mo, preserve_unit_loops=True)
     for name in ("sums", "pack_w"):
@@ -253,6 +300,8 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> None:
     if _worth_threads(product):
         s.parallel(next((loop for loop in outer if _extent(s, loop) != 1), outer[0]))
     _register_tile(s, acc, form)
+    if form.crossed:
+        crossed_parts.vectorize_rows(s, form)
     _vectors_of(s, pack_a, product, form)
     if "pack_w" in names:
         # lane by lane in memory order; LLVM vectorizes what is contiguous
@@ -313,8 +362,10 @@ def default_tile(product: Product, form: Form, isa: Isa) -> Tile:
     return min(tile_space(product, form, isa), key=lambda tile: predicted_cycles(product, form, isa, tile))
 
 
+STEPS = {"vpmaddubsw": (1.0, 0.17, 0.17), "vpmaddwd crossed": (1.1, 0.33, 0.33)}
 MULTIPLY, LOAD_WEIGHT, BROADCAST, FINISH, SCATTER, PACK, REREAD = 0.5, 0.33, 0.17, 9.8, 10.2, 0.29, 0.047
-"""Cycles of: multiplying and adding a vector; loading one of weights; spreading a pair of activations; rescaling a
+"""Cycles of: multiplying and adding a vector; loading one of weights; spreading a pair of activations (all three for
+other forms in `STEPS`); rescaling a
 vector of results, and storing it piece by piece; packing an element of the left operand, reading it again. Least squares
 over the times of all tiles of three products (`python -m benchmarks.bench_tvm --only defaults` shows others)."""
 CHAIN = 4.0
@@ -334,10 +385,11 @@ def predicted_cycles(product: Product, form: Form, isa: Isa, tile: Tile) -> floa
     depth = product.taps * padded(channels, form.pair)
     width = tile.vectors * form.lanes
     row_tiles, column_tiles = -(-rows // tile.rows), -(-columns // width)
-    step = tile.rows * tile.vectors * MULTIPLY
+    multiply, load, broadcast = STEPS.get(form.name, (MULTIPLY, LOAD_WEIGHT, BROADCAST))
+    step = tile.rows * tile.vectors * multiply
     if form.name in ("vpdpbusd", "fma", "fmla", "sdot"):
         step = max(step, CHAIN)
-    step += tile.vectors * LOAD_WEIGHT + tile.rows * BROADCAST
+    step += tile.vectors * load + tile.rows * broadcast
     finish = tile.rows * tile.vectors * (FINISH if columns % width == 0 else FINISH + SCATTER)
     passes = column_tiles / tile.panel if tile.panel else 1.0
     pack = PACK + passes * REREAD if tile.whole else passes * PACK

@@ -14,6 +14,7 @@ import numpy as np
 from tvm import tirx
 
 from qcompiler.ir.fixed_point import INT32_MAX, INT32_MIN
+from qcompiler.targets.tvm.high_product import high_product
 
 Read = Callable[[np.ndarray], Any]
 """Turns a constant (scalar, or one number per channel) into its element at the current channel."""
@@ -81,6 +82,10 @@ def rescale(acc: Any, rounding: str, m: np.ndarray, s: np.ndarray | None, read: 
         moved = high_word(m, s, bound)
         if moved is not None:
             m, s, left = moved
+            if not left.any() and (s > 32).all():
+                # half is a multiple of 2^32: it is added to the high word, whose product has an instruction
+                half = (np.int64(1) << (s - 33)).astype(np.int32)
+                return (high_product(acc, read(m.astype(np.int32))) + read(half)) >> read((s - 32).astype(np.int32))
             product = whole64(acc) * i64(read(m.astype(np.int32))) + (const64(1) << i64(read((s - 1).astype(np.int32))))
             product = product << i64(read(left.astype(np.int32))) if left.any() else product
             high = (product >> const64(32)).astype("int32")

@@ -1,0 +1,108 @@
+"""Which form a product of 8-bit codes takes, and that each is exact where its operands are extreme."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from qcompiler.ir import DType, Graph, QuantParams
+from support.integer_networks import IntegerLayers
+from support.tvm_programs import differing, session_of
+
+tvm = pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
+
+PAIRED, CROSSED, NARROW = "vpmaddubsw int8", "vpmaddwd crossed int16", "vpmaddwd int8"
+
+
+def linear(weights: np.ndarray, rows: int, zero_point: int, shift: int = 40, multipliers: int | np.ndarray = (1 << 30) + 12345) -> Graph:
+    """int8 codes [rows, K] times weights [N, K], rescaled."""
+    b = IntegerLayers("product")
+    columns, depth = weights.shape
+    x = b.input("x", DType.int8, (rows, depth), QuantParams(DType.int8, 0.02, zero_point))
+    quant = QuantParams(DType.int8, np.full(columns, 0.01, np.float32), np.zeros(columns, np.int32), 0)
+    acc = b.op("linear", x, b.const(weights.astype(np.int8), quant=quant), b.const(np.arange(columns, dtype=np.int32) - 7))
+    m = np.broadcast_to(np.asarray(multipliers, np.int64), (columns,)).copy()
+    y = b.op(
+        "requantize", acc, b.const(m), b.const(np.full(columns, shift, np.int64)),
+        quant=QuantParams(DType.int8, 0.05, 3), rounding="dyadic",
+    )  # fmt: skip
+    return b.graph(y)
+
+
+def extreme_codes(rows: int, depth: int) -> np.ndarray:
+    """Rows of the largest codes, of the smallest, of both in turns, and random ones."""
+    codes = np.random.default_rng(0).integers(-128, 128, (rows, depth)).astype(np.int8)
+    codes[0], codes[1], codes[2, ::2], codes[2, 1::2] = 127, -128, 127, -128
+    return codes
+
+
+def kernel_of(graph: Graph, rows: int, depth: int, isa: str = "avx2") -> str:
+    """The form that the product took; its integers were compared with the reference."""
+    arrays = [extreme_codes(rows, depth)]
+    session = session_of(graph, isa)
+    assert differing(graph, arrays, session.run(arrays)) == 0
+    return str(session.lowered.kernels[0].kernel)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "form"),
+    [(64, 64, PAIRED), (64, 65, CROSSED), (-64, -64, PAIRED), (-64, -65, CROSSED), (127, -127, PAIRED), (1, 127, PAIRED), (2, 127, CROSSED)],
+)
+def test_one_pair_beyond_16_bits_decides(first: int, second: int, form: str) -> None:
+    rng = np.random.default_rng(1)
+    weights = rng.integers(-64, 65, (40, 24))
+    weights[17, 6:8] = first, second
+    assert kernel_of(linear(weights, 9, 5), 9, 24) == form
+
+
+def test_pairs_begin_at_even_channels() -> None:
+    weights = np.zeros((32, 9), np.int64)
+    weights[:, 1:3] = 127  # channels 1 and 2 are in different pairs
+    assert kernel_of(linear(weights, 8, -128), 8, 9) == PAIRED
+    weights[:, 3] = 2  # channels 2 and 3 are one
+    assert kernel_of(linear(weights, 8, -128), 8, 9) == CROSSED
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(13, 384, 50), (8, 33, 40), (11, 30, 33), (128, 64, 48)])
+@pytest.mark.parametrize("zero_point", [-128, 127])
+def test_crossed_products_of_extreme_operands(rows: int, depth: int, columns: int, zero_point: int) -> None:
+    weights = np.random.default_rng(2).choice(np.array([-127, -126, 0, 127]), (columns, depth))
+    assert kernel_of(linear(weights, rows, zero_point, 42), rows, depth) == CROSSED
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(7, 64), (64, 31)])
+def test_few_rows_or_columns_are_not_worth_crossing(rows: int, columns: int) -> None:
+    weights = np.random.default_rng(3).integers(-127, 128, (columns, 40))
+    assert kernel_of(linear(weights, rows, 0), rows, 40) == NARROW
+
+
+@pytest.mark.parametrize(("isa", "shift"), [("avx2", 31), ("avx2", 32), ("avx2", 33), ("avx2", 40), ("avx2", 61), ("sse2", 33)])
+def test_rescaling_by_every_kind_of_shift(isa: str, shift: int) -> None:
+    rng = np.random.default_rng(shift)
+    weights = rng.integers(-127, 128, (24, 200))
+    multipliers = np.r_[rng.integers(1 << 30, (1 << 31) - 1, 22), 1, (1 << 31) - 1]
+    graph = linear(weights, 16, -128, shift, multipliers)
+    arrays = [extreme_codes(16, 200)]
+    assert differing(graph, arrays, session_of(graph, isa).run(arrays)) == 0
+
+
+@pytest.mark.parametrize(("cpu", "register"), [("haswell", "ymm"), ("skylake-avx512", "zmm")])
+@pytest.mark.parametrize("peak", [64, 127])
+def test_accumulators_stay_in_registers(cpu: str, register: str, peak: int) -> None:
+    from qcompiler.kernels.cpu.codegen import register_pipeline
+    from qcompiler.kernels.cpu.library import CpuLibrary
+    from qcompiler.targets.tvm.lower import lower
+    from qcompiler.targets.tvm.machine import machine_named
+
+    machine = machine_named(cpu)
+    weights = np.random.default_rng(4).integers(-peak, peak + 1, (64, 512))
+    lowered = lower(linear(weights, 8, 0), CpuLibrary(machine.isa))
+    function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
+    assembly = tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()).inspect_source("asm")
+    assert ("vpmaddubsw" in assembly) == (peak == 64)
+    blocks = re.split(r"^\.LBB\w+:", assembly, flags=re.MULTILINE)
+    loops = [re.split(r"\bj\w+\s+\.LBB", block)[0] for block in blocks if block.count("vpmaddwd") >= 4 and re.search(r"\bj\w+\s+\.LBB", block)]
+    assert loops
+    assert not any(re.search(rf"vmov\w+\s+%{register}\d+, [^%]", loop) for loop in loops)
