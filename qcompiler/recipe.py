@@ -160,6 +160,9 @@ class Recipe(LayerSettings):
     """Linear layers whose result the model returns stay in float: the vocabulary layer of a language model."""
     never_slower: bool = True
     """Put a quantized region back to float where it is measured to be slower than float."""
+    pair_safe: Switch = "auto"
+    """Limit neighbouring weights so that u8 x s8 products add up in pairs within 16 bits, which AVX2's fast products
+    need. `auto`: where the target asks for it, not in integer-only programs, which are the same for every target."""
     integer: IntegerSettings | None = None
     """An integer-only program, where the target has the choice."""
     calibration: CalibrationSettings = CalibrationSettings()

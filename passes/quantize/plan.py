@@ -97,6 +97,7 @@ class QuantPlan:
         groups: sets of values that must share their parameters (operands and result of a concatenation, a value
             and what data movement makes of it).
         integer_only: nothing real will be left; such a program is the same for every target.
+        pair_safe: neighbouring weights are limited, or not, whatever the target asks for; None: what it asks for.
     """
 
     graph: Graph
@@ -108,6 +109,7 @@ class QuantPlan:
     ranges: dict[Value, tuple[DType, RangeRule]] = field(default_factory=dict)
     groups: list[tuple[Value, ...]] = field(default_factory=list)
     integer_only: bool = False
+    pair_safe: bool | None = None
 
     def with_real_activations(self) -> QuantPlan:
         """A view that rounds weights only; codes and biases written to either are seen by both."""

@@ -113,7 +113,11 @@ def readers_rounding(site: Site, recipe: Recipe, context: Context) -> SiteRoundi
         rounding = site_rounding(settings, context.target, scheme)
         if rounding is not None and (found is None or found.activation == REAL):
             found = rounding
-    return replace(found, pair_safe=False) if found is not None and recipe.integer_only else found
+    if found is None:
+        return None
+    if recipe.pair_safe != "auto":
+        return replace(found, pair_safe=bool(recipe.pair_safe))
+    return replace(found, pair_safe=False) if recipe.integer_only else found
 
 
 def site_rounding(settings: LayerSettings, target: Any, scheme: str = "") -> SiteRounding | None:

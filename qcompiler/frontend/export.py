@@ -30,11 +30,13 @@ class Exported:
         program: torch's.
         name: of the model.
         dim_names: names of dynamic dimensions, by (position among the tensor inputs, axis).
+        least_sizes: of the dynamic dimensions that were declared with one, by name.
     """
 
     program: torch.export.ExportedProgram
     name: str
     dim_names: DimNames = field(default_factory=dict)
+    least_sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 def split_inputs(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -82,7 +84,7 @@ def export_module(
     args, kwargs = pytree.tree_map(_as_tensor, args), pytree.tree_map(_as_tensor, kwargs)
     kwargs = _without_cache(model, args, kwargs)
     _check_arguments(model, args, kwargs)
-    shapes, wishes = _dynamic(model, args, kwargs, dynamic_shapes)
+    shapes, wishes, least = _dynamic(model, args, kwargs, dynamic_shapes)
     args, kwargs = _avoid_ones(args, kwargs, wishes)
     with settled(model), _evaluation(model), _quiet(), torch.no_grad():
         try:
@@ -90,7 +92,7 @@ def export_module(
         except Exception as error:
             raise _explain(error, model, args, kwargs) from error
     names = {place: wish for place, wish in wishes.items() if wish}
-    exported = Exported(program, name or type(model).__name__, names)
+    exported = Exported(program, name or type(model).__name__, names, least)
     _check_dynamic(exported)
     return exported
 
@@ -126,14 +128,15 @@ def _check_arguments(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapp
 
 def _dynamic(
     model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic_shapes: Any
-) -> tuple[Any, DimNames]:
-    """Gives torch's form of the dynamic shapes, and the name of each dynamic dimension ("" where it has none)."""
+) -> tuple[Any, DimNames, dict[str, int]]:
+    """Torch's form of the dynamic shapes, the name of each dynamic dimension ("" for none), declared least sizes."""
     if dynamic_shapes is None:
-        return None, {}
+        return None, {}, {}
     bound = inspect.signature(model.forward).bind(*args, **kwargs)
     arguments = _arguments(bound, kwargs)
     by_name = _by_name(arguments, dynamic_shapes)
     wishes: DimNames = {}
+    least: dict[str, int] = {}
     shapes: dict[str, Any] = {}
     position = 0
     for argument, value in arguments.items():
@@ -145,10 +148,12 @@ def _dynamic(
             for axis, dim in (forms[i] or {}).items():
                 if dim is not None and not isinstance(dim, int):
                     wishes[position, axis] = _dim_name(dim)
+                    if isinstance(smallest := getattr(dim, "min", None), int) and smallest > 0:
+                        least[_dim_name(dim)] = smallest
                     forms[i][axis] = torch.export.Dim.AUTO if isinstance(dim, str) else dim
             position += isinstance(leaf, torch.Tensor)
         shapes[argument] = pytree.tree_unflatten(forms, spec) if leaves else None
-    return _regroup(bound, shapes), wishes
+    return _regroup(bound, shapes), wishes, least
 
 
 def _arguments(bound: inspect.BoundArguments, kwargs: Mapping[str, Any]) -> dict[str, Any]:

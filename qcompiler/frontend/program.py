@@ -135,7 +135,7 @@ def declared_ranges(exported: Exported) -> dict[str, tuple[int, int | None]]:
     """Least and largest size of every symbolic dimension that the user limited, by the graph's name of it.
 
     torch.export says 2 where nobody named a least size, because it treats 0 and 1 as constants while it traces: no
-    limit. A largest size that nobody named is None.
+    limit, unless 2 was declared. A largest size that nobody named is None.
     """
     ranges: dict[str, tuple[int, int | None]] = {}
     names = name_symbols(exported.program, exported.dim_names)
@@ -143,7 +143,7 @@ def declared_ranges(exported: Exported) -> dict[str, tuple[int, int | None]]:
         name = names.get(str(symbol))
         if name is None:
             continue
-        low = int(limits.lower) if limits.lower > 2 else 0
+        low = int(limits.lower) if limits.lower > 2 else exported.least_sizes.get(name, 0)
         high = int(limits.upper) if limits.upper < UNLIMITED else None
         before = ranges.get(name, (0, None))
         highs = [h for h in (high, before[1]) if h is not None]

@@ -105,6 +105,8 @@ def tvm_cpu_target(option: str) -> TvmCpuTarget:
     require_tvm()
     machine = machine_named(option)
     capabilities = {"float_islands", "accumulator_to_float", "dynamic_linear"}
+    if machine.isa.paired is not None:
+        capabilities.add("int16_pair_products")
     if machine.host:
         capabilities.add("measurable")
     return TvmCpuTarget(

@@ -117,3 +117,12 @@ def test_limits_that_the_user_declared() -> None:
     batch, seq = torch.export.Dim("batch"), torch.export.Dim("seq", min=4, max=64)
     exported = export(torch.nn.ReLU(), (torch.zeros(3, 5, 2),), {"input": {0: batch, 1: seq}})
     assert declared_ranges(exported) == {"seq": (4, 64)}
+
+
+@pytest.mark.parametrize(("least", "expected"), [(None, {}), (1, {"batch": (1, None)}), (2, {"batch": (2, None)}), (3, {"batch": (3, None)})])
+def test_a_declared_least_size_is_one_even_where_torch_says_it_by_itself(least: int | None, expected: dict[str, Any]) -> None:
+    from qcompiler.frontend.capture import export
+    from qcompiler.frontend.program import declared_ranges
+
+    exported = export(torch.nn.ReLU(), (torch.zeros(3, 5),), {"input": {0: torch.export.Dim("batch", min=least)}})
+    assert declared_ranges(exported) == expected

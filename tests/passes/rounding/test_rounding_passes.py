@@ -99,6 +99,18 @@ def test_integer_programs_keep_eight_bits_where_pairs_saturate():
     assert not all(is_pair_safe(c.codes, n.attrs.get("groups", 1)) for n, c in first.items())
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_recipe_decides_on_pairs_whatever_the_target_asks_for(wanted):
+    graph, weights = mobile_network(), []
+    for capabilities in ({"accumulator_to_float"}, {"accumulator_to_float", "int16_pair_products"}):
+        for base in ("w8a8", "w8a8-int"):
+            context = prepared(graph, load_recipe({"base": base, "pair_safe": wanted}), ToyTarget(capabilities=frozenset(capabilities)))
+            RoundHessian().run(graph, context)
+            weights.append({n: c.codes for n, c in plan_of(context).weights.items()})
+    safe = [all(is_pair_safe(c, n.attrs.get("groups", 1)) for n, c in found.items()) for found in weights]
+    assert safe == [wanted] * 4
+
+
 def test_hessian_rounding_finds_the_best_of_all_roundings():
     rng = np.random.default_rng(1)
     w = rng.standard_normal((3, 1, 2, 2)).astype(np.float32)
