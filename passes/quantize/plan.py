@@ -13,6 +13,7 @@ Keys are the graph's own nodes and values, so a plan belongs to one graph object
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -110,6 +111,16 @@ class QuantPlan:
     groups: list[tuple[Value, ...]] = field(default_factory=list)
     integer_only: bool = False
     pair_safe: bool | None = None
+
+    def keeps_pairs(self, target: Any) -> bool:
+        """Whether products of neighbouring weights are to add up within 16 bits.
+
+        Integer programs are emitted with offset weights where pairs could saturate, and keep their 8 bits everywhere
+        unless the recipe says otherwise.
+        """
+        if self.pair_safe is not None:
+            return self.pair_safe
+        return target is not None and bool(target.can("int16_pair_products")) and not self.integer_only
 
     def with_real_activations(self) -> QuantPlan:
         """A view that rounds weights only; codes and biases written to either are seen by both."""

@@ -258,9 +258,7 @@ class _Rounding:
 
     def _adds_in_pairs(self, plan: NodePlan) -> bool:
         """Whether the scale keeps pairs of nearest codes exact on the target, which codes moved further are to keep too."""
-        target = self.context.target
-        pairs = target is not None and target.can("int16_pair_products") and not self.plan.integer_only
-        return bool(pairs and plan.per_channel)
+        return self.plan.keeps_pairs(self.context.target) and plan.per_channel
 
 
 def _ratio_to_nearest(target: Tensor, h: Tensor, first: Grid, grid: Grid, codes: Tensor) -> float:

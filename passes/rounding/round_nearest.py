@@ -95,9 +95,7 @@ def scale_floor(plan: QuantPlan, node: Node, target: Any) -> np.ndarray:
     """Smallest admissible weight scale per output channel, float64 [O]."""
     weight, bias = weight_of(node), bias_of(plan, node)
     floor = np.full(weight.shape[0], SMALLEST)
-    # Integer programs are emitted with offset weights where pairs could saturate, and keep their 8 bits everywhere.
-    asked = target is not None and target.can("int16_pair_products") and not plan.integer_only
-    if asked if plan.pair_safe is None else plan.pair_safe:
+    if plan.keeps_pairs(target):
         floor = np.maximum(floor, pair_safe_scale(weight, node.attrs.get("groups", 1)))
     value = node.inputs[0]
     quant = plan.activations.get(value) if value is not None else None
