@@ -195,7 +195,7 @@ def bench(
             (k["name"], k["kernel"], ", ".join(k["modules"][:1]), f"{k['ms']:.4f}", _text(k["gops"]), _text(k["share"]))
             for k in layers
         ]
-        print_table("kernels, one thread; share of the measured peak", ["", "kernel", "op", "ms", "GOPS", "share"], rows)
+        print_table("kernels; share of the measured roof", ["", "kernel", "op", "ms", "GOPS", "share"], rows)
 
 
 SIMULATED = ("instructions", "flash_bytes", "ram_bytes", "arena_bytes", "first_cycles", "cycles")

@@ -167,9 +167,9 @@ class KernelTime:
         name: in the artefact.
         kernel: family and instruction.
         modules: of the ops that it computes.
-        ms: median.
+        ms: median, or mean of runs without a pause.
         gops: integer operations per nanosecond; None where there are no products.
-        share: of the measured peak.
+        share: of the measured peak; on a GPU of the roof that peak and memory give.
     """
 
     name: str
@@ -186,7 +186,7 @@ class Profile:
 
     Attributes:
         kernels: in order of execution.
-        peak_gops: of a product in the first cache level, one thread.
+        peak_gops: of products in the first cache level, one thread; on a GPU in registers, all of it.
         instruction: that it used.
     """
 

@@ -61,6 +61,7 @@ class Tile:
 
 
 TILES = (
+    Tile(128, 128, 64, 64, 3),
     Tile(128, 128, 64, 32, 3),
     Tile(128, 64, 32, 32, 4),
     Tile(64, 128, 32, 32, 4),
@@ -71,21 +72,27 @@ TILES = (
     Tile(16, 64, 16, 16, 4),
 )
 
+SMALL_WARPS = TILES[1:]
+"""For operands that need registers beside the accumulators: windows, and two activations with their sums."""
+
 MULTIPROCESSORS = {80: 108, 86: 84, 89: 128, 90: 132}
 """Of the largest part of each architecture; only the choice of tiles depends on them."""
+
+PRODUCTS = {80: 2048, 86: 1024, 89: 1024, 90: 2560}
+"""int8 products per cycle and multiprocessor, from the makers' peaks; of sm_90 what `mma` reaches, which is not all."""
 
 
 SHARED = 48 * 1024
 """Bytes of static shared memory that a block may have; results are gathered there."""
 
 
-def choose_tile(m: int, n: int, batch: int, arch: int = 80, result: int = 1) -> Tile:
+def choose_tile(m: int, n: int, batch: int, arch: int = 80, result: int = 1, tiles: Sequence[Tile] = TILES) -> Tile:
     """The tile with the least cycles by a rule without measurements.
 
-    For each element of K a block needs bm bn / 2048 cycles of the tensor cores, a 128th of the bytes that its warps
+    For each element of K a block needs bm bn / `PRODUCTS` cycles of the tensor cores, a 128th of the bytes that its warps
     read from shared memory and that are written there, and a 64th of the bytes from the second-level cache; the
     slowest of them counts, and one more for what is not hidden. A multiprocessor works on its blocks one after the
-    other. (2048 products, 128 and 64 bytes per cycle are those of sm_80.) `result`: bytes of an element of the result.
+    other: two that share it take turns. `result`: bytes of an element of the result.
     """
     rows = weight_rows(n)
 
@@ -93,10 +100,10 @@ def choose_tile(m: int, n: int, batch: int, arch: int = 80, result: int = 1) -> 
         blocks = ceil_div(m, tile.bm) * ceil_div(n, tile.bn) * batch
         edges = tile.bm + tile.bn
         shared = (tile.threads // 32 * (tile.wm + tile.wn) + edges) / 128
-        block = max(tile.bm * tile.bn / 2048, shared, edges / 64) + 1
+        block = max(tile.bm * tile.bn / PRODUCTS[arch], shared, edges / 64) + 1
         return ceil_div(blocks, MULTIPROCESSORS[arch]) * block, -tile.bm * tile.bn
 
-    return min((t for t in TILES if rows % t.bn == 0 and t.bm * (t.bn * result + 16) <= SHARED), key=cycles)
+    return min((t for t in tiles if rows % t.bn == 0 and t.bm * (t.bn * result + 16) <= SHARED), key=cycles)
 
 
 @dataclass(frozen=True)
@@ -293,7 +300,7 @@ def matmul(
     """
     left, right = _operand(a, 4), _operand(b, 4)
     (z0, z1, m, k), n = left.view.shape, right.view.shape[2]
-    tile = tile or choose_tile(m, n, z0 * z1, arch, c.dtype.itemsize)
+    tile = tile or choose_tile(m, n, z0 * z1, arch, c.dtype.itemsize, SMALL_WARPS)
     vec = min(x.width(k, [s for s, d in zip(x.view.strides[:3], x.view.shape) if d > 1]) for x in (left, right))
     fields: list[Field] = [
         *(f for x in (left, right) for f in x.matrix(x.view.strides[2], x.view.strides[:2])), *longs(left.low, right.low),
@@ -341,7 +348,7 @@ def conv(
     image, channel, *steps = given.view.strides
     vec = given.width(inner, [s for s, d in zip((image, *steps), (batch, *size)) if d > 1]) if channel == 1 else 1
     m = batch * math.prod(out_size)
-    tile = tile or choose_tile(m, weights.n, weights.groups, arch, y.dtype.itemsize)
+    tile = tile or choose_tile(m, weights.n, weights.groups, arch, y.dtype.itemsize, SMALL_WARPS)
     row = channels  # y is dense, channels last
     b = weights.codes
     fills = (zero_point >> 8, (zero_point & 255) - 128) if given.low else (zero_point, 0)

@@ -17,11 +17,13 @@ from qcompiler.kernels.gpu.launch import (
     ceil_div,
     constant,
     ints,
+    longs,
     reading,
     writing,
 )
 
 MOST_ROWS = 8
+"""Columns of a product of tensor cores, which rows are."""
 WARPS = 8
 
 
@@ -95,20 +97,19 @@ def fragment_order(codes: np.ndarray, bits: int = 4) -> np.ndarray:
     return np.ascontiguousarray(quads.transpose(0, 1, 2, 4, 3))
 
 
-def linear(x: View, weights: PackedWeights, bias: np.ndarray | None, y: View, rows: int | None = None) -> Launch:
-    """x [M, padded K] float16 bits, zeros beyond K; y [M, N] float32. `rows` = 0 takes tensor cores, else rows at a time."""
+def linear(x: View, weights: PackedWeights, bias: np.ndarray | None, y: View) -> Launch:
+    """x [M, padded K] float16 bits, zeros beyond K; y [M, N] float32."""
     m = x.shape[0]
-    if rows is None:
-        rows = next((r for r in (1, 2, 4, 8) if m <= r), 0)
     held = None if bias is None else constant("bias", bias.astype(np.float32))
     fields: list[Field] = [
         ("p", reading(x)), ("p", reading(weights.words)), ("p", reading(weights.scale)), ("p", reading(weights.zero)),
-        ("p", reading(weights.factor)), ("p", reading(held)), ("p", writing(y)), *ints(m, weights.padded_n, weights.padded_k, weights.group, weights.n),
+        ("p", reading(weights.factor)), ("p", reading(held)), ("p", writing(y)),
+        *longs(ceil_div(1 << 32, weights.group // 16)), *ints(m, weights.padded_n, weights.padded_k, weights.n),
     ]  # fmt: skip
     header, struct, work = "qc_weight_only.cuh", "qc::WeightOnlyParams", m * weights.n * weights.k
     name = f"weight_only{weights.bits}"
-    if rows:
-        kernel = Kernel(f"{name}_rows{rows}", header, struct, f"qc::weight_only_rows<{weights.bits}, {rows}, {WARPS}>(p)", 32 * WARPS)
-        return Launch(kernel, (weights.padded_n // 16, ceil_div(m, rows), 1), tuple(fields), work)
+    if m <= MOST_ROWS:
+        kernel = Kernel(f"{name}_rows", header, struct, f"qc::weight_only_rows<{weights.bits}, {WARPS}>(p)", 32 * WARPS)
+        return Launch(kernel, (weights.padded_n // 16, 1, 1), tuple(fields), work)
     kernel = Kernel(f"{name}_tiles", header, struct, f"qc::weight_only_tiles<{weights.bits}>(p)", 128)
     return Launch(kernel, (ceil_div(m, 64), ceil_div(weights.padded_n, 64), 1), tuple(fields), work)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from qcompiler.targets.cuda.session import checked_inputs, output_of, read_weigh
 logger = logging.getLogger(__name__)
 
 EXTRA = "pip install 'qcompiler[cuda]'"
+WARM_UP, REPEATS = 3, 20
 
 
 def driver_module() -> Any:
@@ -60,14 +61,14 @@ class Device:
         handle = self.call("cuDeviceGet", 0)
         self.context = self.call("cuDevicePrimaryCtxRetain", handle)
         self.activate()
+        self._handle = handle
         self.name = self.call("cuDeviceGetName", 100, handle).split(b"\0")[0].decode()
-        attribute = self.driver.CUdevice_attribute
-        major, minor = (
-            self.call("cuDeviceGetAttribute", getattr(attribute, f"CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{part}"), handle)
-            for part in ("MAJOR", "MINOR")
-        )
-        self.arch = 10 * major + minor
+        self.arch = 10 * self.attribute("COMPUTE_CAPABILITY_MAJOR") + self.attribute("COMPUTE_CAPABILITY_MINOR")
         self.stream = self.call("cuStreamCreate", 0)
+
+    def attribute(self, name: str) -> int:
+        """A number of the device, by the driver's name of it."""
+        return int(self.call("cuDeviceGetAttribute", getattr(self.driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), self._handle))
 
     def activate(self) -> None:
         """Make the device current for this thread."""
@@ -91,9 +92,13 @@ class Device:
             ConstraintError: there is not enough, with what is needed and what is available.
         """
         free = self.call("cuMemGetInfo")
-        if size > free:
-            raise ConstraintError(f"{what} needs {size} bytes of GPU memory and {free} are available on {self.name}: free some, or use a smaller batch")
-        return int(self.call("cuMemAlloc", max(size, 256)))
+        if size <= free:
+            try:
+                return int(self.call("cuMemAlloc", max(size, 256)))
+            except InternalError as error:  # no piece of this size is free, or another process was faster
+                if "OUT_OF_MEMORY" not in str(error):
+                    raise
+        raise ConstraintError(f"{what} needs {size} bytes of GPU memory and {free} are available on {self.name}: free some, or use a smaller batch")
 
     def upload(self, to: int, array: np.ndarray) -> None:
         """Copy an array to the device, in stream order."""
@@ -109,6 +114,26 @@ class Device:
         """Wait for the stream."""
         self.call("cuStreamSynchronize", self.stream)
 
+    def start(self, function: Any, grid: Sequence[int], block: Sequence[int], parameters: Any) -> None:
+        """Put a kernel on the stream; `parameters`: its struct, as an array of ctypes."""
+        pointers = (ctypes.c_void_p * 1)(ctypes.addressof(parameters))
+        self.call("cuLaunchKernel", function, *grid, *block, 0, self.stream, ctypes.addressof(pointers), 0)
+
+    def milliseconds(self, run: Callable[[], None], repeats: int = REPEATS) -> float:
+        """Mean time of what `run` puts on the stream, after a warm-up."""
+        begin, end = (self.call("cuEventCreate", 0) for _ in range(2))
+        for _ in range(WARM_UP):
+            run()
+        self.call("cuEventRecord", begin, self.stream)
+        for _ in range(repeats):
+            run()
+        self.call("cuEventRecord", end, self.stream)
+        self.call("cuEventSynchronize", end)
+        total = float(self.call("cuEventElapsedTime", begin, end))
+        for event in (begin, end):
+            self.call("cuEventDestroy", event)
+        return total / repeats
+
 
 def load_module(device: Device, folder: Path) -> Any:
     """The kernels for the card: from the fatbin, or compiled by NVRTC if the fatbin has no code for it.
@@ -123,10 +148,11 @@ def load_module(device: Device, folder: Path) -> Any:
             raise
     known = ", ".join(f"sm_{a}" for a in ARCHITECTURES)
     logger.warning("%s is sm_%d, the artefact has code for %s: compiling its sources at load", device.name, device.arch, known)
-    return device.call("cuModuleLoadData", compile_at_load(folder, device.arch, f"{device.name} is sm_{device.arch}, and the artefact has code for {known}"))
+    why = f"{device.name} is sm_{device.arch}, and the artefact has code for {known}"
+    return device.call("cuModuleLoadData", compile_at_load((folder / SOURCE).read_bytes(), folder / HEADERS, device.arch, why))
 
 
-def compile_at_load(folder: Path, arch: int, why: str) -> bytes:
+def compile_at_load(text: bytes, headers: Path, arch: int, why: str) -> bytes:
     """Code for an architecture by NVRTC.
 
     Raises:
@@ -144,12 +170,11 @@ def compile_at_load(folder: Path, arch: int, why: str) -> bytes:
             raise InternalError(f"{name}: {getattr(error, 'name', error)}")
         return results[0] if results else None
 
-    text = (folder / SOURCE).read_bytes()
     try:
         program = call("nvrtcCreateProgram", text, SOURCE.encode(), 0, [], [])
     except (InternalError, RuntimeError) as error:  # the bindings are there, the library is not
         raise UnsupportedError(f"{why}; NVRTC cannot be loaded ({error}): {EXTRA}") from None
-    options = [f"--gpu-architecture=sm_{arch}".encode(), b"--std=c++17", f"--include-path={folder / HEADERS}".encode()]
+    options = [f"--gpu-architecture=sm_{arch}".encode(), b"--std=c++17", f"--include-path={headers}".encode()]
     try:
         call("nvrtcCompileProgram", program, len(options), options)
     except InternalError as error:
@@ -227,10 +252,7 @@ class CudaSession:
         """Put one launch of the plan on the stream."""
         launch = self.plan.launches[index]
         raw = ctypes.create_string_buffer(launch.pack(self._bases))
-        struct = (ctypes.c_void_p * 1)(ctypes.addressof(raw))
-        self.device.call(
-            "cuLaunchKernel", self._functions[launch.kernel], *launch.grid, *launch.block, 0, self.device.stream, ctypes.addressof(struct), 0
-        )  # fmt: skip
+        self.device.start(self._functions[launch.kernel], launch.grid, launch.block, raw)
 
     def _capture(self) -> Any:
         mode = self.device.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
@@ -243,13 +265,17 @@ class CudaSession:
         """All launches, from the graph, on the stream."""
         self.device.call("cuGraphLaunch", self._graph, self.device.stream)
 
-    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Outputs, in codes, for inputs in codes."""
+    def upload(self, arrays: Sequence[np.ndarray]) -> None:
+        """Make the plan for these inputs the current one and put them into its arena."""
         self.device.activate()
         self.select(arrays)
-        arena = self._bases["arena"]
         for tensor, array in zip(self.plan.inputs, checked_inputs(self.plan, arrays)):
-            self.device.upload(arena + tensor.offset, array)
+            self.device.upload(self._bases["arena"] + tensor.offset, array)
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs, in codes, for inputs in codes."""
+        self.upload(arrays)
+        arena = self._bases["arena"]
         self.replay()
         image = np.zeros(self.plan.arena_bytes, np.uint8)
         for tensor in self.plan.outputs:

@@ -12,7 +12,7 @@ import numpy as np
 
 from qcompiler.errors import MissingToolError, UnsupportedError
 from qcompiler.ir import Graph
-from qcompiler.targets.base import Emission, Measurement, Target
+from qcompiler.targets.base import Emission, Measurement, Profile, Target
 from qcompiler.targets.cuda.op_table import KERNELS
 from qcompiler.targets.cuda.plan import PLAN
 
@@ -72,7 +72,20 @@ class CudaTarget(Target):
         seconds: float = 3.0,
         codes: Sequence[np.ndarray] | None = None,
     ) -> Measurement:
-        raise UnsupportedError(f"target {self.name} is not timed beside float on this machine; benchmarks/bench_cuda.py measures on a GPU")
+        """On the GPU, with copies to it and from it, beside the float model in ONNX Runtime on the CPU of this machine."""
+        from qcompiler.targets import get_target
+        from qcompiler.targets.timing import measure_pair
+
+        mine = self.open(folder, threads)
+        other = get_target("onnxruntime-cpu").open_float(baseline, threads)  # type: ignore[attr-defined]
+        logger.warning("float is timed in ONNX Runtime on the CPU with %d threads, the artefact on %s", threads, mine.device.name)
+        given = arrays if codes is None else codes
+        return measure_pair(lambda: mine.run(given), lambda: other.run(arrays), seconds, threads)
+
+    def profile(self, folder: Path, arrays: Sequence[np.ndarray], threads: int = 1) -> Profile:
+        from qcompiler.targets.cuda.profile import profile_session
+
+        return profile_session(self.open(folder, threads), folder, arrays)
 
     def verify(self, graph: Graph, folder: Path, samples: Sequence[Sequence[np.ndarray]], threads: int = 1) -> Any:
         """In the emulator, which checks every access as well, and on the GPU if there is one."""

@@ -11,6 +11,7 @@ from torch import nn
 
 import qcompiler as qc
 from qcompiler.errors import MissingToolError, UnsupportedError
+from qcompiler.targets.cuda.plan import HEADERS, SOURCE
 from support.tools import requires_nvcc, requires_nvrtc, requires_tool
 
 SHAPE = (1, 3, 10, 10)
@@ -80,4 +81,4 @@ def test_sources_compile_at_load_for_a_newer_card(folder: Path) -> None:
     requires_nvrtc()
     from qcompiler.targets.cuda.device import compile_at_load
 
-    assert compile_at_load(folder, 120, "a test").startswith(b"\x7fELF")
+    assert compile_at_load((folder / SOURCE).read_bytes(), folder / HEADERS, 120, "a test").startswith(b"\x7fELF")

@@ -18,9 +18,13 @@ struct WeightOnlyParams {
     const float *factor;    // [N]: powers of two that keep the scales within float16
     const float *bias;      // [N] or null
     float *y;               // [M, N]
-    int32_t m, n, k, group; // K and N are padded to 64 and 16; a group is a multiple of 16
+    int64_t groups;         // 2^32 / (inputs of a group / 16), rounded up
+    int32_t m, n, k;        // K and N are padded to 64 and 16; a group is a multiple of 16
     int32_t channels;       // N without padding
 };
+
+// The group of inputs 16 i to 16 i + 15: a division that costs one multiplication.
+__device__ __forceinline__ int64_t group_of(const WeightOnlyParams &p, int i) { return ((uint64_t)i * (uint64_t)p.groups) >> 32; }
 
 __device__ __forceinline__ unsigned pair(uint16_t half) { return (unsigned)half * 0x00010001u; }
 
@@ -87,51 +91,36 @@ __device__ __forceinline__ unsigned dequantize_pair(unsigned codes, unsigned zer
 }
 #endif
 
-// Few rows: a block for 16 output channels, its warps share the inputs; weights are read once.
-template <int BITS, int ROWS, int WARPS>
+// Up to eight rows: a block for 16 output channels, its warps share the inputs. Weights are read once and are the first
+// operand of the products, x the second one.
+template <int BITS, int WARPS>
 __device__ __forceinline__ void weight_only_rows(const WeightOnlyParams &p)
 {
+    constexpr int ROWS = 8;
     QC_SHARED(float, partial, WARPS * ROWS * 16);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, t = lane % 4, g = lane / 4;
     const int n0 = blockIdx.x * 16, m0 = blockIdx.y * ROWS, blocks = p.k / 64;
-    float acc[ROWS][2];
-#pragma unroll
-    for (int r = 0; r < ROWS; r++)
-        acc[r][0] = acc[r][1] = 0;
+    const uint16_t *x = p.x + (int64_t)(m0 + g) * p.k + 2 * t;
+    float4 acc = {0.0f, 0.0f, 0.0f, 0.0f};
     for (int kb = warp; kb < blocks; kb += WARPS) {
         const Fragment<BITS> packed = load_fragment<BITS>(p, (int64_t)blockIdx.x * blocks + kb, lane);
 #pragma unroll
         for (int step = 0; step < 4; step++) {
-            const int k = kb * 64 + step * 16;
-            const uint16_t *scale = p.scale + k / p.group * p.n + n0, *zero = p.zero + k / p.group * p.n + n0;
+            const int64_t from = group_of(p, 4 * kb + step) * p.n + n0 + g;
+            const unsigned scale[2] = {pair(p.scale[from]), pair(p.scale[from + 8])}, zero[2] = {pair(p.zero[from]), pair(p.zero[from + 8])};
             unsigned w[4];
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                w[i] = dequantize_pair(raised_pair<BITS>(packed, step, i), pair(zero[g + i / 2 * 8]), pair(scale[g + i / 2 * 8]));
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) {
-                if (m0 + r >= p.m)
-                    continue;
-                const uint16_t *x = p.x + (int64_t)(m0 + r) * p.k + k + 2 * t;
-                const unsigned pairs[2] = {load_vector<unsigned>(x), load_vector<unsigned>(x + 8)};
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    acc[r][i / 2] += half_to_float((uint16_t)w[i]) * half_to_float((uint16_t)pairs[i % 2]);
-                    acc[r][i / 2] += half_to_float((uint16_t)(w[i] >> 16)) * half_to_float((uint16_t)(pairs[i % 2] >> 16));
-                }
-            }
+                w[i] = dequantize_pair(raised_pair<BITS>(packed, step, i), zero[i / 2], scale[i / 2]);
+            const int k = kb * 64 + step * 16;
+            const uint2 rows = m0 + g < p.m ? uint2{load_vector<unsigned>(x + k), load_vector<unsigned>(x + k + 8)} : uint2{0, 0};
+            acc = multiply_f16(acc, uint4{w[0], w[2], w[1], w[3]}, rows);
         }
     }
+    const float values[4] = {acc.x, acc.y, acc.z, acc.w};
 #pragma unroll
-    for (int r = 0; r < ROWS; r++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float v = acc[r][half];
-            v += __shfl_xor_sync(ALL, v, 1);
-            v += __shfl_xor_sync(ALL, v, 2);
-            if (t == 0)
-                partial[(warp * ROWS + r) * 16 + g + 8 * half] = v;
-        }
+    for (int i = 0; i < 4; i++)
+        partial[(warp * ROWS + 2 * t + i % 2) * 16 + g + i / 2 * 8] = values[i];
     __syncthreads();
     for (int q = threadIdx.x; q < ROWS * 16; q += WARPS * 32) {
         const int row = m0 + q / 16, n = n0 + q % 16;
@@ -185,7 +174,7 @@ __device__ __forceinline__ void weight_only_tiles(const WeightOnlyParams &p)
             packed[j] = wn + 16 * j < p.n ? load_fragment<BITS>(p, (int64_t)(wn / 16 + j) * blocks + kb, lane) : Fragment<BITS>{};
 #pragma unroll
         for (int step = 0; step < 4; step++) {
-            const int group = (kb * 64 + step * 16) / p.group;
+            const int64_t group = group_of(p, 4 * kb + step);
             uint4 a[2];
 #pragma unroll
             for (int i = 0; i < 2; i++)
@@ -195,7 +184,7 @@ __device__ __forceinline__ void weight_only_tiles(const WeightOnlyParams &p)
                 const bool there = wn + 16 * j < p.n;
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
-                    const int64_t from = (int64_t)group * p.n + wn + 16 * j + g + 8 * half;
+                    const int64_t from = group * p.n + wn + 16 * j + g + 8 * half;
                     const unsigned scale = there ? pair(p.scale[from]) : 0, zero = there ? pair(p.zero[from]) : 0;
                     const uint2 b = {dequantize_pair(raised_pair<BITS>(packed[j], step, 2 * half), zero, scale),
                                      dequantize_pair(raised_pair<BITS>(packed[j], step, 2 * half + 1), zero, scale)};

@@ -28,6 +28,7 @@ from support.tools import requires_tool
 
 class Error(IntEnum):
     CUDA_SUCCESS = 0
+    CUDA_ERROR_OUT_OF_MEMORY = 2
     CUDA_ERROR_NO_DEVICE = 100
     CUDA_ERROR_NO_BINARY_FOR_GPU = 209
     CUDA_ERROR_INVALID_VALUE = 1
@@ -207,11 +208,15 @@ def test_too_little_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     needed = plan.arena_bytes + plan.weights_bytes
     with pytest.raises(ConstraintError, match=rf"needs {needed} bytes of GPU memory and {needed - 1} are available on Fake Card"):
         open_with(monkeypatch, FakeDriver(folder, free=needed - 1), folder)
+    torn = FakeDriver(folder)  # enough is free, but not in one piece
+    torn.cuMemAlloc = lambda _: (Error.CUDA_ERROR_OUT_OF_MEMORY, None)  # type: ignore[method-assign]
+    with pytest.raises(ConstraintError, match=rf"the model's constants needs {plan.weights_bytes} bytes .* and {1 << 30} are available"):
+        open_with(monkeypatch, torn, folder)
 
 
 def test_a_card_without_code_is_compiled_for_at_load(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     asked = []
-    monkeypatch.setattr(device, "compile_at_load", lambda folder, arch, why: asked.append((arch, why)) or b"compiled")
+    monkeypatch.setattr(device, "compile_at_load", lambda text, headers, arch, why: asked.append((arch, why)) or b"compiled")
     driver = FakeDriver(folder, arch=(12, 0), known=False)
     open_with(monkeypatch, driver, folder)
     assert driver.loaded == [b"fatbin", b"compiled"] and asked[0][0] == 120
@@ -230,7 +235,7 @@ def test_without_bindings(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None
     with pytest.raises(MissingToolError, match=r"pip install 'qcompiler\[cuda\]'"):
         Device()
     with pytest.raises(UnsupportedError, match=r"card is new; NVRTC .* is not installed: pip install 'qcompiler\[cuda\]'"):
-        device.compile_at_load(folder, 120, "card is new")
+        device.compile_at_load(b"", folder, 120, "card is new")
 
 
 def test_other_errors_of_the_driver_are_not_hidden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def samples(count: int = 6) -> list[tuple[np.ndarray, ...]]:
 
 @pytest.mark.parametrize(
     ("recipe", "kernel"),
-    [("w8a8", "to_real_float32"), ("w8a8-dynamic", "group_product8_16"), ("w4a16", "weight_only4_rows8"), ("w4a8", "group_product4_16")],
+    [("w8a8", "to_real_float32"), ("w8a8-dynamic", "group_product8_16"), ("w4a16", "weight_only4_rows"), ("w4a8", "group_product4_16")],
 )
 def test_recipes_with_float_islands(recipe: str, kernel: str) -> None:
     """A compile verifies every launch and whole runs; what it made has the kernels of the recipe."""
