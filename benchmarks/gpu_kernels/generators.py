@@ -35,11 +35,11 @@ class Draw(GraphBuilder):
 
     def quant(self, dtype: DType = DType.int8) -> QuantParams:
         """Per-tensor parameters; int16 codes are symmetric but for some."""
-        return QuantParams(dtype, 0.02, self.number(-128, 127) if dtype is DType.int8 else self.choose(0, 0, 0, self.number(-999, 999)))
+        return QuantParams(dtype, 0.02, self.number(dtype.min, dtype.max) if dtype.bits == 8 else self.choose(0, 0, 0, self.number(-999, 999)))
 
     def operand(self) -> DType:
         """Of a product: codes of 8 bits, now and then of 16."""
-        return self.choose(DType.int8, DType.int8, DType.int8, DType.int16)
+        return self.choose(DType.int8, DType.int8, DType.int8, DType.uint8, DType.int16)
 
     def codes(self, *shape: int, dtype: DType = DType.int8) -> Value:
         """An input."""
@@ -60,8 +60,10 @@ class Draw(GraphBuilder):
         return self.const(self.rng.integers(-3000, 3000, channels).astype(np.int32)) if self.number(0, 3) else None
 
     def rescale(self, acc: Value, terms: int, spread: float = 90 * 70) -> Value:
-        """A requantize in any profile, factors so that results fill their type and saturate now and then."""
+        """A requantize in any profile, factors so that results fill their type and saturate now and then; or sums as they are."""
         assert acc.quant is not None
+        if acc.dtype is DType.int32 and self.number(0, 9) == 0:
+            return acc
         dtype = self.choose(DType.int8, DType.int8, DType.int16)
         rounding = self.choose("dyadic", "dyadic", "dyadic_double", "shift_half_even")
         channels = () if acc.quant.axis is None else (acc.shape[acc.quant.axis],)
@@ -81,6 +83,8 @@ class Draw(GraphBuilder):
 
 def followed(b: Draw, y: Value) -> Value:
     """What products compute in the same launch: a table, or the sum with a residual."""
+    if y.dtype is DType.int32:
+        return y
     form, out = b.choose("nothing", "lookup", "sum"), b.choose(DType.int8, DType.int16)
     if form == "lookup" and y.dtype is DType.int8:
         return b.op("lookup", y, b.const(b.rng.integers(out.min, out.max + 1, 256).astype(out.numpy), out), quant=b.quant(out))
@@ -102,7 +106,7 @@ def linear(b: Draw) -> Value:
 
 def spread(x: Value, other: float = 70) -> float:
     """How large products of two codes are; accumulators stay within int32 but for the largest ones, which wrap around."""
-    return (90 if x.dtype is DType.int8 else 19000) * other
+    return (90 if x.dtype.bits == 8 else 19000) * other
 
 
 def conv(b: Draw) -> Value:
@@ -219,7 +223,7 @@ def movement(b: Draw) -> Value:
     """Chains of what only moves data, then pools and sums over axes."""
     x = b.codes(b.number(1, 2), b.number(2, 12), b.number(4, 9), b.number(4, 9))
     for _ in range(b.number(1, 3)):
-        step = b.choose("transpose", "slice", "pad", "concat", "flip", "resize")
+        step = b.choose("transpose", "slice", "pad", "border", "concat", "flip", "resize")
         if step == "transpose":
             x = b.op("transpose", x, perm=b.choose((0, 1, 3, 2), (0, 2, 3, 1), (0, 3, 1, 2)))
         elif step == "slice":
@@ -227,6 +231,8 @@ def movement(b: Draw) -> Value:
             x = b.op("slice", x, axis=axis, start=b.number(0, 1), stop=max(2, int(x.shape[axis]) - b.number(0, 1)), step=b.number(1, 2))
         elif step == "pad":
             x = b.op("pad", x, pads=(0, 0, b.number(0, 2), b.number(0, 2), 0, 0, b.number(0, 2), b.number(-1, 2)), value=0.0)
+        elif step == "border":
+            x = b.op("pad", x, pads=(0, 0, b.number(-1, 2), b.number(0, 2), 0, 0, b.number(0, 1), b.number(0, 2)), mode=b.choose("edge", "reflect"))
         elif step == "concat":
             x = b.op("concat", x, b.op("flip", x, axes=(2,)), axis=b.number(1, 3))
         elif step == "flip":

@@ -61,7 +61,7 @@ def _real_elementwise(b: RealDraw) -> Value:
     if b.number(0, 1):
         other = b.real(*[d if b.number(0, 2) else 1 for d in shape])
         return b.op(b.choose("add", "sub", "mul", "maximum", "less"), x, other)
-    name = b.choose("exp", "erf", "sigmoid", "silu", "tanh", "hard_swish", "gelu", "softplus", "clip", "elu")
+    name = b.choose("exp", "erf", "sigmoid", "silu", "tanh", "hard_swish", "gelu", "softplus", "clip", "elu", "round_log2")
     attrs: dict[str, Any] = {
         "gelu": {"approximate": b.choose("none", "tanh", "sigmoid")}, "softplus": {"beta": 1.5, "threshold": 20.0},
         "clip": {"min": -1.0, "max": b.choose(None, 2.0)}, "elu": {"alpha": 0.7},
@@ -150,6 +150,50 @@ def _weights_alone(b: RealDraw) -> Value:
     return b.op("weight_only_linear", b.real(m, k), w, b.numbers(n) if b.number(0, 1) else None)
 
 
+def _plain(b: RealDraw) -> Value:
+    """Arithmetic and reductions of integers without quantization."""
+    shape = tuple(b.size(9) for _ in range(b.number(1, 3)))
+    dtype = b.choose(DType.int32, DType.int64, DType.int16)
+    x = b.input("x", dtype, shape)
+    form = b.choose("unary", "binary", "reduce", "reduce")
+    if form == "unary":
+        name = b.choose("neg", "abs", "sign", "relu", "clip")
+        return b.op(name, x, **({"min": -20, "max": b.choose(None, 50)} if name == "clip" else {}))
+    if form == "binary":
+        y = b.const(b.rng.choice([-7, -2, -1, 1, 3, 10], shape).astype(dtype.numpy))
+        return b.op(b.choose("div", "floor_div", "mod", "fmod", "mul"), x, y)
+    axes = tuple(a for a in range(len(shape)) if b.number(0, 1))
+    name = b.choose("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_any", "reduce_all")
+    if name in ("reduce_any", "reduce_all"):
+        x = b.op("greater", x, b.const(np.asarray(-90, dtype.numpy)))
+    return b.op(name, x, axes=axes, keepdims=bool(b.number(0, 1)))
+
+
+def _along(b: RealDraw) -> Value:
+    """Places of extrema, running sums, largest elements, indexing by several axes."""
+    shape = tuple(b.size(9) + 1 for _ in range(b.number(1, 4)))
+    x = b.choose(lambda: b.real(*shape), lambda: b.input("x", b.choose(DType.int32, DType.int64), shape))()
+    form, axis = b.choose("argmax", "argmin", "cumsum", "topk", "gather_elements", "gather_nd", "scatter_nd", "tri"), b.number(0, len(shape) - 1)
+    if form in ("argmax", "argmin"):
+        return b.op(form, x, axis=axis, keepdims=bool(b.number(0, 1)))
+    if form == "cumsum":
+        return b.op(form, x, axis=axis)
+    if form == "topk":
+        values, places = b.node(form, x, k=b.number(1, shape[axis]), axis=axis, largest=bool(b.number(0, 1))).outputs
+        return b.choose(values, places)
+    if form == "tri" and len(shape) > 1:
+        return b.op(form, x, upper=bool(b.number(0, 1)), diagonal=b.number(-2, 2))
+    if form == "gather_elements":
+        indices = b.rng.integers(-shape[axis], shape[axis], tuple(b.number(1, d) if a != axis else b.number(1, 12) for a, d in enumerate(shape)))
+        return b.op(form, x, b.const(indices), axis=axis)
+    depth, places = b.number(1, len(shape)), b.number(1, 7)
+    indices = np.stack([b.rng.integers(-d, d, places) for d in shape[:depth]], -1)
+    if form == "gather_nd":
+        return b.op(form, x, b.const(indices))
+    updates = b.input("updates", x.dtype, (places, *shape[depth:]))
+    return b.op("scatter_nd", x, b.const(indices), updates, accumulate=bool(b.number(0, 1)))
+
+
 FAMILIES: dict[str, Callable[[RealDraw], Value]] = {
     "real_layer": _layer,
     "real_elementwise": _real_elementwise,
@@ -159,6 +203,8 @@ FAMILIES: dict[str, Callable[[RealDraw], Value]] = {
     "attention": _attention,
     "dynamic": _dynamic,
     "weights_alone": _weights_alone,
+    "plain": _plain,
+    "along": _along,
 }
 
 
@@ -176,4 +222,5 @@ def _array(rng: np.random.Generator, value: Value) -> np.ndarray:
         return rng.integers(0, 4, shape) > 0
     if value.dtype.is_float:
         return rng.uniform(-3, 3, shape).astype(np.float32)
-    return rng.integers(value.dtype.min, value.dtype.max + 1, shape).astype(value.dtype.numpy)
+    low, high = (-99, 100) if value.quant is None else (value.dtype.min, value.dtype.max + 1)
+    return rng.integers(low, high, shape).astype(value.dtype.numpy)

@@ -75,9 +75,10 @@ def _launch(
 NONE = no_rescale(0, 0, 0)
 
 
-def requantize(x: View, zero_point: int, out: View, rescale: Rescale) -> Launch:
-    """Codes in other steps."""
-    return _launch("REQUANTIZE", out, [(x, zero_point)], rescale)
+def requantize(x: View, zero_point: int, out: View, rescale: Rescale, axis: int | None = None) -> Launch:
+    """Codes in other steps; `axis`: of factors by channel."""
+    place = 0 if axis is None else RANK - len(out.shape) + memory_order(out).index(axis)
+    return _launch("REQUANTIZE", out, [(x, zero_point)], rescale, unit=place)
 
 
 def requantize_sum(
@@ -115,9 +116,17 @@ def copy(x: View, out: View) -> Launch:
     return _launch("COPY", out, [(x, 0)], NONE)
 
 
-def pad(x: View, begins: Sequence[int], fill: int, out: View) -> Launch:
-    """x placed in a result that is `fill` elsewhere; negative begins crop."""
-    return _launch("PAD", out, [(x, 0)], NONE, inner=x.shape, first=begins, fill=fill)
+BORDERS = {"constant": 0, "edge": 1, "reflect": 2}
+
+
+def pad(x: View, begins: Sequence[int], fill: int, out: View, mode: str = "constant") -> Launch:
+    """x placed in a result that is `fill` elsewhere, or goes on by one of `BORDERS`; negative begins crop."""
+    return _launch("PAD", out, [(x, 0)], NONE, inner=x.shape, first=begins, fill=fill, form=BORDERS[mode])
+
+
+def triangle(x: View, upper: bool, diagonal: int, out: View) -> Launch:
+    """x with zeros below or above a diagonal of its last two axes; `out` lies in row-major order."""
+    return _launch("TRIANGLE", out, [(x, 0)], NONE, form=int(upper), shift=diagonal)
 
 
 def resize(x: View, out: View) -> Launch:
@@ -137,6 +146,16 @@ def gather(data: View, indices: View, axis: int, out: View) -> Launch:
     at = View(
         indices.buffer, indices.dtype, base.shape, (0,) * lead + indices.strides + (0,) * tail, indices.offset
     )
+    return _gathered(data, base, at, axis, out)
+
+
+def gather_elements(data: View, indices: View, axis: int, out: View) -> Launch:
+    """Along one axis the element that `indices`, of the result's shape, name; not checked."""
+    strides = tuple(0 if a == axis else s for a, s in enumerate(data.strides))
+    return _gathered(data, View(data.buffer, data.dtype, out.shape, strides, data.offset), indices, axis, out)
+
+
+def _gathered(data: View, base: View, at: View, axis: int, out: View) -> Launch:
     launch = _launch("GATHER", out, [(base, 0), (at, 0)], NONE, unit=data.strides[axis], bits=data.shape[axis])
     whole = reading(data)
     fields = [("p", whole) if code == "p" and value == reading(base) else (code, value) for code, value in launch.fields]
@@ -159,12 +178,13 @@ PLAIN = {
     for code, name in enumerate(
         (
             "not_zero", "logical_not", "logical_and", "logical_or", "logical_xor", "equal", "not_equal", "less", "less_equal",
-            "greater", "greater_equal", "add", "sub", "mul", "maximum", "minimum",
+            "greater", "greater_equal", "add", "sub", "mul", "maximum", "minimum", "neg", "abs", "sign", "clip", "div", "floor_div",
+            "mod", "fmod",
         )
     )
 }  # fmt: skip
 
 
-def plain(op: str, xs: Sequence[View], out: View) -> Launch:
-    """Arithmetic, comparison or logic of plain integers and truth values: one of `PLAIN`."""
-    return _launch("PLAIN", out, [(x, 0) for x in xs], NONE, form=PLAIN[op])
+def plain(op: str, xs: Sequence[View], out: View, limits: Sequence[int] = ()) -> Launch:
+    """Arithmetic, comparison or logic of plain integers and truth values: one of `PLAIN`; `limits` of a clip."""
+    return _launch("PLAIN", out, [(x, 0) for x in xs], NONE, form=PLAIN[op], multipliers=limits)

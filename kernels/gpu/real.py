@@ -45,6 +45,7 @@ EXPRESSIONS = {
     "gelu_tanh": "qc::gelu_tanh(a)", "gelu_sigmoid": "a * qc::sigmoid(1.702f * a)",
     "softplus": "p.alpha * a > p.beta ? a : qc::softplus(p.alpha * a) / p.alpha",
     "elu": "a > 0.0f ? a : p.alpha * expm1f(fminf(a, 0.0f))", "leaky_relu": "a >= 0.0f ? a : p.alpha * a",
+    "round_log2": "qc::round_log2(a, p.alpha, p.beta, p.gamma, p.delta)",
     "dequantize": "qc::multiply_rounded(a, b)", "quantize": "qc::to_code(a, b, p.beta, p.gamma, p.delta)",
 }  # fmt: skip
 """`dequantize`: a are centred codes, b their scale; `quantize`: b is the scale, then zero point and limits."""
@@ -87,7 +88,10 @@ def normalize(x: View, weight: np.ndarray | None, bias: np.ndarray | None, out: 
     return _rows("layer_norm" if mean else "rms_norm", f"qc::real_normalize<{str(mean).lower()}>", x, out, weight, bias, eps)
 
 
-REDUCTIONS = {"reduce_sum": "REAL_SUM", "reduce_mean": "REAL_MEAN", "reduce_max": "REAL_LARGEST", "reduce_min": "REAL_SMALLEST"}
+REDUCTIONS = {
+    "reduce_sum": "SUM_OF", "reduce_mean": "MEAN_OF", "reduce_max": "LARGEST_OF", "reduce_min": "SMALLEST_OF",
+    "reduce_prod": "PRODUCT_OF", "reduce_any": "ANY_OF", "reduce_all": "ALL_OF",
+}  # fmt: skip
 
 
 def reduce(op: str, x: View, axes: Sequence[int], y: View) -> Launch:
@@ -102,5 +106,7 @@ def reduce(op: str, x: View, axes: Sequence[int], y: View) -> Launch:
         ("p", reading(x)), *strided(outer, real=True)[1:], *strided(result, write=True, real=True), *longs(*padded(strides, 0)),
         *ints(*padded(outer.shape), *padded(sizes), y.count, terms),
     ]  # fmt: skip
-    kernel = Kernel(f"real_{op}", "qc_real_rows.cuh", "qc::RealReduceParams", f"qc::real_reduce<qc::{REDUCTIONS[op]}>(p)", 32 * WARPS)
+    kind, name = ("float", "real") if x.dtype.kind == "f" else ("int64_t", "whole")
+    body = f"qc::reduce<{kind}, qc::{REDUCTIONS[op]}>(p)"
+    kernel = Kernel(f"{name}_{op}", "qc_real_rows.cuh", "qc::RealReduceParams", body, 32 * WARPS)
     return Launch(kernel, (ceil_div(y.count, WARPS), 1, 1), tuple(fields), y.count * terms)

@@ -14,8 +14,9 @@ PROFILES = {
     "shift_half_even": "qc::SHIFT_HALF_EVEN",
     "float32_half_even": "qc::FLOAT32_HALF_EVEN",
     "to_real": "qc::TO_REAL",
+    "none": "qc::NO_RESCALE",
 }
-OUTPUTS = {"int8": "int8_t", "int16": "int16_t", "uint8": "uint8_t", "float32": "float"}
+OUTPUTS = {"int8": "int8_t", "int16": "int16_t", "uint8": "uint8_t", "float32": "float", "int32": "int32_t"}
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ def make_rescale(
 def to_real(scale: np.ndarray, name: str) -> Rescale:
     """Accumulators as real numbers: times their scale, [] or [C]."""
     return Rescale("to_real", constant(f"{name}.scale", np.atleast_1d(scale).astype(np.float32).view(np.int32)), None, 0, 0, 0)
+
+
+ACCUMULATORS = Rescale("none", None, None, 0, 0, 0)
+"""int32 sums as they are."""
 
 
 def no_rescale(zero_point: int, low: int, high: int) -> Rescale:

@@ -98,7 +98,7 @@ class Device:
             except InternalError as error:  # no piece of this size is free, or another process was faster
                 if "OUT_OF_MEMORY" not in str(error):
                     raise
-        raise ConstraintError(f"{what} needs {size} bytes of GPU memory and {free} are available on {self.name}: free some, or use a smaller batch")
+        raise ConstraintError(f"{what}: {size} bytes of GPU memory are needed and {free} are available on {self.name}; free some, or use a smaller batch")
 
     def upload(self, to: int, array: np.ndarray) -> None:
         """Copy an array to the device, in stream order."""

@@ -20,7 +20,7 @@ def after(low: Lowering, node: Node, order: Sequence[int]) -> tuple[After, Node]
         node: the requantize.
         order: of the axes of its result in memory.
     """
-    reader = low.graph.sole_user(node.output)
+    reader = low.graph.sole_user(node.output) if node.op == "requantize" else None
     if reader is None or reader.output.dtype not in (DType.int8, DType.int16):
         return NOTHING, node
     found = _table(low, node, reader) if reader.op == "lookup" else _sum(low, node, reader, order)

@@ -24,7 +24,7 @@ from qcompiler.ir.fixed_point import sum_constant
 from qcompiler.kernels.gpu import pointwise
 from qcompiler.kernels.gpu.launch import Buffer, Launch, View, constant, in_order, memory_order
 from qcompiler.kernels.gpu.pointwise import KINDS
-from qcompiler.kernels.gpu.rescale import Rescale, make_rescale, no_rescale, to_real
+from qcompiler.kernels.gpu.rescale import ACCUMULATORS, Rescale, make_rescale, no_rescale, to_real
 
 PRODUCTS = frozenset({"conv", "linear", "matmul", "integer_mul", "reduce_mean", "reduce_sum", "shift_sigmoid"})
 
@@ -258,6 +258,8 @@ def rescale_of(node: Node, name: str) -> Rescale:
     Raises:
         NoKernel: its multipliers are computed.
     """
+    if node.op in PRODUCTS:
+        return ACCUMULATORS
     if node.op == "dequantize":
         source = first(node).quant
         assert source is not None

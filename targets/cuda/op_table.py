@@ -5,14 +5,21 @@ from __future__ import annotations
 from qcompiler.ir import DType
 from qcompiler.kernels.gpu.pointwise import PLAIN
 from qcompiler.targets.base import Kernel
-from qcompiler.targets.cuda import rules_functions, rules_movement, rules_products, rules_real, rules_weights
+from qcompiler.targets.cuda import (
+    rules_along,
+    rules_functions,
+    rules_movement,
+    rules_products,
+    rules_real,
+    rules_weights,
+)
 from qcompiler.targets.cuda.lower import Rule
 
 _ON_CODES: dict[str, Rule] = {**rules_products.RULES, **rules_functions.RULES, **rules_movement.RULES}
-RULES: dict[str, Rule] = {**_ON_CODES, **rules_real.RULES, **rules_weights.RULES}
+RULES: dict[str, Rule] = {**_ON_CODES, **rules_along.RULES, **rules_real.RULES, **rules_weights.RULES}
 
 # Logic and arithmetic of plain integers, which is no quantized form of the op of that name.
-_PLAIN = frozenset(PLAIN)
+_PLAIN = frozenset({*PLAIN, "relu"})
 
 # uint8 codes are int8 codes 128 lower; the integer passes make them so.
 _PRODUCT = tuple(

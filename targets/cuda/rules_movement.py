@@ -61,16 +61,25 @@ def _concat(low: Lowering, node: Node) -> None:
 
 
 def _pad(low: Lowering, node: Node) -> None:
-    if node.attrs["mode"] != "constant":
-        raise NoKernel(f"padding by {node.attrs['mode']} has no kernel; padding with a constant has")
     value = first(node)
     x, quant = low.view(value), node.output.quant
     fill = np.asarray(node.attrs["value"], value.dtype.numpy) if quant is None else quant.quantize(np.asarray(node.attrs["value"], np.float32))
     if value.dtype.is_float:  # real numbers are moved as their bits
         fill = fill.view(f"int{8 * fill.itemsize}")
     y = low.new(node.output, memory_order(x) if x.dense else None)
-    rank = len(x.shape)
-    low.add(pointwise.pad(x, node.attrs["pads"][:rank], int(fill), y), [node], node.output, y)
+    rank, pads, mode = len(x.shape), node.attrs["pads"], node.attrs["mode"]
+    if mode != "constant":  # what is cropped is not reflected
+        for axis, (begin, end) in enumerate(zip(pads[:rank], pads[rank:])):
+            x = x.part(axis, max(0, -begin), x.shape[axis] + min(0, begin) + min(0, end))
+    begins = pads[:rank] if mode == "constant" else [max(0, p) for p in pads[:rank]]
+    low.add(pointwise.pad(x, begins, int(fill), y, mode), [node], node.output, y)
+
+
+def _triangle(low: Lowering, node: Node) -> None:
+    x, y = low.view(first(node)), low.new(node.output)
+    if first(node).quant is not None and not first(node).quant.symmetric:
+        raise NoKernel("codes with a zero point")
+    low.add(pointwise.triangle(x, node.attrs["upper"], node.attrs["diagonal"], y), [node], node.output, y)
 
 
 def _resize(low: Lowering, node: Node) -> None:
@@ -121,11 +130,17 @@ def plain(low: Lowering, node: Node) -> None:
         raise NoKernel("it computes on plain integers; codes are rescaled by requantize_sum and integer_mul")
     views = [low.view(v) for v in node.operands]
     y = low.new(node.output)
-    low.add(pointwise.plain(node.op, views, y), [node], node.output, y)
+    limits: tuple[int, ...] = ()
+    if node.op in ("clip", "relu"):
+        given = (node.attrs["min"], node.attrs["max"]) if node.op == "clip" else (0, None)
+        dtype = node.output.dtype
+        limits = tuple(d if v is None else int(v) for v, d in zip(given, (dtype.min, dtype.max)))
+    low.add(pointwise.plain("clip" if limits else node.op, views, y, limits), [node], node.output, y)
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys((op for op in pointwise.PLAIN if op != "not_zero"), plain),
+    **dict.fromkeys((op for op in (*pointwise.PLAIN, "relu") if op != "not_zero"), plain),
+    "tri": _triangle,
     "reshape": _reshape,
     "transpose": _transpose,
     "expand": _expand,

@@ -23,18 +23,19 @@ def requantize(low: Lowering, node: Node) -> None:
         raise NoKernel(f"results are {', '.join(OUTPUTS)}, this one is {node.output.dtype.name}")
     if product is None or product.op not in EMIT:
         rescale = rescale_of(node, low.fresh("rescale"))
-        if rescale.per_channel:
-            raise NoKernel("codes are rescaled by one factor, this requantize has one per channel")
+        if value.quant is not None and value.quant.zero_point.ndim and not value.quant.symmetric:
+            raise NoKernel("codes with zero points by channel")
         x = low.view(value)
         y = low.like(node.output, x)
-        low.add(pointwise.requantize(x, zero_point(value), y, rescale), [node], node.output, y)
+        zero, axis = 0 if value.quant is None or value.quant.zero_point.ndim else zero_point(value), value.quant.axis if value.quant else None
+        low.add(pointwise.requantize(x, zero, y, rescale, axis if rescale.per_channel else None), [node], node.output, y)
         return
     EMIT[product.op](low, product, node)
 
 
 def nodes(product: Node, node: Node, last: Node) -> list[Node]:
     """The nodes of one launch, each once."""
-    return [product, node] if last is node else [product, node, last]
+    return list(dict.fromkeys((product, node, last)))
 
 
 def _weights(product: Node) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -53,15 +54,27 @@ def _weights(product: Node) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
 
 
 def _codes(product: Node, *values: Value) -> None:
-    wrong = [v.dtype.name for v in values if v.dtype not in (DType.int8, DType.int16)]
+    wrong = [v.dtype.name for v in values if v.dtype not in (DType.int8, DType.uint8, DType.int16)]
     if wrong:
-        raise NoKernel(f"{product.op} of {', '.join(wrong)} codes has no kernel; int8 and int16 have")
+        raise NoKernel(f"{product.op} of {', '.join(wrong)} codes has no kernel; int8, uint8 and int16 have")
+
+
+def _signed(low: Lowering, value: Value, node: Node) -> View:
+    """An operand of a product; uint8 codes 128 lower, as int8."""
+    view = low.view(value)
+    if value.dtype is not DType.uint8:
+        return view
+    order = memory_order(view) if view.dense else None
+    made = in_order(Buffer(low.fresh(f"{value.name or 'value'}.signed"), view.count), np.dtype(np.int8), view.shape, order)
+    middle = constant(low.fresh("middle"), np.asarray(128, np.int64))
+    low.add(pointwise.plain("sub", [view, middle.expand(view.shape)], made), (node,), None, made)
+    return made
 
 
 def _bytes(low: Lowering, view: View, value: Value, node: Node, order: tuple[int, ...] | None = None) -> tuple[View, int]:
     """An int8 operand of a product, or the planes of bytes of an int16 one, and the zero point of these."""
     if view.dtype == np.int8:
-        return view, zero_point(value)
+        return view, zero_point(value) - (128 if value.dtype is DType.uint8 else 0)
     place = None if order is None else (0, *(a + 1 for a in order))
     buffer = Buffer(low.fresh(f"{value.name or 'value'}.bytes"), 2 * view.count)
     planes = in_order(buffer, np.dtype(np.int8), (2, *view.shape), place)
@@ -74,7 +87,7 @@ def _linear(low: Lowering, product: Node, node: Node) -> None:
     _codes(product, value)
     codes, bias, zeros = _weights(product)
     n, k = codes.shape
-    x = low.view(value)
+    x = _signed(low, value, product)
     rows = x.count // max(k, 1)
     flat = x.reshape((rows, k)) if x.strides[-1] == 1 or k == 1 else None
     if flat is None:
@@ -99,12 +112,12 @@ def _matmul(low: Lowering, product: Node, node: Node) -> None:
         raise NoKernel("a product of activations has one scale per operand")
     y = low.new(node.output, order_of_reader(low, node.output))
     batch, rank = y.shape[:-2], len(y.shape)
-    left = low.view(a).expand((*batch, *a.shape[-2:]))
-    right = low.view(b).expand((*batch, *b.shape[-2:])).transpose([*range(rank - 2), rank - 1, rank - 2])
+    left = _signed(low, a, product).expand((*batch, *a.shape[-2:]))
+    right = _signed(low, b, product).expand((*batch, *b.shape[-2:])).transpose([*range(rank - 2), rank - 1, rank - 2])
     out = two_batches(low, y, None, product)
     operands = [two_batches(low, v, of, product, any_strides=v.dtype == np.int16) for v, of in ((left, a), (right, b))]
     (left, left_zero), (right, right_zero) = (_bytes(low, v, of, product) for v, of in zip(operands, (a, b)))
-    low.add(gemm.matmul(left, right, out, (left_zero, right_zero), rescale, arch=low.arch), [product, node], node.output, y)
+    low.add(gemm.matmul(left, right, out, (left_zero, right_zero), rescale, arch=low.arch), nodes(product, node, node), node.output, y)
 
 
 def order_of_reader(low: Lowering, value: Value) -> tuple[int, ...] | None:
@@ -167,7 +180,7 @@ def _conv(low: Lowering, product: Node, node: Node) -> None:
     value = first(product)
     _codes(product, value)
     codes, bias, zeros = _weights(product)
-    x, groups, rank = low.view(value), product.attrs["groups"], len(value.shape)
+    x, groups, rank = _signed(low, value, product), product.attrs["groups"], len(value.shape)
     order = channels_last(rank)
     depthwise = groups == codes.shape[0] and codes.shape[1] == 1 and groups > 1 and rank < 5
     wide = x.dtype == np.int16 and not depthwise
@@ -181,13 +194,14 @@ def _conv(low: Lowering, product: Node, node: Node) -> None:
     name = low.fresh(product.origin.module or "conv")
     rescale = rescale_of(node, name)
     filters = codes.reshape(*codes.shape[:2], *geometry.kernel)
+    real_zero = zero_point(value) - (128 if value.dtype is DType.uint8 else 0)
     if depthwise:
-        launch = windows.depthwise(name, x, filters[:, 0], bias, planes, geometry, zero_point(value), rescale, zeros)
+        launch = windows.depthwise(name, x, filters[:, 0], bias, planes, geometry, real_zero, rescale, zeros)
     else:
         operand, zero = _bytes(low, x, value, product, channels_last(len(x.shape)))
         flat = np.moveaxis(filters, 1, -1).reshape(len(filters), -1)
         weights = gemm.pack_weights(name, flat, bias, zero, groups, zeros, windows=True)
-        launch = gemm.conv(name, operand, weights, planes, geometry, zero_point(value), rescale, arch=low.arch, after=follows)
+        launch = gemm.conv(name, operand, weights, planes, geometry, real_zero, rescale, arch=low.arch, after=follows)
     low.add(launch, nodes(product, node, last), last.output, y)
 
 
@@ -200,7 +214,7 @@ def _mul(low: Lowering, product: Node, node: Node) -> None:
     if rescale.per_channel:
         raise NoKernel("a product of codes has one factor")
     operands = [(v, zero_point(of)) for v, of in zip(views, (a, b))]
-    low.add(pointwise.multiply(*operands, y, rescale), [product, node], node.output, y)
+    low.add(pointwise.multiply(*operands, y, rescale), nodes(product, node, node), node.output, y)
 
 
 def _sum(low: Lowering, product: Node, node: Node) -> None:
@@ -209,7 +223,7 @@ def _sum(low: Lowering, product: Node, node: Node) -> None:
     axes = sorted(a % len(x.shape) for a in product.attrs["axes"]) or list(range(len(x.shape)))
     y = low.new(node.output)
     rescale = rescale_of(node, low.fresh("sum"))
-    low.add(windows.sum_axes(x, zero_point(value), axes, y, rescale), [product, node], node.output, y)
+    low.add(windows.sum_axes(x, zero_point(value), axes, y, rescale), nodes(product, node, node), node.output, y)
 
 
 def _sigmoid(low: Lowering, product: Node, node: Node) -> None:
@@ -220,7 +234,7 @@ def _sigmoid(low: Lowering, product: Node, node: Node) -> None:
     launch = pointwise.shift_sigmoid(
         (x, zero_point(value)), attrs["unit"], attrs["bits"], attrs["gate_bits"], attrs["form"], y, rescale
     )
-    low.add(launch, [product, node], node.output, y)
+    low.add(launch, nodes(product, node, node), node.output, y)
 
 
 def _max_pool(low: Lowering, node: Node) -> None:
@@ -265,7 +279,7 @@ def dequantize(low: Lowering, node: Node) -> None:
 def later(low: Lowering, node: Node) -> None:
     """A product is computed where its accumulators are rescaled."""
     if low.graph.is_output(node.output):
-        raise NoKernel("its accumulators are an output of the model; outputs are codes")
+        EMIT[node.op](low, node, node)
 
 
 RULES: dict[str, Rule] = {

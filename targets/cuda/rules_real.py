@@ -24,6 +24,8 @@ def _constants(node: Node) -> tuple[str, tuple[float, ...]]:
     if node.op == "clip":
         low, high = attrs["min"], attrs["max"]
         return "clip", (-math.inf if low is None else low, math.inf if high is None else high)
+    if node.op == "round_log2":
+        return node.op, (attrs["scale"], attrs["step"], float((1 << attrs["bits"]) - 1), float(attrs["zero"]))
     if node.op == "gelu":
         return f"gelu_{attrs['approximate']}", ()
     names = {"softplus": ("beta", "threshold"), "elu": ("alpha",), "leaky_relu": ("slope",)}.get(node.op, ())
@@ -87,13 +89,8 @@ def _norm(low: Lowering, node: Node) -> None:
 
 def _reduce(low: Lowering, node: Node) -> None:
     value = first(node)
-    if not value.dtype.is_float:
-        if node.op in ("reduce_sum", "reduce_mean"):
-            if value.quant is None:
-                raise NoKernel("sums of plain integers have no kernel")
-            return rules_products.later(low, node)
-        if value.dtype not in (DType.int8, DType.int16, DType.uint8):
-            raise NoKernel(f"extrema of {value.dtype.name} have no kernel; of codes and real numbers they have")
+    if value.quant is not None and node.op in ("reduce_sum", "reduce_mean"):
+        return rules_products.later(low, node)
     x, y = low.view(value), low.new(node.output)
     axes = sorted(a % len(x.shape) for a in node.attrs["axes"]) or list(range(len(x.shape)))
     low.add(real.reduce(node.op, x, axes, y), [node], node.output, y)

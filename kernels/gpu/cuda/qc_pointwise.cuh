@@ -23,8 +23,9 @@ struct PointParams {
 };
 
 enum Form { SIGMOID, TANH, GATED };
-enum PointOp { REQUANTIZE, SUM, LOOKUP, INTERPOLATE, MULTIPLY, SHIFT_SIGMOID, COPY, PAD, RESIZE, GATHER, WHERE, PLAIN, BYTES };
-enum Plain { NOT_ZERO, NOT, AND, OR, XOR, EQUAL, NOT_EQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, ADD, SUBTRACT, TIMES, LARGER, SMALLER };
+enum PointOp { REQUANTIZE, SUM, LOOKUP, INTERPOLATE, MULTIPLY, SHIFT_SIGMOID, COPY, PAD, RESIZE, GATHER, WHERE, PLAIN, BYTES, TRIANGLE };
+enum Plain { NOT_ZERO, NOT, AND, OR, XOR, EQUAL, NOT_EQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, ADD, SUBTRACT, TIMES, LARGER, SMALLER,
+             NEGATIVE, SIZE, SIGN, LIMITED, QUOTIENT, FLOOR_QUOTIENT, REMAINDER, CUT_REMAINDER };
 
 __device__ __forceinline__ int64_t limited(int64_t v, const Rescale &r) { return clip(v + r.zero_point, r.low, r.high); }
 
@@ -69,9 +70,14 @@ __device__ __forceinline__ int32_t shift_sigmoid(const PointParams &p, int64_t v
 }
 
 // Arithmetic of plain integers and truth values; the result wraps around in its type.
-__device__ __forceinline__ int64_t plain(int form, int64_t a, int64_t b)
+__device__ __forceinline__ int64_t plain(const PointParams &p, int64_t a, int64_t b)
 {
-    switch (form) {
+    if (p.form >= QUOTIENT) {  // a division by 0 gives 0, as in NumPy; -1 is no division, which could overflow
+        const int64_t q = b == 0 ? 0 : b == -1 ? (int64_t)(0 - (uint64_t)a) : a / b, r = b == 0 || b == -1 ? 0 : a % b;
+        const bool lower = r != 0 && (r < 0) != (b < 0);
+        return p.form == QUOTIENT ? q : p.form == FLOOR_QUOTIENT ? q - lower : p.form == REMAINDER ? r + (lower ? b : 0) : r;
+    }
+    switch (p.form) {
     case NOT_ZERO: return a != 0;
     case NOT: return a == 0;
     case AND: return a != 0 && b != 0;
@@ -87,8 +93,25 @@ __device__ __forceinline__ int64_t plain(int form, int64_t a, int64_t b)
     case SUBTRACT: return (int64_t)((uint64_t)a - (uint64_t)b);
     case TIMES: return (int64_t)((uint64_t)a * (uint64_t)b);
     case LARGER: return a > b ? a : b;
-    default: return a < b ? a : b;
+    case SMALLER: return a < b ? a : b;
+    case NEGATIVE: return (int64_t)(0 - (uint64_t)a);
+    case SIZE: return a < 0 ? (int64_t)(0 - (uint64_t)a) : a;
+    case SIGN: return (a > 0) - (a < 0);
+    default: return clip(a, p.multiplier[0], p.multiplier[1]);
     }
+}
+
+enum Border { CONSTANT, EDGE, REFLECT };
+
+// Where a pad takes element `i` of an axis of `size` from.
+__device__ __forceinline__ int at_border(int form, int i, int size)
+{
+    if (form == CONSTANT || size == 0)
+        return i;
+    if (form == EDGE)
+        return i < 0 ? 0 : i >= size ? size - 1 : i;
+    const int period = size > 1 ? 2 * (size - 1) : 1, at = (i % period + period) % period;
+    return at < size ? at : period - at;
 }
 
 template <int OP, int PROFILE>
@@ -101,7 +124,7 @@ __device__ __forceinline__ void pointwise(const PointParams &p)
     const Strided &x = p.in[0];
     int64_t y = 0;
     if (OP == REQUANTIZE)
-        y = requantize<PROFILE>((int32_t)centred(p, 0, place), p.rescale, 0);
+        y = requantize<PROFILE>((int32_t)centred(p, 0, place), p.rescale, p.rescale.per_channel ? place.at[p.unit] : 0);
     if (OP == SUM)
         y = sum_of_codes<PROFILE>(p, place);
     if (OP == LOOKUP) {  // entries lie from the smallest code on
@@ -120,7 +143,7 @@ __device__ __forceinline__ void pointwise(const PointParams &p)
         bool inside = true;
         Place from;
         for (int i = 0; i < RANK; i++) {
-            from.at[i] = place.at[i] - p.first[i];
+            from.at[i] = at_border(p.form, place.at[i] - p.first[i], p.inner[i]);
             inside &= from.at[i] >= 0 && from.at[i] < p.inner[i];
         }
         y = inside ? load_code(x, offset_of(from, x.stride)) : p.fill;
@@ -141,13 +164,17 @@ __device__ __forceinline__ void pointwise(const PointParams &p)
         const Strided &s = p.in[chosen ? 1 : 2];
         y = load_code(s, offset_of(place, s.stride));
     }
+    if (OP == TRIANGLE) {  // `form`: the upper one; `shift` is the diagonal
+        const int over = place.at[RANK - 1] - place.at[RANK - 2] - p.shift;
+        y = (p.form ? over >= 0 : over <= 0) ? load_code(x, offset_of(place, x.stride)) : 0;
+    }
     if (OP == BYTES) {  // along axis `form`: high bytes, then low ones, 128 lower
         const int64_t v = load_code(x, offset_of(place, x.stride));
         y = place.at[RANK - 1 - p.form] == 0 ? v >> 8 : (v & 255) - 128;
     }
     if (OP == PLAIN) {
         const int64_t a = load_code(x, offset_of(place, x.stride));
-        y = plain(p.form, a, p.operands > 1 ? load_code(p.in[1], offset_of(place, p.in[1].stride)) : 0);
+        y = plain(p, a, p.operands > 1 ? load_code(p.in[1], offset_of(place, p.in[1].stride)) : 0);
     }
     store_code(p.out, offset_of(place, p.out.stride), y);
 }

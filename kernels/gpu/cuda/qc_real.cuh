@@ -37,6 +37,19 @@ __device__ __forceinline__ void store_real(const Strided &s, int64_t at, float v
         store_code(s, at, s.kind == BOOL ? v != 0.0f : (int64_t)v);
 }
 
+// An element as T: float, or int64_t for integers of any width.
+template <class T>
+__device__ __forceinline__ T element(const Strided &s, int64_t at)
+{
+    if constexpr (sizeof(T) == 4)
+        return load_real(s, at);
+    else
+        return load_code(s, at);
+}
+
+__device__ __forceinline__ void put(const Strided &s, int64_t at, float v) { store_real(s, at, v); }
+__device__ __forceinline__ void put(const Strided &s, int64_t at, int64_t v) { store_code(s, at, v); }
+
 template <int OPERANDS, class F>
 __device__ __forceinline__ void each(const RealParams &p, F f)
 {
@@ -63,6 +76,13 @@ __device__ __forceinline__ float gelu(float x) { return 0.5f * x * (1.0f + erff(
 __device__ __forceinline__ float gelu_tanh(float x)
 {
     return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+}
+
+// scale 2^(-step q) with the nearest q from 0 to `top`; 0 instead of the last one if `zero`.
+__device__ __forceinline__ float round_log2(float x, float scale, float step, float top, float zero)
+{
+    const float q = x > 0.0f ? fminf(fmaxf(rintf(log2f(x / scale) / -step), 0.0f), top) : top;
+    return q == top && zero != 0.0f ? 0.0f : scale * exp2f(-step * q);
 }
 
 // The remainder with the sign of the divisor.

@@ -86,32 +86,41 @@ struct RealReduceParams {
     int32_t count, terms;
 };
 
-enum Reduction { REAL_SUM, REAL_MEAN, REAL_LARGEST, REAL_SMALLEST };
+enum Reduction { SUM_OF, MEAN_OF, LARGEST_OF, SMALLEST_OF, PRODUCT_OF, ANY_OF, ALL_OF };
 
-// One warp per result.
 template <int KIND>
-__device__ __forceinline__ void real_reduce(const RealReduceParams &p)
+__device__ __forceinline__ float folded(float a, float b)
+{
+    return KIND == LARGEST_OF ? fmaxf(a, b) : KIND == SMALLEST_OF ? fminf(a, b) : KIND == PRODUCT_OF ? a * b
+         : KIND == ANY_OF ? (float)(a != 0.0f || b != 0.0f) : KIND == ALL_OF ? (float)(a != 0.0f && b != 0.0f) : a + b;
+}
+
+// Integers wrap around in the type of the result.
+template <int KIND>
+__device__ __forceinline__ int64_t folded(int64_t a, int64_t b)
+{
+    return KIND == LARGEST_OF ? (a > b ? a : b) : KIND == SMALLEST_OF ? (a < b ? a : b) : KIND == PRODUCT_OF ? (int64_t)((uint64_t)a * (uint64_t)b)
+         : KIND == ANY_OF ? a != 0 || b != 0 : KIND == ALL_OF ? a != 0 && b != 0 : (int64_t)((uint64_t)a + (uint64_t)b);
+}
+
+// One warp per result. T: float, or int64_t for integers of any width.
+template <class T, int KIND>
+__device__ __forceinline__ void reduce(const RealReduceParams &p)
 {
     const int lane = threadIdx.x % 32, index = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (index >= p.count)
         return;
     const Place place = place_of((unsigned)index, p.size);
     const int64_t base = offset_of(place, p.x.stride);
-    auto number = [&](int i) { return load_real(p.x, base + offset_of(place_of((unsigned)i, p.inner), p.inner_stride)); };
+    auto number = [&](int i) { return element<T>(p.x, base + offset_of(place_of((unsigned)i, p.inner), p.inner_stride)); };
     // largest and smallest begin with the first element, which infinities may be
-    float total = KIND == REAL_LARGEST || KIND == REAL_SMALLEST ? number(0) : 0.0f;
-    for (int i = lane; i < p.terms; i += 32) {
-        const float v = number(i);
-        total = KIND == REAL_LARGEST ? fmaxf(total, v) : KIND == REAL_SMALLEST ? fminf(total, v) : total + v;
-    }
-    if (KIND == REAL_LARGEST)
-        total = warp_max(total);
-    else if (KIND == REAL_SMALLEST)
-        total = -warp_max(-total);
-    else
-        total = warp_sum(total);
+    T total = KIND == LARGEST_OF || KIND == SMALLEST_OF ? number(0) : (T)(KIND == PRODUCT_OF || KIND == ALL_OF);
+    for (int i = lane; i < p.terms; i += 32)
+        total = folded<KIND>(total, number(i));
+    for (int bits = 16; bits > 0; bits >>= 1)
+        total = folded<KIND>(total, __shfl_xor_sync(ALL, total, bits));
     if (lane == 0)
-        store_real(p.out, offset_of(place, p.out.stride), KIND == REAL_MEAN ? total / (float)p.terms : total);
+        put(p.out, offset_of(place, p.out.stride), KIND == MEAN_OF ? total / (T)p.terms : total);
 }
 
 }  // namespace qc

@@ -5,8 +5,8 @@
 
 namespace qc {
 
-// TO_REAL is no rescale: accumulators times their scale, float32.
-enum Profile { DYADIC, DYADIC_DOUBLE, SHIFT_HALF_EVEN, FLOAT32_HALF_EVEN, TO_REAL };
+// TO_REAL is no rescale: accumulators times their scale, float32; NO_RESCALE: accumulators.
+enum Profile { DYADIC, DYADIC_DOUBLE, SHIFT_HALF_EVEN, FLOAT32_HALF_EVEN, TO_REAL, NO_RESCALE };
 
 // What rescales a tensor or its channels.
 struct Rescale {
@@ -58,6 +58,8 @@ __device__ __forceinline__ int64_t rescale(int32_t acc, int32_t m, int s)
 template <int PROFILE>
 __device__ __forceinline__ int32_t requantize(int32_t acc, const Rescale &r, int channel)
 {
+    if (PROFILE == NO_RESCALE)
+        return acc;
     const int c = r.per_channel ? channel : 0;
     const int32_t m = PROFILE == SHIFT_HALF_EVEN ? 1 : r.multiplier[c];
     const int s = PROFILE == FLOAT32_HALF_EVEN ? 0 : r.shift[c];

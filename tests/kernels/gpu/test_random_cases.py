@@ -36,7 +36,7 @@ def test_every_kind_of_kernel_compiles_for_every_architecture(tmp_path: Path) ->
     for part in (
         "weight_only_rows<4", "weight_only_rows<8", "weight_only_tiles<4", "weight_only_tiles<8",
         "rows_gemm", "depthwise<int8_t, 4", "depthwise<int8_t, 1", "depthwise<int16_t", "max_pool", "sum_axes", "LOG2", "normalize<false>",
-        "each<1>", "each<2>", "real_softmax", "real_normalize", "real_reduce", "real_tiles", "real_rows", "group_product", "tensor_range",
+        "each<1>", "each<2>", "real_softmax", "real_normalize", "reduce<float", "reduce<int64_t", "along<", "real_tiles", "real_rows", "group_product", "tensor_range",
         "dynamic_codes<1>", "dynamic_codes<2>", "16, 4, true>", "16, 8, true>",
     ):  # fmt: skip
         assert part in text

@@ -145,8 +145,8 @@ def test_refusals_name_every_op() -> None:
     one = b.const(np.int64(1 << 30))
     acc = b.op("linear", x, w)
     y = b.op("requantize", acc, one, b.const(np.int64(40)), quant=CODES, rounding="dyadic")
-    z = b.op("tri", x, upper=True)
-    with pytest.raises(UnsupportedError, match=r"(?s)2 ops have no CUDA kernel.*requantize.*its weights are computed.*tri.*no kernel for it"):
+    z = b.op("lookup", x, b.input("table", DType.int8, (256,)), quant=CODES)
+    with pytest.raises(UnsupportedError, match=r"(?s)2 ops have no CUDA kernel.*requantize.*its weights are computed.*lookup.*its table is computed"):
         lower(b.build([y, z]), 80)
 
 
