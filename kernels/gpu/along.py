@@ -63,45 +63,39 @@ def top(x: View, axis: int, values: View, indices: View, smallest: bool) -> Laun
     return _along("TOP", x, axis, values, indices, values.shape[axis], smallest)
 
 
-def _indexed(view: View, places: Sequence[int], depth: int, moved: bool) -> tuple[list[Field], list[int]]:
-    """Strides over [places..., rest...] of a tensor whose first `depth` axes are indexed, and the strides of these."""
-    rest = View(view.buffer, view.dtype, (*[1] * len(places), *view.shape[depth:]), (*[0] * len(places), *view.strides[depth:]), view.offset)
-    return strided(rest, real=not moved)[1:], list(view.strides[:depth])
-
-
-def _index_fields(data: View, indices: View, count: int, places: int, add: bool, steps: list[int], shape: Sequence[int]) -> list[Field]:
+def _index_fields(data: View, indices: View, shape: Sequence[int], count: int, places: int, add: bool) -> list[Field]:
     depth = indices.shape[-1]
     return [
-        *longs(*steps, *[0] * (RANK - depth), indices.strides[-1]), *ints(*data.shape[:depth], *[0] * (RANK - depth)),
+        *longs(*data.strides[:depth], *[0] * (RANK - depth), indices.strides[-1]), *ints(*data.shape[:depth], *[0] * (RANK - depth)),
         *ints(*padded(shape), count, depth, places, add), ("a", 8),
     ]  # fmt: skip
 
 
-def _places(indices: View, shape: Sequence[int]) -> list[Field]:
-    lead = len(indices.shape) - 1
-    view = View(indices.buffer, indices.dtype, (*indices.shape[:-1], *[1] * (len(shape) - lead)), (*indices.strides[:-1], *[0] * (len(shape) - lead)), indices.offset)
-    return [("p", reading(indices)), *strided(view)[1:]]
-
-
 def gather_nd(data: View, indices: View, out: View) -> Launch:
     """out[i] = data[indices[i]]; indices [..., depth] count from the end where they are negative, and are not checked."""
-    rest, steps = _indexed(data, indices.shape[:-1], indices.shape[-1], True)
+    depth, lead = indices.shape[-1], len(indices.shape) - 1
+    behind = len(data.shape) - depth
+    rest = View(data.buffer, data.dtype, (*[1] * lead, *data.shape[depth:]), (*[0] * lead, *data.strides[depth:]), data.offset)
+    places = View(
+        indices.buffer, indices.dtype, (*indices.shape[:-1], *[1] * behind), (*indices.strides[:-1], *[0] * behind), indices.offset
+    )  # fmt: skip
     fields = [
-        ("p", reading(data)), *rest, *_places(indices, out.shape), *strided(out, write=True),
-        *_index_fields(data, indices, out.count, 1, False, steps, out.shape),
+        ("p", reading(data)), *strided(rest)[1:], ("p", reading(indices)), *strided(places)[1:], *strided(out, write=True),
+        *_index_fields(data, indices, out.shape, out.count, 1, False),
     ]  # fmt: skip
     kernel = Kernel("gather_nd", "qc_along.cuh", "qc::IndexParams", "qc::gather_nd(p)", THREADS)
     return Launch(kernel, (ceil_div(out.count, THREADS), 1, 1), tuple(fields), out.count)
 
 
 def scatter_nd(updates: View, indices: View, out: View, add: bool) -> Launch:
-    """out[indices[i]] = or += updates[i], in order; `out` holds the data already."""
-    rest, steps = _indexed(out, indices.shape[:-1], indices.shape[-1], False)
-    places = math.prod(indices.shape[:-1])
+    """out[indices[i]] = or += updates[i], in order; `out` holds the data already. Updates and indices lie without gaps."""
+    assert updates.contiguous and indices.contiguous
+    depth = indices.shape[-1]
+    rest = View(out.buffer, out.dtype, out.shape[depth:], out.strides[depth:], out.offset)
     fields = [
-        *strided(updates, real=True), *_places(indices, updates.shape), ("p", replace(writing(out), access="part")), *rest,
-        *_index_fields(out, indices, updates.count, places, add, steps, updates.shape),
+        *strided(updates, real=True), *strided(indices), ("p", replace(writing(out), access="part")),
+        *strided(rest, real=True)[1:], *_index_fields(out, indices, rest.shape, rest.count, math.prod(indices.shape[:-1]), add),
     ]  # fmt: skip
     kind = _type(out)
     kernel = Kernel(f"scatter_nd_{kind}", "qc_along.cuh", "qc::IndexParams", f"qc::scatter_nd<{kind}>(p)", THREADS)
-    return Launch(kernel, (ceil_div(updates.count // max(places, 1), THREADS), 1, 1), tuple(fields), updates.count)
+    return Launch(kernel, (ceil_div(rest.count, THREADS), 1, 1), tuple(fields), updates.count)

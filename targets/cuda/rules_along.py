@@ -70,9 +70,9 @@ def _scatter_nd(low: Lowering, node: Node) -> None:
     check_indices(low, indices, min(x.shape[: known_shape(indices)[-1]]))
     low.add(pointwise.copy(x, y), [node], None, y)
     low.bind(node.output, y)
-    changes = low.view(updates)
+    changes, places = (v if v.contiguous else low.copy(v, of, (node,)) for v, of in ((low.view(o), o) for o in (updates, indices)))
     if changes.count:
-        launch = along.scatter_nd(changes, low.view(indices), y, node.attrs["accumulate"])
+        launch = along.scatter_nd(changes, places, y, node.attrs["accumulate"])
         low.add(launch, [node], node.output, y)
     elif y.count:
         low.steps[-1] = replace(low.steps[-1], result=node.output)

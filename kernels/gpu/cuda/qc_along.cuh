@@ -57,17 +57,18 @@ __device__ __forceinline__ void along(const AlongParams &p)
 }
 
 struct IndexParams {
-    Strided x, index, out;        // of GATHER_ND: over the result; of SCATTER_ND: x are updates, over [places..., rest...]
+    Strided x, index, out;        // over the result; of scatter_nd over the axes behind the indexed ones, x and index without gaps
     int64_t step[RANK];           // strides of the axes that are indexed, of x or of the result
     int64_t index_step;
     int32_t extent[RANK];         // sizes of these axes
     int32_t size[RANK], count, depth;
-    int32_t places, add;          // of SCATTER_ND: leading part of the elements that one thread works through; added instead of replaced
+    int32_t places, add;          // of scatter_nd: indices; added instead of replaced
 };
 
 __device__ __forceinline__ int64_t indexed(const IndexParams &p, int64_t at)
 {
     int64_t offset = 0;
+#pragma unroll 1
     for (int i = 0; i < p.depth; i++) {
         const int64_t v = load_code(p.index, at + i * p.index_step);
         offset += (v < 0 ? v + p.extent[i] : v) * p.step[i];
@@ -89,13 +90,13 @@ __device__ __forceinline__ void gather_nd(const IndexParams &p)
 template <class T>
 __device__ __forceinline__ void scatter_nd(const IndexParams &p)
 {
-    const unsigned behind = blockIdx.x * blockDim.x + threadIdx.x, rest = (unsigned)(p.count / p.places);
-    if (behind >= rest)
+    const unsigned behind = blockIdx.x * blockDim.x + threadIdx.x;
+    if (behind >= (unsigned)p.count)
         return;
+    const int64_t first = offset_of(place_of(behind, p.size), p.out.stride);
     for (int i = 0; i < p.places; i++) {
-        const Place place = place_of(i * rest + behind, p.size);
-        const int64_t to = offset_of(place, p.out.stride) + indexed(p, offset_of(place, p.index.stride));
-        const T v = element<T>(p.x, offset_of(place, p.x.stride));
+        const int64_t to = first + indexed(p, (int64_t)i * p.depth);
+        const T v = element<T>(p.x, (int64_t)i * p.count + behind);
         put(p.out, to, p.add ? element<T>(p.out, to) + v : v);
     }
 }
