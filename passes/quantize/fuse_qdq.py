@@ -47,7 +47,7 @@ class FuseQdq(Pass):
         """Rewrite, in program order."""
         fusing = _Fusing(graph)
         new = fusing.finish()
-        changed = fusing.vectors or bool(fusing.notes)
+        changed = fusing.changed or bool(fusing.notes)
         return Result(new if changed else graph, changed, tuple(fusing.notes))
 
 
@@ -61,7 +61,7 @@ class _Fusing:
         self.codes: dict[Value, Value | None] = {}
         self.weights: dict[tuple[Value, str], Value] = {}
         self.notes: list[Note] = []
-        self.vectors = False  # a constant vector was dequantized
+        self.changed = False  # in a way that needs no note
         self.name = ""
         for node in graph.nodes:
             self.out.origin, self.name = node.origin, node.outputs[0].name
@@ -89,7 +89,16 @@ class _Fusing:
             return self._weight_only_with_bias(node)
         if node.op == "gather" and not self._to_codes(node.output):
             return self._gather(node)
-        return False
+        return node.op in MOVEMENT and self._moved(node)
+
+    def _moved(self, node: Node) -> bool:
+        """Codes are moved first and dequantized then, once for all who read them as real numbers."""
+        codes = self.have(node.output)
+        if codes is None or self._origin_of(node.output).is_const:
+            return False
+        self.out.replaced[node.output] = self.out.op("dequantize", codes, name=node.output.name)
+        self.changed = True
+        return True
 
     def _constant(self, node: Node) -> bool:
         """A constant vector of codes (weight of a norm, factor of a product) as real numbers, where codes gain nothing.
@@ -101,7 +110,7 @@ class _Fusing:
             return False
         real = codes.quant.dequantize(codes.data).astype(node.output.dtype.numpy)
         self.out.replaced[node.output] = constant(real, node.output.dtype, name=codes.name)
-        self.vectors = True
+        self.changed = True
         return True
 
     def _take(self, node: Node, old: Value, new: Value, what: str) -> bool:

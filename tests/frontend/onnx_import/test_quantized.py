@@ -282,6 +282,28 @@ def test_vectors_of_codes_that_no_layer_reads_are_real_numbers() -> None:
     assert norm.op == "layer_norm" and np.array_equal(norm.operands[1].data, expected)
 
 
+def test_codes_are_moved_before_they_are_dequantized() -> None:
+    """One reshape serves the reader of codes and that of real numbers."""
+    weights = {"s": np.float32(0.05), "z": np.int8(-20), "shape": np.array([3, 2])}
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        node("Reshape", ["d", "shape"], ["r"]),
+        node("Exp", ["r"], ["y"]),
+        node("QuantizeLinear", ["r", "s", "z"], ["again"]),
+        node("DequantizeLinear", ["again", "s", "z"], ["w"]),
+    ]
+    graph = _program(model(nodes, [info("x", [2, 3])], ["y", "w"], weights))
+    assert Counter(n.op for n in graph.nodes)["reshape"] == 1
+    (reshape,) = [n for n in graph.nodes if n.op == "reshape"]
+    assert reshape.operands[0].dtype is DType.int8
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    real = (np.clip(np.rint(x / np.float32(0.05)) - 20, -128, 127) + 20).astype(np.float32).reshape(3, 2) * np.float32(0.05)
+    first, second = run_reference(graph, [x])
+    np.testing.assert_allclose(first, np.exp(real), rtol=1e-6)
+    assert np.array_equal(second, real)
+
+
 def test_codes_of_two_scales_are_refused() -> None:
     nodes = [node("QuantizeLinear", ["x", "a"], ["q"]), node("DequantizeLinear", ["q", "b"], ["y"])]
     with pytest.raises(UnsupportedError, match="another scale or zero point"):
