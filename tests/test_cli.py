@@ -24,6 +24,11 @@ def test_version():
     assert result.stdout.startswith("qcompiler ")
 
 
+def test_the_package_runs_as_the_command():
+    done = subprocess.run([sys.executable, "-m", "qcompiler", "nope"], check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and "nope" in done.stderr
+
+
 def test_import_and_help_stay_cheap():
     """Nobody waits for torch to read a help text; what is imported decides, not a clock."""
     code = (

@@ -22,6 +22,12 @@ from .order import in_order, place_of
 DEFAULT_DOMAINS = ("", "ai.onnx")
 log = logging.getLogger("qcompiler.frontend")
 
+LAYOUTS = {
+    "com.microsoft.nchwc": "; ONNX Runtime wrote this file for the memory layout of one CPU: write it with graph optimization"
+    " level EXTENDED, or take the file that it was made of"
+}
+"""What to say of domains that no model is exported in."""
+
 MAX_DEPTH = 32
 """Functions and branches inside each other; deeper nesting is a recursion."""
 
@@ -91,7 +97,7 @@ class Converter:
                 return self._branch(node, arguments, own, scope, versions, attrs)
             convert = CONVERTERS.get(key)
             if convert is None:
-                unknown = Refusal("no converter" if not domain else f"no converter for domain {domain}")
+                unknown = Refusal("no converter" if not domain else f"no converter for domain {domain}{LAYOUTS.get(domain, '')}")
                 return self._by_definition(node, domain, arguments, own, origin, versions, unknown)
             self.context.begin(node, own, version, arguments, origin)
             try:

@@ -111,6 +111,9 @@ def test_everything_unsupported_is_listed_at_once() -> None:
     text = str(caught.value)
     assert text.startswith("3 ops of g cannot be imported") and caught.value.exit_code == 4
     assert "org.example.Frobnicate: no converter for domain org.example" in text and "head/det" in text
+    blocked = model([node("Conv", ["x"], ["a"], domain="com.microsoft.nchwc")], [info("x", [2, 2])], ["a"])
+    with pytest.raises(UnsupportedError, match="memory layout of one CPU"):
+        import_onnx(blocked)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,5 @@
+"""`python -m qcompiler` is the console script."""
+
+from qcompiler.cli import main
+
+main()
