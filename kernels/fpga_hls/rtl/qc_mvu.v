@@ -183,14 +183,20 @@ module qc_mvu #(
       assign slot = done;
       always @(posedge clk) a0 <= accs;
     end else begin : some
-      reg [PE*ACCB-1:0] held;
+      // a power of two apart: synthesis then finds a choice of one in G, and no shift of all bits by any number of them
+      localparam FAR = $clog2(LANES * ACCB);
+      wire [(G << FAR)-1:0] held;
       reg run;
+      for (p = 0; p < G; p = p + 1) begin : part
+        reg [LANES*ACCB-1:0] kept;
+        always @(posedge clk) if (done) kept <= accs[p*LANES*ACCB +: LANES*ACCB];
+        assign held[(p << FAR) +: 1 << FAR] = kept;
+      end
       assign slot = run;
       always @(posedge clk) begin
-        if (done) held <= accs;
         run <= !rst && (done || (run && group != G - 1));
         group <= rst || !run || group == G - 1 ? 0 : group + 1;
-        a0 <= held[group*LANES*ACCB +: LANES*ACCB];
+        a0 <= held[{group, {FAR{1'b0}}} +: LANES*ACCB];
       end
     end
   endgenerate
