@@ -90,17 +90,10 @@ def _product(unit: MatrixVector | Depthwise) -> Terms:
         "accumulators": pe * unit.acc_bits,
         "waiting": pe * unit.acc_bits if groups > 1 else 0,
         "chosen": lanes * unit.acc_bits * (groups - 1) / 3,
-        # synthesis finds a selection in an index times an odd number, or a power of two; else it shifts all bits
-        "shifted to be chosen": pe * unit.acc_bits if groups > 2 and _even(lanes * unit.acc_bits) else 0,
         "gathered": pe * unit.scaling.bits if groups > 1 else 0,
         "constants in LUTs": 0 if channel_block else lut_rom(channel, channels),
         **_scaler(unit.scaling, unit.acc_bits, lanes),
     }
-
-
-def _even(stride: int) -> bool:
-    """Even, and no power of two."""
-    return stride % 2 == 0 and stride & stride - 1 != 0
 
 
 def _soft_product(a: int, b: int) -> float:

@@ -180,8 +180,8 @@ def _product(unit: MatrixVector | Depthwise, count: _Count, dsp_bits: int) -> No
 
 
 def _shifted(act_bits: int, width: int) -> float:
-    """LUTs of a signed power of two times an operand: a choice of its sign, and one of eight places for every bit."""
-    return act_bits + 1 + 2.0 * width
+    """LUTs of a signed power of two times an operand: a choice of its sign, then for every bit of the places that reach it."""
+    return act_bits + 1.0 + width
 
 
 def _soft_product(a: int, b: int) -> float:
