@@ -40,15 +40,12 @@ def _mapped(width: int, depth: int, written: bool) -> tuple[int, int]:
     return min(found)[1:]
 
 
-def lut_ram(width: int, depth: int) -> float:
-    """LUTs of a memory that is written, cell by cell: 4 LUTs hold 6 bits by 32 words, or 3 by 64."""
+def lut_ram(width: int, depth: int) -> tuple[int, int]:
+    """LUTs of a memory that is written, cell by cell, and how many cells lie behind each other.
+
+    Four LUTs hold 6 bits by 32 words, or 3 by 64; a single word needs no address, so 8 bits.
+    """
     if depth <= 1:
-        return 0.0
-    if depth <= 32:
-        return 4 * -(-width // 6)
-    return 4 * -(-width // 3) * -(-depth // 64) + (width * depth / 256 if depth > 64 else 0)
-
-
-def lut_rom(width: int, depth: int) -> float:
-    """LUTs of constants: one per 64 words and bit."""
-    return 0.0 if depth <= 1 else width * -(-depth // 64) * (1.0 if depth > 8 else 0.5)
+        return 4 * -(-width // 8), 1
+    shallow, deep = -(-depth // 32), -(-depth // 64)
+    return min((4 * -(-width // 3) * deep, deep), (4 * -(-width // 6) * shallow, shallow))

@@ -1,21 +1,33 @@
-"""What a unit's hardware takes, from its parameters alone: DSP and block RAM exactly, LUTs and flip-flops about.
+"""What a unit's hardware takes, from its parameters alone: DSP and block RAM exactly, LUTs and flip-flops closely.
 
-The forms follow the structure of the Verilog modules, part by part: adders cost a LUT per bit, selections among n one
-per bit and three to four choices, memories in LUTs what the part's memory cells hold. Where published forms for such
-units (`closed_forms`) disagree with synthesis, synthesis is followed: products of 9 bits and more are in DSP blocks
-(not by width of the weight alone), the first level of an adder tree disappears in them, and rescalers are shared.
+The forms follow the Verilog modules register by register. What lies in memories counts too: a bit that is the same in all
+words of a small ROM is no register, and equal columns are one. Where published forms for such units (`closed_forms`)
+disagree with synthesis, synthesis is followed: products of 9 bits and more are in DSP blocks (not by width of the weight
+alone), with the registers around them and the first level of an adder tree, and rescalers are shared.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import numpy as np
 
 from qcompiler.targets.fpga_hls.dataflow import Dataflow
-from qcompiler.targets.fpga_hls.model.memory_blocks import block_rams
+from qcompiler.targets.fpga_hls.model.memory_blocks import lut_ram
+from qcompiler.targets.fpga_hls.model.pieces import (
+    DSP_PRODUCT,
+    LUT_WORDS,
+    MULTIPLIER_PORT,
+    Count,
+    choice,
+    product_dsp,
+    product_luts,
+    shift_luts,
+    zeros,
+)
 from qcompiler.targets.fpga_hls.row_units import Constant, Mixture, Normalize, Product, Scores, Softmax
-from qcompiler.targets.fpga_hls.stream import Scaling, Unit
+from qcompiler.targets.fpga_hls.stream import Unit
 from qcompiler.targets.fpga_hls.units import (
     Add,
     Concat,
@@ -30,97 +42,40 @@ from qcompiler.targets.fpga_hls.units import (
     WidthConverter,
 )
 from qcompiler.targets.fpga_hls.verilog.emit import place_queue
-from qcompiler.targets.fpga_hls.verilog.instance import own_queue, rescale_lanes
-from qcompiler.targets.fpga_hls.verilog.rescaling import hardware_scaling
+from qcompiler.targets.fpga_hls.verilog.instance import channel_words, own_queue, rescale_lanes, weight_words
 from qcompiler.targets.fpga_hls.verilog.storage import in_block
 from qcompiler.targets.fpga_hls.verilog.synthesis import DSP_BITS, Usage
 
-DSP_PRODUCT = 9
-"""Bits of a product from which synthesis takes a DSP block."""
-MULTIPLIER_PORT = 17
-"""Bits of an unsigned number on the narrow port of a DSP block."""
 DIVISION = 16
 """Stages of a divider or a root, each as wide as its operand."""
 CONTROL = 30
-"""LUTs and flip-flops of a unit's counters and handshakes, beside those of its widths."""
-
-
-@dataclass
-class _Count:
-    """A sum in the making."""
-
-    lut: float = 0
-    ff: float = 0
-    dsp: int = 0
-    bram: float = 0
-
-    def usage(self) -> Usage:
-        return Usage(math.ceil(self.lut), math.ceil(self.ff), self.dsp, self.bram)
-
-    def memory(self, width: int, depth: int, storage: str, written: bool) -> None:
-        """A ROM, or a RAM with one port of each kind, that answers one clock later."""
-        if depth <= 1:
-            return
-        if in_block(width, depth, storage):
-            self.bram += block_rams(width, depth, written)
-            return
-        self.ff += width
-        if written:
-            self.lut += _lut_ram(width, depth)
-        else:
-            self.lut += width * math.ceil(depth / 64) * (1 if depth > 8 else 0.5)
-
-    def queue(self, width: int, depth: int) -> None:
-        """A first-in first-out queue in LUTs, and its pointers."""
-        pointer = depth.bit_length()
-        self.lut += _lut_ram(width, depth) + 2.5 * pointer
-        self.ff += 2 * pointer
-
-    def rescaler(self, scaling: Scaling, acc_bits: int, dsp_bits: int) -> None:
-        held = hardware_scaling(scaling)
-        product = acc_bits + held.multiplier_bits + held.left
-        if held.multiplier_bits:
-            self.dsp += product_dsp(acc_bits, held.multiplier_bits, dsp_bits)
-        kept = max(2, product - held.least + 1)
-        self.lut += acc_bits + kept * math.ceil(held.extra_bits / 2) + kept / 5 + 4 * scaling.bits + 12
-        self.ff += acc_bits + kept + 3 * scaling.bits + 10 + (0 if held.multiplier_bits else 2 * acc_bits)
-
-
-def product_dsp(acc_bits: int, multiplier_bits: int, dsp_bits: int) -> int:
-    """DSP blocks of an accumulator times an unsigned multiplier: the accumulator in one or two pieces."""
-    return (1 if acc_bits <= dsp_bits else 2) * math.ceil(multiplier_bits / MULTIPLIER_PORT)
-
-
-def _lut_ram(width: int, depth: int) -> float:
-    """LUTs of a memory cell by cell: 4 LUTs hold 6 bits by 32 words, or 3 by 64."""
-    if depth <= 32:
-        return 4 * math.ceil(width / 6)
-    return 4 * math.ceil(width / 3) * math.ceil(depth / 64) + (width * depth / 256 if depth > 64 else 0)
+"""LUTs and flip-flops of the counters and handshakes of a unit that exists in C++ only."""
 
 
 def unit_usage(unit: Unit, family: str = "xc7") -> Usage:
     """What one unit takes, its own queue at its least depth."""
-    count = _Count()
-    _RULES[type(unit)](unit, count, DSP_BITS[family])
+    count = Count(DSP_BITS[family])
+    _RULES[type(unit)](unit, count)
     if depth := own_queue(unit):
         count.queue(unit.outputs[0].width, depth)
+        count.credits(depth)
     return count.usage()
 
 
 def queue_usage(network: Dataflow) -> Usage:
     """What the queues between a network's units take, beyond those that the units have anyway."""
-    count = _Count()
+    count = Count(0)
     for edge in network.edges:
         least = own_queue(network.unit(edge.source)) if edge.source else 0
         placed, width = place_queue(network, edge, least), network.port(edge).width
         if placed.block:
-            count.memory(width, placed.depth, "bram", True)
+            count.block(width, placed.depth, True)
             count.lut += 4 * placed.depth.bit_length()
             count.ff += 3 * placed.depth.bit_length()
         elif placed.depth:
             count.queue(width, placed.depth)
         elif placed.own > least:
-            count.lut += _lut_ram(width, placed.own) - _lut_ram(width, least)
+            count.lut += lut_ram(width, placed.own)[0] - lut_ram(width, least)[0]
     return count.usage()
 
 
@@ -129,113 +84,138 @@ def total(parts: list[Usage]) -> Usage:
     return Usage(*(sum(getattr(part, name) for part in parts) for name in ("lut", "ff", "dsp", "bram", "uram")))
 
 
-def _product(unit: MatrixVector | Depthwise, count: _Count, dsp_bits: int) -> None:
+def _bits(number: int) -> int:
+    """Of a counter of so many states."""
+    return (number - 1).bit_length()
+
+
+def _planes(words: np.ndarray, bits: int) -> np.ndarray:
+    """Bits [words, lanes * bits] of codes [words, lanes]."""
+    return (words[:, :, None] >> np.arange(bits) & 1).reshape(len(words), -1).astype(np.uint8)
+
+
+def _product(unit: MatrixVector | Depthwise, count: Count) -> None:
     depthwise = isinstance(unit, Depthwise)
     pe, simd = unit.folding.pe, 1 if depthwise else unit.folding.simd
-    lanes_in = pe if depthwise else simd
     words, folds = unit.columns // simd, unit.rows // pe
-    width = unit.term_bits
-    operands = lanes_in * unit.act_bits
-    weights = pe * simd * unit.stored_bits
-    in_dsp = width >= DSP_PRODUCT and not unit.digits
-    # operands: read, and once more before the multipliers
-    count.memory(weights, words * folds, unit.folding.storage, False)
-    if not depthwise and folds > 1 and words > 1:
-        count.memory(operands, words, "auto", True)
+    operands, weights = (pe if depthwise else simd) * unit.act_bits, pe * simd * unit.stored_bits
+    hard = unit.term_bits >= DSP_PRODUCT and not unit.digits
+    # operands: kept, or passed on; registers in front of multipliers are in DSP blocks
+    if depthwise or folds == 1:
+        count.lut += 0 if hard else operands  # a shift register
+        count.ff += operands if hard else 0
     else:
-        count.ff += 2 * operands
-    if in_dsp:  # the registers in front of the multipliers are in the DSP blocks, but for operands that many rows share
+        count.ram(operands, words, "auto")
+        count.ff += _bits(words) + (0 if hard else operands)
+    depth, storage = words * folds, unit.folding.storage
+    if depth > 1 and in_block(weights, depth, storage):
+        count.block(weights, depth, False)
+        count.ff += 0 if hard else weights
+    else:
+        read = count.rom(_planes(weight_words(unit), unit.stored_bits), storage)
+        count.ff += 0 if hard else read
+    terms = pe * simd * unit.terms
+    if hard:
         count.dsp += pe * simd
-        count.ff += operands if pe > 1 and not depthwise else 0
+    elif unit.digits:
+        count.lut += terms * shift_luts(unit.weight_bits, unit.act_bits) + operands
     else:
-        count.ff += operands + weights
-        product = _shifted(unit.act_bits, width) if unit.digits else _soft_product(unit.weight_bits, unit.act_bits)
-        count.lut += pe * simd * unit.terms * product
-        if unit.digits:  # the negative of an operand, for all rows
-            count.lut += operands + lanes_in
-        count.ff += pe * simd * unit.terms * width
-    terms, bits, level = simd * unit.terms, width, 0
-    while terms > 1:
-        bits += 1
-        if not (in_dsp and level == 0):
-            count.lut += pe * (terms // 2) * bits
-            count.ff += pe * -(-terms // 2) * bits
-        terms, level = -(-terms // 2), level + 1
-    count.lut += pe * unit.acc_bits
-    count.ff += pe * unit.acc_bits
+        count.lut += terms * product_luts(unit.weight_bits, unit.act_bits, unit.act_signed)
+    count.ff += 0 if hard else terms * unit.term_bits
+    sum_bits = count.tree(simd * unit.terms, unit.term_bits, pe, hard)
+    if words == 1:  # nothing is added up
+        count.ff += pe * min(sum_bits, unit.acc_bits)
+    elif not hard or simd > 1:  # else the block adds up its products itself
+        count.lut += pe * unit.acc_bits
+        count.ff += pe * unit.acc_bits
+    _rescaled(unit, count, pe, words, folds)
+    levels = _bits(simd * unit.terms)
+    # counters of words, columns and rows; the address of the weights; valid bits, beside shift registers of the two others
+    count.lut += 1.2 * _bits(depth) + _bits(words) + _bits(folds) + 15
+    count.ff += 2 * _bits(depth) + _bits(words) + _bits(folds) + 3 + levels + 2
+
+
+def _rescaled(unit: MatrixVector | Depthwise, count: Count, pe: int, words: int, folds: int) -> None:
+    """From the accumulators to words of codes."""
     lanes = rescale_lanes(pe, words)
     groups = pe // lanes
-    held = hardware_scaling(unit.scaling)
-    channel = lanes * (held.multiplier_bits + held.extra_bits + unit.acc_bits)
-    count.memory(channel, folds * groups, "auto", False)
+    count.rom(channel_words(unit).astype(np.uint8), "auto")
+    varying = 0
     for _ in range(lanes):
-        count.rescaler(unit.scaling, unit.acc_bits, dsp_bits)
-    count.ff += lanes * unit.acc_bits
+        varying = count.rescaler(unit.scaling, unit.acc_bits)
+    count.lut += _bits(folds * groups)
+    count.ff += _bits(folds * groups) + 8
     if groups > 1:
-        count.lut += lanes * unit.acc_bits * (groups - 1) / 3
-        count.ff += pe * unit.acc_bits + pe * unit.scaling.bits
-    counters = (words * folds).bit_length() + words.bit_length() + folds.bit_length()
-    count.lut += CONTROL + 1.5 * counters
-    count.ff += CONTROL + 2 * counters + 3 * (simd.bit_length() + 3)
+        count.lut += lanes * unit.acc_bits * choice(groups) + 2.5 * _bits(groups) + 3
+        count.ff += pe * (unit.acc_bits + varying) + 2 * _bits(groups) + 2
 
 
-def _shifted(act_bits: int, width: int) -> float:
-    """LUTs of a signed power of two times an operand: a choice of its sign, then for every bit of the places that reach it."""
-    return act_bits + 1.0 + width
-
-
-def _soft_product(a: int, b: int) -> float:
-    """LUTs of a product without a DSP block: rows of partial products, added."""
-    short, long = min(a, b), max(a, b)
-    return 4.0 if short + long <= 4 else (short - 1) * (long + 1) + 1
-
-
-def _window(unit: SlidingWindow, count: _Count, dsp_bits: int) -> None:
-    row, _ = unit.width * unit.channels // unit.folding.pe, None
-    depth = unit.rows_kept * row
-    width = unit.folding.pe * unit.bits
-    count.memory(width, depth, unit.folding.storage, True)
-    address, columns, rows = depth.bit_length(), row.bit_length() + 2, unit.height.bit_length() + 2
-    count.lut += 5 * CONTROL + 6 * address + 5 * columns + 8 * rows + width
-    count.ff += CONTROL + 5 * address + 4 * columns + 5 * rows + width
-
-
-def _sum(operands: tuple[tuple[int, bool], ...], unit: Add | Rescale, acc_bits: int, count: _Count, dsp_bits: int) -> None:
-    factors = [int(abs(m)) for m in unit.scaling.multiplier.ravel()]
-    for (bits, _), factor in zip(operands, factors):
-        power = factor & (factor - 1) == 0
-        count.dsp += 0 if power else unit.folding.pe * math.ceil(factor.bit_length() / MULTIPLIER_PORT)
-        count.lut += unit.folding.pe * (bits + 1 if power else 0)
-        count.ff += unit.folding.pe * (bits + 1)
-    kept = max(2, acc_bits - unit.scaling.shift + 1)
-    lane = acc_bits * len(operands) + kept / 5 + 4 * unit.scaling.bits + 12
-    count.lut += unit.folding.pe * lane + CONTROL / 2
-    count.ff += unit.folding.pe * (4 * acc_bits + kept + 3 * unit.scaling.bits + 10) + CONTROL / 2
-
-
-def _lookup(unit: Lookup, count: _Count, dsp_bits: int) -> None:
-    for _ in range(unit.folding.pe):
-        count.memory(unit.bits, len(unit.table), unit.folding.storage, False)
-    count.ff += unit.folding.pe * unit.act_bits + CONTROL / 2
-    count.lut += CONTROL / 2
-
-
-def _max_pool(unit: MaxPool, count: _Count, dsp_bits: int) -> None:
-    count.lut += unit.folding.pe * unit.bits + CONTROL / 2
-    count.ff += 2 * unit.folding.pe * unit.bits + CONTROL / 2
-
-
-def _frame_pool(unit: FramePool, count: _Count, dsp_bits: int) -> None:
+def _window(unit: SlidingWindow, count: Count) -> None:
     groups = unit.channels // unit.folding.pe
+    words = unit.width * groups  # of a row
+    depth, width = unit.rows_kept * words, unit.folding.pe * unit.bits
+    count.ram(width, depth, unit.folding.storage)
+    # widths of the module's registers; rows and columns have a sign
+    beyond = unit.pads[1] + 2 * unit.dilations[1] * unit.kernel[1] + unit.strides[1] * (unit.out_width + 1) + 2
+    row = 1 + _bits(unit.height + 2 * unit.span + unit.strides[0] * (unit.out_height + 1) + unit.pads[0] + 2)
+    column, word, address = 1 + _bits(unit.width + beyond), 1 + _bits(words + beyond * groups), _bits(depth)
+    counters = _bits(words) + _bits(unit.out_height + 2) + _bits(unit.out_width) + _bits(groups) + sum(map(_bits, unit.kernel))
+    # the row's slot in the ring is a multiple of its words
+    count.ff += 5 * row + 2 * column + 2 * word + 4 * address - zeros(words) + counters + width + 9
+    # fitted to synthesised units: counters that wrap around cost about what their widths are; compares saturate
+    count.lut += 22.6 * min(address, 11) - 10.5 * max(address - 11, 0) + 12.9 * row - 19
+    if unit.kernel[0] == 1:  # taps are no counters, and the first column is the only one
+        count.lut -= 61.5
+        count.ff -= column + word + zeros(groups) + 3
+
+
+def _sum(operands: tuple[tuple[int, bool], ...], zero_points: tuple[int, ...], unit: Add | Rescale, acc_bits: int, count: Count) -> None:
+    pe, scaling = unit.folding.pe, unit.scaling
+    factors = [int(m) for m in np.broadcast_to(scaling.multiplier, len(operands))]
+    for (bits, _), factor in zip(operands, factors, strict=True):
+        if abs(factor) & (abs(factor) - 1):
+            count.dsp += pe * math.ceil(abs(factor).bit_length() / MULTIPLIER_PORT)
+        else:  # a shift, or the negative of one
+            count.ff += pe * 2 * (bits + 1)
+            count.lut += pe * bits if factor < 0 else 0
+    # the highest bit of a factor is that of its magnitude; bits below the lowest one of a factor are not added
+    bits = max(bits for bits, _ in operands) + max(abs(factor).bit_length() for factor in factors)
+    count.tree(len(operands), bits, pe, False)
+    count.lut -= pe * max(zeros(factor) for factor in factors) if len(operands) > 1 else 0
+    bias = -sum(factor * zero for factor, zero in zip(factors, zero_points, strict=True))
+    count.lut += pe * (bias & (1 << acc_bits) - 1).bit_count()  # carries of a constant
+    for _ in range(pe):
+        count.round(scaling, max(1, acc_bits - scaling.shift + 1), False, acc_bits, False)
+    count.lut += 8
+    count.ff += 9 + _bits(len(operands))
+
+
+def _lookup(unit: Lookup, count: Count) -> None:
+    low = unit.table[:, None] >> np.arange(unit.bits) & 1
     for _ in range(unit.folding.pe):
-        count.lut += unit.acc_bits + (_lut_ram(unit.acc_bits, groups) if groups > 1 else 0)
-        count.ff += unit.acc_bits
-        count.rescaler(unit.scaling, unit.acc_bits, dsp_bits)
-    count.lut += CONTROL
-    count.ff += CONTROL
+        count.rom(low.astype(np.uint8), unit.folding.storage)
+    count.ff += unit.folding.pe * unit.act_bits + 2
+    count.lut += 3
 
 
-def _plumbing(unit: Fork | Concat | WidthConverter, count: _Count, dsp_bits: int) -> None:
+def _max_pool(unit: MaxPool, count: Count) -> None:
+    count.lut += unit.folding.pe * (unit.bits - 1) + _bits(unit.taps) + 5
+    count.ff += 2 * unit.folding.pe * unit.bits + _bits(unit.taps) + 4
+
+
+def _frame_pool(unit: FramePool, count: Count) -> None:
+    pe, groups = unit.folding.pe, unit.channels // unit.folding.pe
+    cells, parts = lut_ram(unit.acc_bits, groups)
+    if groups > 1 and count.adds_bias(unit.scaling, unit.acc_bits, True):
+        count.lut += pe * unit.acc_bits  # what is read goes to the block as it is, and to the adder or not
+    for _ in range(pe):
+        count.lut += unit.acc_bits + cells + unit.acc_bits * math.ceil((parts - 1) / 3)
+        count.rescaler(unit.scaling, unit.acc_bits, unit.bias)
+    count.lut += _bits(unit.vectors + 1) + _bits(groups) + 4 + 2 * parts
+    count.ff += _bits(unit.vectors + 1) + 2 * _bits(groups) + 8
+
+
+def _plumbing(unit: Fork | Concat | WidthConverter, count: Count) -> None:
     if isinstance(unit, WidthConverter):
         wide, narrow = sorted((port.width for port in (*unit.inputs, *unit.outputs)), reverse=True)
         split = unit.folding.simd > unit.folding.pe
@@ -251,28 +231,37 @@ def _plumbing(unit: Fork | Concat | WidthConverter, count: _Count, dsp_bits: int
 # Units that exist in C++ only: what their arrays and products need. No synthesis has confirmed these.
 
 
-def _constant(unit: Constant, count: _Count, dsp_bits: int) -> None:
+def _constants(count: Count, width: int, depth: int, storage: str) -> None:
+    """A ROM whose content counts for nothing."""
+    if in_block(width, depth, storage):
+        count.block(width, depth, False)
+    else:
+        count.lut += width * math.ceil(depth / LUT_WORDS)
+        count.ff += width
+
+
+def _constant(unit: Constant, count: Count) -> None:
     port = unit.outputs[0]
-    count.memory(port.width, port.words, unit.folding.storage, False)
+    _constants(count, port.width, port.words, unit.folding.storage)
     count.lut += CONTROL
     count.ff += CONTROL
 
 
-def _row(unit: Softmax | Normalize, count: _Count, dsp_bits: int) -> None:
+def _row(unit: Softmax | Normalize, count: Count) -> None:
     lanes = unit.folding.pe
     bits = 48 if isinstance(unit, Normalize) else unit.exponential_bits
-    count.memory(lanes * max(bits, unit.act_bits), unit.channels // lanes, "auto", True)
+    count.ram(lanes * max(bits, unit.act_bits), unit.channels // lanes, "auto")
     if isinstance(unit, Softmax) and unit.table is not None:
-        count.memory(lanes * unit.exponential_bits, len(unit.table), "auto", False)
+        _constants(count, lanes * unit.exponential_bits, len(unit.table), "auto")
     count.dsp += lanes * (4 if isinstance(unit, Normalize) else 2)
     count.lut += (lanes + 1) * bits * DIVISION + CONTROL
     count.ff += (lanes + 1) * bits * DIVISION + CONTROL
 
 
-def _pair(unit: Product, count: _Count, dsp_bits: int) -> None:
+def _pair(unit: Product, count: Count) -> None:
     lanes, (first, second) = unit.folding.pe, unit.operands
-    count.memory(lanes * second[0], unit.stored * unit.heads * unit.width // lanes, "auto", True)
-    count.dsp += lanes + product_dsp(unit.acc_bits, unit.scaling.multiplier_bits, dsp_bits)
+    count.ram(lanes * second[0], unit.stored * unit.heads * unit.width // lanes, "auto")
+    count.dsp += lanes + product_dsp(unit.acc_bits, unit.scaling.multiplier_bits, count.dsp_bits)
     count.lut += lanes * (first[0] + second[0] + 2) + 2 * unit.acc_bits + 4 * CONTROL
     count.ff += lanes * 2 * (first[0] + second[0]) + 4 * unit.acc_bits + 4 * CONTROL
 
@@ -283,9 +272,9 @@ _RULES: dict[type, Callable[..., None]] = {
     SlidingWindow: _window,
     MaxPool: _max_pool,
     FramePool: _frame_pool,
-    Add: lambda unit, count, dsp: _sum(unit.operands, unit, unit.acc_bits, count, dsp),
-    Rescale: lambda unit, count, dsp: _sum(
-        ((unit.act_bits, unit.act_signed),), unit, unit.act_bits + 2 + unit.scaling.multiplier_bits, count, dsp
+    Add: lambda unit, count: _sum(unit.operands, unit.zero_points, unit, unit.acc_bits, count),
+    Rescale: lambda unit, count: _sum(
+        ((unit.act_bits, unit.act_signed),), (unit.zero_point_in,), unit, unit.act_bits + 2 + unit.scaling.multiplier_bits, count
     ),
     Lookup: _lookup,
     Constant: _constant,

@@ -107,24 +107,32 @@ _LATENCIES: dict[type, int] = {
 }
 
 
-def _product(unit: MatrixVector | Depthwise, dsp_bits: int) -> Instance:
-    depthwise = isinstance(unit, Depthwise)
+def weight_words(unit: MatrixVector | Depthwise) -> np.ndarray:
+    """Codes as the memory of weights holds them, [fold and word, PE rows of SIMD columns], in the low `stored_bits` bits."""
     pe, (simd, words) = unit.folding.pe, _dot(unit)
-    rows, terms = unit.weights.shape
-    folds = rows // pe
-    lanes = rescale_lanes(pe, words)
-    groups = pe // lanes
-    scaling = hardware_scaling(unit.scaling)
-    # [fold, row, word, column] -> a word holds PE rows of SIMD columns
-    weights = unit.stored.reshape(folds, pe, words, simd).transpose(0, 2, 1, 3).reshape(folds * words, pe * simd)
-    channel_bits = scaling.multiplier_bits + scaling.extra_bits + unit.acc_bits
-    channels = fields(
+    folds = unit.rows // pe
+    # [fold, row, word, column]
+    ordered = unit.stored.reshape(folds, pe, words, simd).transpose(0, 2, 1, 3)
+    return _modular(ordered.reshape(folds * words, pe * simd), unit.stored_bits)
+
+
+def channel_words(unit: MatrixVector | Depthwise) -> np.ndarray:
+    """Bits of the memory of constants per channel, low bit first: [fold and group, lanes of bias, extra shift, multiplier]."""
+    scaling, lanes = hardware_scaling(unit.scaling), rescale_lanes(unit.folding.pe, _dot(unit)[1])
+    return fields(
         (
             (_modular(unit.bias, unit.acc_bits), unit.acc_bits),
-            (np.broadcast_to(scaling.extra, rows), scaling.extra_bits),
-            (np.broadcast_to(scaling.multiplier, rows), scaling.multiplier_bits),
+            (np.broadcast_to(scaling.extra, unit.rows), scaling.extra_bits),
+            (np.broadcast_to(scaling.multiplier, unit.rows), scaling.multiplier_bits),
         )
-    ).reshape(folds * groups, lanes * channel_bits)
+    ).reshape(unit.rows // lanes, -1)
+
+
+def _product(unit: MatrixVector | Depthwise, dsp_bits: int) -> Instance:
+    pe, (simd, words) = unit.folding.pe, _dot(unit)
+    rows, terms = unit.weights.shape
+    scaling = hardware_scaling(unit.scaling)
+    weights, channels = weight_words(unit), channel_words(unit)
     return Instance(
         "qc_mvu",
         {
@@ -132,8 +140,8 @@ def _product(unit: MatrixVector | Depthwise, dsp_bits: int) -> Instance:
             "SIMD": simd,
             "MW": terms,
             "MH": rows,
-            "DEPTHWISE": int(depthwise),
-            "LANES": lanes,
+            "DEPTHWISE": int(isinstance(unit, Depthwise)),
+            "LANES": rescale_lanes(pe, words),
             "WB": unit.weight_bits,
             "DIGITS": unit.digits,
             "AB": unit.act_bits,
@@ -143,12 +151,12 @@ def _product(unit: MatrixVector | Depthwise, dsp_bits: int) -> Instance:
             "MB": scaling.multiplier_bits,
             "DS": scaling.extra_bits,
             "DSPA": dsp_bits,
-            "WEIGHT_BLOCK": int(in_block(pe * simd * unit.stored_bits, folds * words, unit.folding.storage)),
-            "CHANNEL_BLOCK": int(in_block(lanes * channel_bits, folds * groups, "auto")),
+            "WEIGHT_BLOCK": int(in_block(pe * simd * unit.stored_bits, len(weights), unit.folding.storage)),
+            "CHANNEL_BLOCK": int(in_block(channels.shape[1], len(channels), "auto")),
             "BUFFER_BLOCK": int(in_block(simd * unit.act_bits, words, "auto")),
         },
         {
-            "WEIGHTS": hex_text(pack(_modular(weights, unit.stored_bits), unit.stored_bits)),
+            "WEIGHTS": hex_text(pack(weights, unit.stored_bits)),
             "CHANNELS": hex_text(pack(channels, 1)),
         },
     )
