@@ -28,6 +28,12 @@ template <int BITS> struct native {
 
 template <int BITS> using exact = typename native<BITS>::wide;
 
+// x 2^places, which fits: shifting a negative number left has no meaning in C++17, so its bits are shifted.
+template <class T> inline T shifted_left(T x, int places) {
+    typedef typename native<(int)sizeof(T) * 8>::bits bits;
+    return (T)((bits)x << places);
+}
+
 }  // namespace qc
 
 template <int BITS> class ap_int {

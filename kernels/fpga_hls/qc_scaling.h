@@ -37,7 +37,7 @@ template <class C> typename C::code_t shifted(typename C::product_t x) {
         return clipped<C>(sum >> C::shift);
     }
     const product_t floor = x >> C::shift;
-    const product_t rest = x - (product_t)(floor << C::shift);
+    const product_t rest = x - shifted_left(floor, C::shift);
     const bool odd = (floor & one) != 0;
     return clipped<C>(rest > half || (rest == half && odd) ? (product_t)(floor + one) : floor);
 }
@@ -47,7 +47,7 @@ template <class C, class A, class M> typename C::code_t scaled(A acc, M m) {
 #pragma HLS INLINE
     const typename C::product_t wide = acc;
     if (C::half_even) {
-        return shifted<C>((typename C::product_t)(wide << (int)m));
+        return shifted<C>(shifted_left(wide, (int)m));
     }
     return shifted<C>((typename C::product_t)(wide * (typename C::product_t)m));
 }

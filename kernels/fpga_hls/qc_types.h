@@ -15,6 +15,12 @@
 namespace qc {
 // An integer that is known never to leave BITS bits.
 template <int BITS> using exact = ap_int<BITS>;
+
+// x 2^places, which fits.
+template <int BITS> inline ap_int<BITS> shifted_left(ap_int<BITS> x, int places) {
+#pragma HLS INLINE
+    return x << places;
+}
 }
 #endif
 

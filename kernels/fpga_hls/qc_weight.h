@@ -16,7 +16,7 @@ template <int DIGITS, int BITS, int DOT> struct product {
 #pragma HLS UNROLL
             const int digit = (int)packed<4>(row, index * DIGITS + d);
             const int place = digit & 7;
-            const exact<DOT> term = place == 7 ? (exact<DOT>)0 : (exact<DOT>)((exact<DOT>)x << place);
+            const exact<DOT> term = place == 7 ? (exact<DOT>)0 : shifted_left((exact<DOT>)x, place);
             sum += digit < 0 ? (exact<DOT>)(-term) : term;
         }
         return sum;
