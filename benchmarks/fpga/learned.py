@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,15 +29,6 @@ class Learned:
         features = xgboost.DMatrix(np.array([numbers(unit) for unit in units]))
         closed = {name: np.array([getattr(unit_usage(unit), name) for unit in units], float) for name in LEARNED}
         return {name: closed[name] * np.exp(trees.predict(features)) for name, trees in self.trees.items()}
-
-
-def shape(unit: Unit) -> Hashable:
-    """What stays of a unit whatever its folding and its bits: units of one shape are held out together."""
-    if isinstance(unit, MatrixVector | Depthwise):
-        return type(unit).__name__, unit.rows, unit.columns
-    if isinstance(unit, SlidingWindow):
-        return type(unit).__name__, unit.height, unit.kernel, unit.channels
-    return type(unit).__name__, *(port.channels for port in (*unit.inputs, *unit.outputs))
 
 
 def numbers(unit: Unit) -> list[float]:

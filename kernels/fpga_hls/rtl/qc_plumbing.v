@@ -31,7 +31,16 @@ module qc_concat #(parameter W = 8, parameter COUNT = 2, parameter [32*COUNT-1:0
   reg [SB-1:0] operand;
   reg [31:0] word;
   wire [31:0] words = WORDS[32*operand +: 32];
-  assign out_data = in_data[operand*W +: W];
+  // a power of two apart: synthesis then finds a choice of one in COUNT, and no shift by any number of bits
+  localparam FAR = $clog2(W);
+  wire [(COUNT << FAR)-1:0] apart;
+  genvar i;
+  generate
+    for (i = 0; i < COUNT; i = i + 1) begin : side
+      assign apart[(i << FAR) +: 1 << FAR] = in_data[i*W +: W];
+    end
+  endgenerate
+  assign out_data = apart[{operand, {FAR{1'b0}}} +: W];
   assign out_valid = in_valid[operand];
   assign in_ready = {{(COUNT-1){1'b0}}, out_ready} << operand;
   always @(posedge clk)

@@ -1,8 +1,8 @@
 """What the parts of a unit take: memories, queues, products, adder trees, choices and rescalers, as yosys maps them.
 
 Units are registered after every step, so synthesis optimizes hardly anything across parts, and what a unit takes is their
-sum. The forms follow from the Verilog and were confirmed part by part, each synthesised alone: `python -m
-benchmarks.fpga.parts_alone`. All are for LUTs of six inputs.
+sum. The forms follow from the Verilog and from netlists of yosys 0.23 with LUTs of six inputs, whose cells were counted by
+the register that they lead to; `python -m benchmarks.fpga.learn_resources` compares whole units.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ MULTIPLIER_PORT = 17
 """Bits of an unsigned number on the narrow port of a DSP block."""
 LUT_WORDS = 64
 """Bits of one LUT as a memory."""
+SHIFT_REGISTER = 3
+"""Registers in a row that become one LUT."""
 CLIP_GUARD = 3
 """Bits by which a saturated number is wider than a code."""
 
@@ -93,7 +95,7 @@ class Count:
     def queue(self, width: int, depth: int) -> None:
         """A first-in first-out queue in LUTs."""
         pointer = depth.bit_length()
-        self.lut += lut_ram(width, depth)[0] + 2 * pointer + 2
+        self.lut += lut_ram(width, depth)[0] + pointer + 2
         self.ff += 2 * pointer
 
     def credits(self, depth: int) -> None:
@@ -101,17 +103,27 @@ class Count:
         self.lut += 2 * depth.bit_length() + 1
         self.ff += depth.bit_length()
 
-    def tree(self, terms: int, bits: int, trees: int, hard: bool) -> int:
-        """`trees` sums of `terms` numbers of so many bits, pair by pair; the bits of a sum.
+    def tree(self, live: np.ndarray, bits: int, hard: bool) -> int:
+        """Sums of numbers of so many bits, pair by pair; the bits of a sum.
 
         An adder's sign bit is its second highest one's logic. The first level is within DSP blocks where these multiply.
+
+        Args:
+            live: bool [sums, terms]; the others are always 0.
         """
-        level = 0
-        while terms > 1:
+        level, passed = 0, 0  # levels on which the last number found no other one
+        while (terms := live.shape[1]) > 1:
+            live = np.pad(live, ((0, 0), (0, terms % 2)))
+            both, either = live[:, ::2] & live[:, 1::2], live[:, ::2] | live[:, 1::2]
             if not (hard and level == 0):
-                self.lut += trees * (terms // 2) * bits
-                self.ff += trees * ((terms // 2) * (bits + 1) + terms % 2 * bits)
-            terms, bits, level = -(-terms // 2), bits + 1, level + 1
+                self.lut += int(both.sum()) * bits
+                self.ff += int(either.sum()) * bits + int(both.sum())
+                passed = passed + 1 if terms % 2 else 0
+                if passed >= SHIFT_REGISTER:
+                    first = passed == SHIFT_REGISTER
+                    self.lut += len(live) * bits if first else 0
+                    self.ff -= len(live) * bits * (SHIFT_REGISTER if first else 1)
+            live, bits, level = either, bits + 1, level + 1
         return bits
 
     def chosen(self, bits: int, among: int) -> None:
@@ -166,7 +178,7 @@ class Count:
         if kept > wide:
             self.lut += wide - 1 + (10 if kept > wide + 4 else 0)
         if held.half_even:
-            self.lut += 11 + acc_bits / 8 + (0, 10, 13, 20)[min(extra, 3)]
+            self.lut += rounded + acc_bits / 8 + (0, 10, 13, 20)[min(extra, 3)]
 
 
 def zeros(number: int) -> int:
@@ -193,9 +205,10 @@ def product_luts(weight_bits: int, act_bits: int, act_signed: bool) -> int:
     return _PRODUCTS[weight_bits, act_bits][act_signed]
 
 
-def shift_luts(weight_bits: int, act_bits: int) -> int:
-    """Of an operand times a signed power of two that is one digit of a weight of so many bits."""
-    return 2 * act_bits + weight_bits + 2
+def shift_luts(weight_bits: int, act_bits: int, places: int) -> float:
+    """Of an operand times a signed power of two, one digit of a weight of so many bits that has so many different powers."""
+    sign = act_bits + 1
+    return sign + (act_bits + weight_bits + 1) * min(1.0, (places - 1) / 3)
 
 
 def product_dsp(acc_bits: int, multiplier_bits: int, dsp_bits: int) -> int:

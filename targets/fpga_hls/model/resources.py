@@ -45,6 +45,7 @@ from qcompiler.targets.fpga_hls.verilog.emit import place_queue
 from qcompiler.targets.fpga_hls.verilog.instance import channel_words, own_queue, rescale_lanes, weight_words
 from qcompiler.targets.fpga_hls.verilog.storage import in_block
 from qcompiler.targets.fpga_hls.verilog.synthesis import DSP_BITS, Usage
+from qcompiler.targets.fpga_hls.weighted import DIGIT_BITS, NO_PLACE
 
 DIVISION = 16
 """Stages of a divider or a root, each as wide as its operand."""
@@ -98,7 +99,7 @@ def _product(unit: MatrixVector | Depthwise, count: Count) -> None:
     depthwise = isinstance(unit, Depthwise)
     pe, simd = unit.folding.pe, 1 if depthwise else unit.folding.simd
     words, folds = unit.columns // simd, unit.rows // pe
-    operands, weights = (pe if depthwise else simd) * unit.act_bits, pe * simd * unit.stored_bits
+    operands = (pe if depthwise else simd) * unit.act_bits
     hard = unit.term_bits >= DSP_PRODUCT and not unit.digits
     # operands: kept, or passed on; registers in front of multipliers are in DSP blocks
     if depthwise or folds == 1:
@@ -107,22 +108,7 @@ def _product(unit: MatrixVector | Depthwise, count: Count) -> None:
     else:
         count.ram(operands, words, "auto")
         count.ff += _bits(words) + (0 if hard else operands)
-    depth, storage = words * folds, unit.folding.storage
-    if depth > 1 and in_block(weights, depth, storage):
-        count.block(weights, depth, False)
-        count.ff += 0 if hard else weights
-    else:
-        read = count.rom(_planes(weight_words(unit), unit.stored_bits), storage)
-        count.ff += 0 if hard else read
-    terms = pe * simd * unit.terms
-    if hard:
-        count.dsp += pe * simd
-    elif unit.digits:
-        count.lut += terms * shift_luts(unit.weight_bits, unit.act_bits) + operands
-    else:
-        count.lut += terms * product_luts(unit.weight_bits, unit.act_bits, unit.act_signed)
-    count.ff += 0 if hard else terms * unit.term_bits
-    sum_bits = count.tree(simd * unit.terms, unit.term_bits, pe, hard)
+    sum_bits = _sums(unit, count, words * folds, hard)
     if words == 1:  # nothing is added up
         count.ff += pe * min(sum_bits, unit.acc_bits)
     elif not hard or simd > 1:  # else the block adds up its products itself
@@ -131,8 +117,37 @@ def _product(unit: MatrixVector | Depthwise, count: Count) -> None:
     _rescaled(unit, count, pe, words, folds)
     levels = _bits(simd * unit.terms)
     # counters of words, columns and rows; the address of the weights; valid bits, beside shift registers of the two others
-    count.lut += 1.2 * _bits(depth) + _bits(words) + _bits(folds) + 15
-    count.ff += 2 * _bits(depth) + _bits(words) + _bits(folds) + 3 + levels + 2
+    count.lut += 1.2 * _bits(words * folds) + _bits(words) + _bits(folds) + 15
+    count.ff += 2 * _bits(words * folds) + _bits(words) + _bits(folds) + levels + 5
+
+
+def _sums(unit: MatrixVector | Depthwise, count: Count, depth: int, hard: bool) -> int:
+    """The memory of weights, `depth` words, products and the sums of one clock; the bits of such a sum."""
+    pe, simd = unit.folding.pe, 1 if isinstance(unit, Depthwise) else unit.folding.simd
+    width, storage = pe * simd * unit.stored_bits, unit.folding.storage
+    live = np.ones((pe, simd * unit.terms), bool)
+    places = np.full(live.shape, NO_PLACE)  # powers of two that a digit has; for all that is known of what lies in blocks
+    if depth > 1 and in_block(width, depth, storage):
+        count.block(width, depth, False)
+        count.ff += 0 if hard else width
+    else:
+        words = weight_words(unit)
+        read = count.rom(_planes(words, unit.stored_bits), storage)
+        count.ff += 0 if hard else read
+        if unit.digits:
+            digits = words[..., None] >> DIGIT_BITS * np.arange(unit.digits) & NO_PLACE
+            places = np.stack([(digits == place).any(0) for place in range(NO_PLACE)]).sum(0).reshape(live.shape)
+            live = places > 0
+    if hard:
+        count.dsp += pe * simd
+        return count.tree(live, unit.term_bits, True)
+    if unit.digits:  # the negative of an operand is that of all rows
+        count.lut += sum(shift_luts(unit.weight_bits, unit.act_bits, int(n)) for n in places[live])
+        count.lut += (pe if isinstance(unit, Depthwise) else simd) * unit.act_bits
+    else:
+        count.lut += live.size * product_luts(unit.weight_bits, unit.act_bits, unit.act_signed)
+    count.ff += int(live.sum()) * unit.term_bits
+    return count.tree(live, unit.term_bits, False)
 
 
 def _rescaled(unit: MatrixVector | Depthwise, count: Count, pe: int, words: int, folds: int) -> None:
@@ -163,7 +178,7 @@ def _window(unit: SlidingWindow, count: Count) -> None:
     # the row's slot in the ring is a multiple of its words
     count.ff += 5 * row + 2 * column + 2 * word + 4 * address - zeros(words) + counters + width + 9
     # fitted to synthesised units: counters that wrap around cost about what their widths are; compares saturate
-    count.lut += 22.6 * min(address, 11) - 10.5 * max(address - 11, 0) + 12.9 * row - 19
+    count.lut += 22.6 * min(address, 11) - 10.5 * max(address - 11, 0) + 12.9 * row - 15
     if unit.kernel[0] == 1:  # taps are no counters, and the first column is the only one
         count.lut -= 61.5
         count.ff -= column + word + zeros(groups) + 3
@@ -172,21 +187,33 @@ def _window(unit: SlidingWindow, count: Count) -> None:
 def _sum(operands: tuple[tuple[int, bool], ...], zero_points: tuple[int, ...], unit: Add | Rescale, acc_bits: int, count: Count) -> None:
     pe, scaling = unit.folding.pe, unit.scaling
     factors = [int(m) for m in np.broadcast_to(scaling.multiplier, len(operands))]
-    for (bits, _), factor in zip(operands, factors, strict=True):
-        if abs(factor) & (abs(factor) - 1):
-            count.dsp += pe * math.ceil(abs(factor).bit_length() / MULTIPLIER_PORT)
+    bias = -sum(factor * zero for factor, zero in zip(factors, zero_points, strict=True))
+    odd = len(operands) % 2 == 1
+    for at, ((bits, _), factor) in enumerate(zip(operands, factors, strict=True)):
+        if (narrow := abs(factor).bit_length() - zeros(factor)) > 1:
+            count.dsp += pe * math.ceil(narrow / MULTIPLIER_PORT)
+        elif odd and at == len(operands) - 1 and (at or not bias):
+            count.lut += pe * bits  # nothing is added to it at first: a shift register
         else:  # a shift, or the negative of one
-            count.ff += pe * 2 * (bits + 1)
+            count.ff += pe * 2 * bits
             count.lut += pe * bits if factor < 0 else 0
+    hard = all(abs(factor) & (abs(factor) - 1) for factor in factors)
     # the highest bit of a factor is that of its magnitude; bits below the lowest one of a factor are not added
     bits = max(bits for bits, _ in operands) + max(abs(factor).bit_length() for factor in factors)
-    count.tree(len(operands), bits, pe, False)
-    count.lut -= pe * max(zeros(factor) for factor in factors) if len(operands) > 1 else 0
-    bias = -sum(factor * zero for factor, zero in zip(factors, zero_points, strict=True))
-    count.lut += pe * (bias & (1 << acc_bits) - 1).bit_count()  # carries of a constant
+    # a block adds what follows its product where that has a sign and an odd factor
+    fits = any(signed and factor % 2 for (_, signed), factor in zip(operands, factors, strict=True))
+    if len(operands) > 1 and not (hard and fits and acc_bits <= count.dsp_bits):
+        sum_bits = count.tree(np.ones((pe, len(operands)), bool), bits, False)
+        count.ff -= pe * bits if odd else 0  # in the product's block, or the shift register
+        count.lut -= pe * max(zeros(factor) for factor in factors)
+        count.ff -= 0 if bias else pe * sum_bits  # goes on into shift registers
+    if len(operands) > 1 or not (hard and fits):
+        count.lut += pe * (bias & (1 << acc_bits) - 1).bit_count()  # carries of a constant
+    if len(operands) == 1 and not hard:  # the difference of two codes, shifted
+        acc_bits = bits + (zero_points[0] != 0) + (not operands[0][1])
     for _ in range(pe):
         count.round(scaling, max(1, acc_bits - scaling.shift + 1), False, acc_bits, False)
-    count.lut += 8
+    count.lut += 2
     count.ff += 9 + _bits(len(operands))
 
 
@@ -211,7 +238,7 @@ def _frame_pool(unit: FramePool, count: Count) -> None:
     for _ in range(pe):
         count.lut += unit.acc_bits + cells + unit.acc_bits * math.ceil((parts - 1) / 3)
         count.rescaler(unit.scaling, unit.acc_bits, unit.bias)
-    count.lut += _bits(unit.vectors + 1) + _bits(groups) + 4 + 2 * parts
+    count.lut += _bits(unit.vectors + 1) + _bits(groups) + 8 + 2 * parts
     count.ff += _bits(unit.vectors + 1) + 2 * _bits(groups) + 8
 
 
@@ -219,8 +246,9 @@ def _plumbing(unit: Fork | Concat | WidthConverter, count: Count) -> None:
     if isinstance(unit, WidthConverter):
         wide, narrow = sorted((port.width for port in (*unit.inputs, *unit.outputs)), reverse=True)
         split = unit.folding.simd > unit.folding.pe
-        count.lut += (wide if split else narrow / 8) + 6
-        count.ff += wide + 3
+        # shifting out, a bit with three parts or less is a choice in one LUT
+        count.lut += wide * (1.9 if wide > 3 * narrow else 1) + 6 if split else 3 + _bits(wide // narrow + 1)
+        count.ff += wide + _bits(wide // narrow + 1)
     elif isinstance(unit, Concat):
         count.lut += unit.outputs[0].width * math.ceil((len(unit.widths) - 1) / 2) + 20
         count.ff += 34
