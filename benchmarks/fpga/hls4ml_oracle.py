@@ -30,7 +30,7 @@ from qcompiler.executors.reference import run_reference
 from qcompiler.recipe import load_recipe
 
 PINS = (*QONNX_PINS, "hls4ml==1.3.0")
-NAMES = ("linear layers", "convolutions", "autoencoder")
+NAMES = ("linear layers", "convolutions", "residual", "depthwise", "autoencoder")
 CHANGES = {"activations": "s8_symmetric", "per_channel": False}
 
 SIMULATE = """
@@ -58,12 +58,34 @@ print(json.dumps([int((found != data["y"]).sum()), int(found.size), float(np.abs
 """
 
 
+class Residual(torch.nn.Module):
+    """Two convolutions beside a shortcut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (torch.nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1) for i in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x))
+        return torch.relu(x + self.third(torch.relu(self.second(x))))
+
+
+def small_networks() -> dict[str, tuple[torch.nn.Module, tuple[int, ...]]]:
+    """By name: module and shape of its input."""
+    torch.manual_seed(0)
+    relu = torch.nn.ReLU
+    depthwise = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), relu(), torch.nn.Conv2d(8, 8, 3, groups=8), relu(), torch.nn.Conv2d(8, 12, 1), relu()
+    )
+    return {**networks(), "residual": (Residual().eval(), (3, 12, 12)), "depthwise": (depthwise.eval(), (3, 12, 12))}
+
+
 def load(name: str, samples: int) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], np.ndarray, np.ndarray]:
     """(module, example inputs, calibration inputs, test inputs): of the trained network, images; of the others, noise."""
     if name in MODELS:
         model, example = MODELS[name].load()
         return model, example, MODELS[name].calibration(64), MODELS[name].evaluation(samples)[0]
-    model, shape = networks()[name]
+    model, shape = small_networks()[name]
     noise = np.random.default_rng(0).normal(size=(32 + samples, *shape)).astype(np.float32)
     return model, (torch.zeros(1, *shape),), noise[:32], noise[32:]
 
