@@ -200,14 +200,15 @@ def _sum(operands: tuple[tuple[int, bool], ...], zero_points: tuple[int, ...], u
     hard = all(abs(factor) & (abs(factor) - 1) for factor in factors)
     # the highest bit of a factor is that of its magnitude; bits below the lowest one of a factor are not added
     bits = max(bits for bits, _ in operands) + max(abs(factor).bit_length() for factor in factors)
-    # a block adds what follows its product where that has a sign and an odd factor
-    fits = any(signed and factor % 2 for (_, signed), factor in zip(operands, factors, strict=True))
-    if len(operands) > 1 and not (hard and fits and acc_bits <= count.dsp_bits):
+    # blocks add what follows their products: one narrow sum, or the constant behind a product that is the only one
+    narrow = acc_bits <= count.dsp_bits and any(signed and f % 2 for (_, signed), f in zip(operands, factors, strict=True))
+    added = hard and (pe == 1 and factors[0] % 2 == 1 if len(operands) == 1 else narrow)
+    if len(operands) > 1:
         sum_bits = count.tree(np.ones((pe, len(operands)), bool), bits, False)
         count.ff -= pe * bits if odd else 0  # in the product's block, or the shift register
-        count.lut -= pe * max(zeros(factor) for factor in factors)
-        count.ff -= 0 if bias else pe * sum_bits  # goes on into shift registers
-    if len(operands) > 1 or not (hard and fits):
+        count.lut -= pe * (sum_bits - 1 if added else max(zeros(factor) for factor in factors))
+        count.ff -= pe * sum_bits if added or not bias else 0  # without a bias it goes on into shift registers
+    if len(operands) > 1 or not added:
         count.lut += pe * (bias & (1 << acc_bits) - 1).bit_count()  # carries of a constant
     if len(operands) == 1 and not hard:  # the difference of two codes, shifted
         acc_bits = bits + (zero_points[0] != 0) + (not operands[0][1])
@@ -250,7 +251,7 @@ def _plumbing(unit: Fork | Concat | WidthConverter, count: Count) -> None:
         count.lut += wide * (1.9 if wide > 3 * narrow else 1) + 6 if split else 3 + _bits(wide // narrow + 1)
         count.ff += wide + _bits(wide // narrow + 1)
     elif isinstance(unit, Concat):
-        count.lut += unit.outputs[0].width * math.ceil((len(unit.widths) - 1) / 2) + 20
+        count.lut += unit.outputs[0].width * math.ceil((len(unit.widths) - 1) / 2) + 6 * len(unit.widths)
         count.ff += 34
     else:
         count.lut += 2
