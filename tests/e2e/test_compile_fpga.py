@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 import qcompiler as qc
 from qcompiler.cli import app
 from qcompiler.recipe import load_recipe
+from qcompiler.targets.fpga_hls.parts import PARTS
 from support.tools import requires_tool
 
 
@@ -98,6 +100,24 @@ def test_powers_of_two_and_narrow_codes(recipe: str, user_module) -> None:
         assert compiled.target.footprint(compiled.graph)["dsp"] == 0
     for (x,) in data[:3]:
         assert np.array_equal(compiled.run(x, raw=True)[0], compiled.reference(x, raw=True)[0])
+
+
+def test_a_part_that_is_too_small_is_named_before_anything_is_written(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PARTS, "tiny", replace(PARTS["xc7a35t"], name="tiny", dsp=2))
+    out = tmp_path / "out"
+    result = run("compile", f"{here}/net.py:net", "-t", "fpga-hls:tiny", "-r", "w8a8-int", "-c", here / "calibration.npz", "-o", out)
+    assert result.exit_code == 3, result.stderr
+    assert "does not fit tiny:" in result.stderr and "needed, 2 usable of 2" in result.stderr and "Remedy" in result.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("tool", ["g++", "verilator", "iverilog", "yosys"])
+def test_doctor_names_what_is_missing(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    result = run("doctor", "--require", tool)
+    assert result.exit_code == 6 and f"apt-get install {tool}" in result.stderr
 
 
 def test_bad_input(here: Path, tmp_path: Path) -> None:

@@ -111,18 +111,20 @@ class Count:
         Args:
             live: bool [sums, terms]; the others are always 0.
         """
-        level, passed = 0, 0  # levels on which the last number found no other one
+        level, passed, last = 0, 0, bits  # levels on which the last number found no other one, and its bits
         while (terms := live.shape[1]) > 1:
             live = np.pad(live, ((0, 0), (0, terms % 2)))
             both, either = live[:, ::2] & live[:, 1::2], live[:, ::2] | live[:, 1::2]
+            last = last if terms % 2 else bits + 1
             if not (hard and level == 0):
+                passed = passed + 1 if terms % 2 else 0
                 self.lut += int(both.sum()) * bits
                 self.ff += int(either.sum()) * bits + int(both.sum())
-                passed = passed + 1 if terms % 2 else 0
+                self.ff -= len(live) * (bits - last) if passed else 0
                 if passed >= SHIFT_REGISTER:
                     first = passed == SHIFT_REGISTER
-                    self.lut += len(live) * bits if first else 0
-                    self.ff -= len(live) * bits * (SHIFT_REGISTER if first else 1)
+                    self.lut += len(live) * last if first else 0
+                    self.ff -= len(live) * last * (SHIFT_REGISTER if first else 1)
             live, bits, level = either, bits + 1, level + 1
         return bits
 
