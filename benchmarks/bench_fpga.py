@@ -36,7 +36,10 @@ PARTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "resources": (("benchmarks.fpga.learn_resources",),),
     "hls4ml": (("benchmarks.fpga.beside_hls4ml",),),
     "qonnx": (("benchmarks.fpga.beside_qonnx",),),
-    "oracle": tuple(("benchmarks.fpga.hls4ml_oracle", "--models", name) for name in ("linear layers", "convolutions", "autoencoder")),
+    "oracle": tuple(
+        ("benchmarks.fpga.hls4ml_oracle", "--models", name)
+        for name in ("linear layers", "convolutions", "residual", "depthwise", "autoencoder")
+    ),
     "digits": (("benchmarks.fpga.few_digits", "--keep", "build/bench-fpga/few-digits.json"),),
 }  # fmt: skip
 """Modules of a part with their arguments; each is kept on its own."""
@@ -48,6 +51,8 @@ def run(part: str, work: Path, again: bool) -> bool:
     for index, (module, *arguments) in enumerate(PARTS[part]):
         kept = work / f"{part}-{index}.md"
         print(f"\n## {part}: python -m {' '.join([module, *arguments])}\n", flush=True)
+        if again and "--keep" in arguments:  # rows of the same bench
+            Path(arguments[arguments.index("--keep") + 1]).unlink(missing_ok=True)
         if again or not kept.exists():
             done = subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True)
             fine &= done.returncode == 0

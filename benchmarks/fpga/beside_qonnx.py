@@ -23,7 +23,7 @@ from benchmarks.import_trained import EXECUTE, QONNX_PINS
 from qcompiler.boundary import dequantize_outputs, quantize_inputs
 from qcompiler.executors.reference import run_reference
 
-NAMES = ("resnet8", "autoencoder")
+NAMES = ("resnet8", "ds_cnn", "autoencoder")
 
 
 def main() -> int:
