@@ -48,7 +48,8 @@ model = cleanup_model(ModelWrapper(path))
 if images:
     model = model.transform(ConvertToChannelsLastAndClean())
 model = cleanup_model(model.transform(GemmToMatMul()))
-config = hls4ml.utils.config_from_onnx_model(model, granularity="name", backend="Vitis", default_precision="ap_fixed<32,16>")
+# 28 bits behind the point: products of small scales end there
+config = hls4ml.utils.config_from_onnx_model(model, granularity="name", backend="Vitis", default_precision="ap_fixed<48,20>")
 made = hls4ml.converters.convert_from_onnx_model(
     model, output_dir=folder, backend="Vitis", io_type="io_stream" if images else "io_parallel", hls_config=config
 )
