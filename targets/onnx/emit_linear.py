@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.errors import UnsupportedError
-from qcompiler.ir import DType, Node, Value
+from qcompiler.ir import DType, Graph, Node, Value
 from qcompiler.ir.dims import is_symbolic
 
 from .emit_elementwise import Rule
@@ -25,6 +25,27 @@ def transposed_weight(e: Emitter, w: Value) -> str:
             e.cache[key] = e.op("Transpose", w, perm=[1, 0])
         return e.cache[key]
     return e.weight(w, "transposed", w.data.T)
+
+
+def real_operand(e: Emitter, node: Node) -> str | Value:
+    """What a layer that stays real reads.
+
+    ONNX Runtime takes DequantizeLinear -> Conv (or ConvTranspose) -> QuantizeLinear for a layer that is meant to be
+    quantized, and rounds its weights to 8 bits with one scale (1.31, from the first level of optimizations on). It does not
+    look through a maximum, and one with the least float32 changes nothing.
+    """
+    x = node.inputs[0]
+    assert x is not None
+    source = e.graph.producer(x)
+    if source is None or source.op != "dequantize" or not _is_quantized_next(e.graph, node.output):
+        return x
+    return str(e.op("Max", x, e.const(np.finfo(np.float32).min, np.float32, "least")))
+
+
+def _is_quantized_next(graph: Graph, value: Value) -> bool:
+    """Whether a reader, or one behind a clip or a relu, quantizes the value."""
+    users = [user for user, _ in graph.uses(value)]
+    return any(u.op == "quantize" or (u.op in ("clip", "relu") and _is_quantized_next(graph, u.output)) for u in users)
 
 
 def _linear(e: Emitter, node: Node) -> str:
@@ -48,16 +69,16 @@ def conv_attrs(attrs: Mapping[str, Any], w: Value) -> dict[str, Any]:
 
 
 def _conv(e: Emitter, node: Node) -> str:
-    x, w, bias = node.inputs
+    _, w, bias = node.inputs
     assert w is not None
-    return str(e.op("Conv", x, w, bias, **conv_attrs(node.attrs, w)))
+    return str(e.op("Conv", real_operand(e, node), w, bias, **conv_attrs(node.attrs, w)))
 
 
 def _conv_transpose(e: Emitter, node: Node) -> str:
-    x, w, bias = node.inputs
+    _, w, bias = node.inputs
     assert w is not None
     extra = list(node.attrs["output_padding"])
-    return str(e.op("ConvTranspose", x, w, bias, **conv_attrs(node.attrs, w), output_padding=extra))
+    return str(e.op("ConvTranspose", real_operand(e, node), w, bias, **conv_attrs(node.attrs, w), output_padding=extra))
 
 
 def _extra_end_pads(x: Value, node: Node) -> list[int]:
