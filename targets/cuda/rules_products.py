@@ -277,8 +277,9 @@ def dequantize(low: Lowering, node: Node) -> None:
 
 
 def later(low: Lowering, node: Node) -> None:
-    """A product is computed where its accumulators are rescaled."""
-    if low.graph.is_output(node.output):
+    """A product is computed where its accumulators are rescaled; here if anything else reads them."""
+    others = [user for user, _ in low.graph.uses(node.output) if user.op not in ("requantize", "dequantize")]
+    if others or low.graph.is_output(node.output):
         EMIT[node.op](low, node, node)
 
 
