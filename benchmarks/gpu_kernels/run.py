@@ -92,7 +92,7 @@ def one_of_each() -> list[Launch]:
     for family in ALL_FAMILIES:
         for case in (draw_case(family, seed) for seed in range(12)):
             for launch in case.launches:
-                plain = re.sub(r"_(dyadic_double|dyadic|shift_half_even|u?int\d+)", "", launch.kernel.name)
+                plain = re.sub(r"_(dyadic_double|dyadic|shift_half_even|float32_half_even|to_real|none|float32|u?int\d+)", "", launch.kernel.name)
                 if launch.kernel.header == "qc_real.cuh":
                     plain = launch.kernel.body.partition("(")[0]
                 if plain.startswith("gemm"):
