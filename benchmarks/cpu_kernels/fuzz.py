@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.gpu_kernels.generators import FAMILIES, draw_graph
+from qcompiler.errors import UnsupportedError
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import Graph, Level
 
@@ -18,6 +19,23 @@ def cases_of(first: int, count: int) -> list[Case]:
     """`count` cases from number `first` on, the families in turns."""
     names = list(FAMILIES)
     return [(names[i % len(names)], i // len(names)) for i in range(first, first + count)]
+
+
+def refused(cases: Sequence[Case]) -> list[Case]:
+    """Cases that no kernel is for: products of two computed operands of which one leaves 16 bits without its zero point."""
+    from qcompiler.kernels.cpu.library import CpuLibrary
+    from qcompiler.targets.tvm.lower import lower
+    from qcompiler.targets.tvm.machine import host_machine
+
+    found = []
+    for case in cases:
+        try:
+            lower(draw_graph(*case)[0], CpuLibrary(host_machine().isa))
+        except UnsupportedError as error:
+            if case[0] != "matmul" or "do not fit 16 bits" not in str(error):
+                raise
+            found.append(case)
+    return found
 
 
 def differing(cases: Sequence[Case]) -> dict[Case, int]:

@@ -19,7 +19,10 @@ import numpy as np
 from benchmarks.bench_integer import Case, case_of, kept
 from benchmarks.workloads import WORKLOADS, _tokens
 
-NETWORKS = ("resnet8", "ds_cnn", "vit_tiny_fmnist", "efficientnet-lite0", "minilm-l6")
+SAFE = ", pair_safe"
+"""Marks a network whose integer program has `pair_safe` weights."""
+LARGE = ("efficientnet-lite0", "minilm-l6")
+NETWORKS = ("resnet8", "ds_cnn", "vit_tiny_fmnist", *LARGE, *(name + SAFE for name in LARGE))
 STATE = "counts.json"
 
 
@@ -32,11 +35,12 @@ def model_case(name: str, inputs: int) -> Case:
     return replace(case, shapes=None, calibration=[tuple(s[k] for k in WORKLOADS[name].inputs) for s in samples])
 
 
-def compile_both(case: Case, calibration: int, folder: Path) -> tuple[Any, Any]:
+def compile_both(case: Case, calibration: int, folder: Path, pair_safe: bool) -> tuple[Any, Any]:
     """The integer program for this CPU and `w8a8` for ONNX Runtime, kept in `folder`."""
     import qcompiler as qc
 
-    recipes: dict[str, Any] = {"tvm-cpu": {"base": "w8a8-int", "name": "w8a8-int", "never_slower": False}, "onnxruntime-cpu": "w8a8"}
+    integers = {"base": "w8a8-int", "name": "w8a8-int", "never_slower": False, "pair_safe": pair_safe or "auto"}
+    recipes: dict[str, Any] = {"tvm-cpu": integers, "onnxruntime-cpu": "w8a8"}
     for target, recipe in recipes.items():
         if not (folder / target).is_dir():
             module, example = case.load()
@@ -106,11 +110,12 @@ def model_row(name: str, inputs: int, calibration: int, seconds: float, folder: 
     """Figures of one network; without times where `seconds` is 0."""
     from qcompiler.metrics import energy_ratio_db
 
-    case = model_case(name, inputs)
-    mine, peer = compile_both(case, calibration, folder / name)
-    session, spent, kernels = compile_kernels(mine, folder / name / "library")
-    library = hashlib.sha256((folder / name / "library" / mine.target.artefact).read_bytes()).hexdigest()
-    counts = count_differing(mine, session, case, inputs, folder / name / STATE, library)
+    case = model_case(name.removesuffix(SAFE), inputs)
+    folder /= name.replace(", ", "-")
+    mine, peer = compile_both(case, calibration, folder, name.endswith(SAFE))
+    session, spent, kernels = compile_kernels(mine, folder / "library")
+    library = hashlib.sha256((folder / "library" / mine.target.artefact).read_bytes()).hexdigest()
+    counts = count_differing(mine, session, case, inputs, folder / STATE, library)
     row: dict[str, Any] = {"name": name, "differing": counts["differing"], "inputs": counts["inputs"], "compile_cpu_s": spent}
     row |= {"sqnr_db": energy_ratio_db(counts["signal"], counts["noise"]), "kernels": kernels}
     return row | (times(mine, session, peer, case.evaluation[0], seconds) if seconds else {})

@@ -10,11 +10,11 @@ import numpy as np
 from qcompiler.ir import DType, Graph, GraphBuilder, Level, QuantParams, Value
 
 
-def linear(m: int, k: int, n: int) -> Graph:
-    """uint8 codes [m, k], int8 weights [n, k]."""
+def linear(m: int, k: int, n: int, peak: int = 127) -> Graph:
+    """uint8 codes [m, k], int8 weights [n, k] up to `peak`; those up to 64 are safe in pairs."""
     b, rng = GraphBuilder("product", Level.INTEGER), np.random.default_rng(0)
     x = b.input("x", DType.uint8, (m, k), QuantParams(DType.uint8, 0.02, 128))
-    return _rescaled(b, b.op("linear", x, _weights(b, rng, n, k), b.const(np.zeros(n, np.int32))), rng, n)
+    return _rescaled(b, b.op("linear", x, _weights(b, rng, n, k, peak=peak), b.const(np.zeros(n, np.int32))), rng, n)
 
 
 def conv(channels: int, size: int, out: int, kernel: int, stride: int = 1) -> Graph:
@@ -37,9 +37,9 @@ def matmul(batch: int, m: int, k: int, n: int) -> Graph:
     return _rescaled(b, b.op("matmul", x, y), rng, None)
 
 
-def _weights(b: GraphBuilder, rng: np.random.Generator, n: int, *shape: int) -> Value:
+def _weights(b: GraphBuilder, rng: np.random.Generator, n: int, *shape: int, peak: int = 127) -> Value:
     quant = QuantParams(DType.int8, np.full(n, 0.01, np.float32), np.zeros(n, np.int32), 0)
-    return b.const(rng.integers(-127, 128, (n, *shape)).astype(np.int8), quant=quant)
+    return b.const(rng.integers(-peak, peak + 1, (n, *shape)).astype(np.int8), quant=quant)
 
 
 def _rescaled(b: GraphBuilder, acc: Value, rng: np.random.Generator, n: int | None) -> Graph:

@@ -36,9 +36,11 @@ def products_of_columns(product: Product, form: Form) -> np.ndarray:
 
 
 def products_of_rows(packed_a: te.Tensor, form: Form) -> te.Tensor:
-    """Sums of the products of neighbours of each row, [batch, row tiles, rows], of the packed left operand."""
-    half, depth = form.pair // 2, int(packed_a.shape[3])
-    lanes = form.lanes if depth % (form.lanes * form.pair) == 0 else 1
+    """Sums of the products of neighbours of each row, [batch, row tiles, rows], of the packed left operand.
+
+    The depth is a multiple of lanes * pair.
+    """
+    half, lanes, depth = form.pair // 2, form.lanes, int(packed_a.shape[3])
     step, place = te.reduce_axis((0, depth // (form.pair * lanes)), "step"), te.reduce_axis((0, half), "place")
     lane = te.reduce_axis((0, lanes), "lane")
 
@@ -63,8 +65,6 @@ def vectorize_rows(s: Any, form: Form) -> None:
     """Use the instruction for the sums of rows; the stages that they read have their places by then."""
     parts = s.get_sblock(PARTS)
     lane, step, place = s.get_loops(parts)[-3:]
-    if int(s.get(lane).extent) == 1:
-        return
     s.reorder(step, lane, place)
     s.vectorize(s.get_loops(s.decompose_reduction(parts, step))[-1])
     s.tensorize(lane, _neighbours(form))

@@ -56,7 +56,7 @@ def choose_form(product: Product, isa: Isa) -> Form:
     """
     if product.real:
         return isa.real
-    a_low, a_high = _range(product.a_type, product.a_zero)
+    a_low, a_high = _range(product.a_type, product.a_zero if _centred(product) else 0)
     if product.constant_weight:
         centred = product.w.astype(np.int64) - product.w_zero
         w_low, w_high = int(centred.min(initial=0)), int(centred.max(initial=0))
@@ -71,8 +71,8 @@ def choose_form(product: Product, isa: Isa) -> Form:
     return isa.wide
 
 
-CROSSED_ROWS, CROSSED_COLUMNS, CROSSED_DEPTH = 8, 32, 1 << 13
-"""Least rows and columns for which crossed products are worth their sums, largest depth whose sums fit 32 bits."""
+CROSSED_ROWS, CROSSED_COLUMNS, CROSSED_DEPTHS = 8, 96, range(128, 1 << 13)
+"""Least rows and columns for which crossed products are worth their sums, depths whose sums fit 32 bits."""
 
 
 def _faster_than_narrow(product: Product, isa: Isa) -> Form | None:
@@ -81,11 +81,12 @@ def _faster_than_narrow(product: Product, isa: Isa) -> Form | None:
         return None
     if isa.paired is not None and pairs_stay_in_16_bits(product):
         return isa.paired
-    depth = product.taps * int(product.channels)
-    many = not isinstance(product.rows, int) or product.rows >= CROSSED_ROWS
-    if isa.crossed is not None and many and product.columns >= CROSSED_COLUMNS and depth <= CROSSED_DEPTH:
-        return isa.crossed
-    return None
+    form = isa.crossed
+    if form is None or product.columns < CROSSED_COLUMNS or (isinstance(product.rows, int) and product.rows < CROSSED_ROWS):
+        return None
+    depth = product.taps * padded(int(product.channels), form.pair)
+    whole = depth % (form.lanes * form.pair) == 0  # sums of rows take so many elements at once
+    return form if whole and depth in CROSSED_DEPTHS else None
 
 
 def pairs_stay_in_16_bits(product: Product) -> bool:
@@ -116,7 +117,7 @@ def tile_space(product: Product, form: Form, isa: Isa) -> Iterator[Tile]:
         if isinstance(product.rows, int) and rows > product.rows:
             continue
         blocks = -(-needed // vectors)
-        panels = {0, *(p for p in (1, 2, 3, 4, 6, 8, 12, 16) if p < blocks and blocks % p == 0)} if product.constant_weight else {0}
+        panels = {0, *(p for p in (2, 3, 4, 6, 8, 12, 16) if p < blocks and blocks % p == 0)} if product.constant_weight else {0}
         for panel, whole in itertools.product(sorted(panels), (False, True)):
             yield Tile(rows, vectors, panel, whole)
 
@@ -199,7 +200,13 @@ def _storage(product: Product, form: Form) -> tuple[int, int]:
     if form.activation == "int8":
         shift = -128 - low
         return shift, product.a_zero + shift
-    return -product.a_zero, 0
+    return (-product.a_zero, 0) if _centred(product) else (0, product.a_zero)
+
+
+def _centred(product: Product) -> bool:
+    """Whether 16 bits hold elements of `a` less their zero point; else constant weights take it off in the bias."""
+    low, high = _range(product.a_type, product.a_zero)
+    return not product.constant_weight or (low >= -32768 and high <= 32767)
 
 
 def _inside(index: Any, count: Any, size: Any, value: Any, kind: str) -> Any:
@@ -362,12 +369,12 @@ def default_tile(product: Product, form: Form, isa: Isa) -> Tile:
     return min(tile_space(product, form, isa), key=lambda tile: predicted_cycles(product, form, isa, tile))
 
 
-STEPS = {"vpmaddubsw": (1.0, 0.17, 0.17), "vpmaddwd crossed": (1.1, 0.33, 0.33)}
+STEPS = {"vpmaddubsw": (1.0, 0.17, 0.17), "vpmaddwd crossed": (1.0, 0.25, 0.5)}
 MULTIPLY, LOAD_WEIGHT, BROADCAST, FINISH, SCATTER, PACK, REREAD = 0.5, 0.33, 0.17, 9.8, 10.2, 0.29, 0.047
-"""Cycles of: multiplying and adding a vector; loading one of weights; spreading a pair of activations (all three for
-other forms in `STEPS`); rescaling a
-vector of results, and storing it piece by piece; packing an element of the left operand, reading it again. Least squares
-over the times of all tiles of three products (`python -m benchmarks.bench_tvm --only defaults` shows others)."""
+"""Cycles of: multiplying and adding a vector; loading one of weights; spreading a pair of activations (`STEPS` has all
+three of other forms); rescaling a vector of results, and storing it piece by piece; packing an element of the left
+operand, reading it again. Least squares over the times of all tiles of three products, those of `STEPS` set by the times
+of some tiles (`python -m benchmarks.bench_tvm --only defaults` shows others)."""
 CHAIN = 4.0
 """Cycles before a vector that accumulates in place can be added to again."""
 CACHES = ((1 << 15, 0.0), (1 << 17, 1 / 80), (1 << 62, 1 / 32))

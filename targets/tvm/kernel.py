@@ -125,6 +125,17 @@ def zero_of(value: Value) -> int:
     return 0 if value.quant is None else int(value.quant.zero_point.reshape(-1)[0])
 
 
+def weight_codes(value: Value) -> tuple[np.ndarray, str, int]:
+    """(codes, their type, their zero point) of a constant; zero points per channel are taken off the codes."""
+    data, quant = value.data, value.quant
+    assert data is not None
+    if quant is None or quant.per_tensor or not quant.zero_point.any():
+        return data, storage(value), zero_of(value)
+    centred = data.astype(np.int64) - quant.broadcast(quant.zero_point, value.shape)
+    kind = "int8" if -128 <= centred.min() and centred.max() <= 127 else "int16"
+    return centred.astype(kind), kind, 0
+
+
 def operand(node: Node, index: int) -> Value:
     """An operand that is present."""
     value = node.inputs[index]

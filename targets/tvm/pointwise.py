@@ -24,7 +24,7 @@ from qcompiler.targets.tvm.arithmetic import (
     saturate,
     shift_exp,
 )
-from qcompiler.targets.tvm.kernel import KernelBuilder, interned, operand, zero_of
+from qcompiler.targets.tvm.kernel import KernelBuilder, interned, operand, weight_codes, zero_of
 from qcompiler.targets.tvm.views import Point, View
 
 Body = Callable[[KernelBuilder, Node, Point, list[Any]], Any]
@@ -76,7 +76,8 @@ def bound_of(builder: KernelBuilder, acc: Any) -> int:
     if x is None or w is None or w.data is None or x.quant is None or (bias is not None and bias.data is None):
         return 1 << 31
     peak = max(x.dtype.max - zero_of(x), zero_of(x) - x.dtype.min)
-    rows = np.abs(w.data.reshape(w.shape[0], -1).astype(np.int64) - zero_of(w)).sum(1)
+    codes, _, w_zero = weight_codes(w)
+    rows = np.abs(codes.reshape(w.shape[0], -1).astype(np.int64) - w_zero).sum(1)
     offset = 0 if bias is None or bias.data is None else int(np.abs(bias.data.astype(np.int64)).max(initial=0))
     return int(rows.max(initial=0)) * peak + offset
 
@@ -84,7 +85,8 @@ def bound_of(builder: KernelBuilder, acc: Any) -> int:
 def _peak(value: Value) -> int:
     """Largest magnitude of a value less its zero point."""
     if value.data is not None:
-        return int(np.abs(value.data.astype(np.int64) - zero_of(value)).max(initial=0))
+        codes, _, zero = weight_codes(value)
+        return int(np.abs(codes.astype(np.int64) - zero).max(initial=0))
     return max(value.dtype.max - zero_of(value), zero_of(value) - value.dtype.min)
 
 

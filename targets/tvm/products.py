@@ -12,7 +12,7 @@ from qcompiler.errors import UnsupportedError
 from qcompiler.ir import Node, Value
 from qcompiler.ir.dims import normalize, product, same
 from qcompiler.kernels.common.product import Product
-from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
+from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, weight_codes, zero_of
 from qcompiler.targets.tvm.views import CHANNELS_LAST, ROWS, Layout, Point, unflatten
 
 Finish = Callable[[Any, Point], Any]
@@ -32,7 +32,7 @@ def linear(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) ->
 
     weight: Any
     if w.data is not None:
-        weight = np.ascontiguousarray(w.data).reshape(1, w.shape[0], 1, w.shape[1])
+        weight = np.ascontiguousarray(weight_codes(w)[0]).reshape(1, w.shape[0], 1, w.shape[1])
     else:
         held = builder.view(w)
         weight = lambda b, n, c: held(n, c)  # noqa: E731
@@ -67,7 +67,7 @@ def matmul(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) ->
                 return left.read(Point((*shape[:-1], x.shape[-1]), (*unflatten(m, dims), c)))
             return left.at(Point(x.shape, (*index, c), source, (m, c)))
 
-        weight = np.ascontiguousarray(w.data.reshape(w.shape[-2:]).T)
+        weight = np.ascontiguousarray(weight_codes(w)[0].reshape(w.shape[-2:]).T)
         weight = weight.reshape(1, weight.shape[0], 1, weight.shape[1])
         depth = symbols(x.shape[-1])
         return _product(builder, node, layout, 1, rows, columns, 1, depth, flat, weight, x, w, None, finish, out_type)
@@ -102,7 +102,7 @@ def conv(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> P
         return patch(m, unflatten(tap, kernel), channel)
 
     taps = int(np.prod(kernel))
-    weight = w.data.reshape(groups, outer, inner, taps).transpose(0, 1, 3, 2)
+    weight = weight_codes(w)[0].reshape(groups, outer, inner, taps).transpose(0, 1, 3, 2)
     return _product(
         builder, node, layout, groups, rows, outer, taps, inner, a, np.ascontiguousarray(weight), x, w, bias, finish,
         out_type, groups > 1,
@@ -148,8 +148,10 @@ def _product(
     a: Any, w: Any, x_value: Value, w_value: Value, bias: Value | None, finish: Finish, out_type: str,
     channels_last_groups: bool = False,
 ) -> Product:  # fmt: skip
-    if w_value.quant is not None and not w_value.quant.per_tensor and w_value.quant.zero_point.any():
-        raise UnsupportedError(f"{node.where()}: zero points per channel have no kernel")
+    if isinstance(w, np.ndarray):
+        _, w_type, w_zero = weight_codes(w_value)
+    else:
+        w_type, w_zero = storage(w_value), zero_of(w_value)
     offsets = None
     if bias is not None:
         if bias.data is None:
@@ -170,7 +172,7 @@ def _product(
 
     return Product(
         batch=batch, rows=rows, columns=columns, taps=taps, channels=channels, a=a, a_type=storage(x_value), w=w,
-        w_type=storage(w_value), finish=done, out_type=out_type, a_zero=zero_of(x_value), w_zero=zero_of(w_value),
+        w_type=w_type, finish=done, out_type=out_type, a_zero=zero_of(x_value), w_zero=w_zero,
         bias=offsets, channels_last_groups=channels_last_groups,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from qcompiler.errors import UnsupportedError
 from qcompiler.ir import Node
 from qcompiler.ir.ops.integer_norm import NORMAL_BITS, RECIPROCAL_BITS
 from qcompiler.targets.tvm.arithmetic import const64, floor_sqrt, i32, i64, quotient, saturate, shift_exp
-from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
+from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, weight_codes, zero_of
 from qcompiler.targets.tvm.pointwise import result_limits
 from qcompiler.targets.tvm.products import patch_reader
 from qcompiler.targets.tvm.views import CHANNELS_LAST, ROWS, Layout, Point, View, unflatten
@@ -248,12 +248,12 @@ def _window(builder: KernelBuilder, node: Node, joined: Any, element: Callable[[
 def depthwise(builder: KernelBuilder, node: Node) -> View:
     """acc[row, channel] = sum over taps of (x - zero) w; channels are the vector."""
     x, w, bias = operand(node, 0), operand(node, 1), node.inputs[2]
-    assert w.data is not None
+    codes, _, w_zero = weight_codes(w)
     real = storage(x) == "float32"
     kind = "float32" if real else "int32"
     multiple = w.shape[0] // node.attrs["groups"]
-    taps = np.ascontiguousarray(np.moveaxis(w.data[:, 0], 0, -1))  # [kernel..., channels]
-    taps = taps if real else taps.astype(np.int64) - zero_of(w)
+    taps = np.ascontiguousarray(np.moveaxis(codes[:, 0], 0, -1))  # [kernel..., channels]
+    taps = taps if real else taps.astype(np.int64) - w_zero
     held = builder.constant(taps if real else taps.astype(np.int16))
     patch, zero = patch_reader(builder, node), zero_of(x)
 

@@ -52,9 +52,9 @@ def kernel_of(graph: Graph, rows: int, depth: int, isa: str = "avx2") -> str:
 )
 def test_one_pair_beyond_16_bits_decides(first: int, second: int, form: str) -> None:
     rng = np.random.default_rng(1)
-    weights = rng.integers(-64, 65, (40, 24))
+    weights = rng.integers(-64, 65, (96, 128))
     weights[17, 6:8] = first, second
-    assert kernel_of(linear(weights, 9, 5), 9, 24) == form
+    assert kernel_of(linear(weights, 9, 5), 9, 128) == form
 
 
 def test_pairs_begin_at_even_channels() -> None:
@@ -62,20 +62,20 @@ def test_pairs_begin_at_even_channels() -> None:
     weights[:, 1:3] = 127  # channels 1 and 2 are in different pairs
     assert kernel_of(linear(weights, 8, -128), 8, 9) == PAIRED
     weights[:, 3] = 2  # channels 2 and 3 are one
-    assert kernel_of(linear(weights, 8, -128), 8, 9) == CROSSED
+    assert kernel_of(linear(weights, 8, -128), 8, 9) == NARROW
 
 
-@pytest.mark.parametrize(("rows", "depth", "columns"), [(13, 384, 50), (8, 33, 40), (11, 30, 33), (128, 64, 48)])
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(13, 384, 100), (8, 128, 96), (30, 160, 103)])
 @pytest.mark.parametrize("zero_point", [-128, 127])
 def test_crossed_products_of_extreme_operands(rows: int, depth: int, columns: int, zero_point: int) -> None:
     weights = np.random.default_rng(2).choice(np.array([-127, -126, 0, 127]), (columns, depth))
     assert kernel_of(linear(weights, rows, zero_point, 42), rows, depth) == CROSSED
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(7, 64), (64, 31)])
-def test_few_rows_or_columns_are_not_worth_crossing(rows: int, columns: int) -> None:
-    weights = np.random.default_rng(3).integers(-127, 128, (columns, 40))
-    assert kernel_of(linear(weights, rows, 0), rows, 40) == NARROW
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(7, 128, 96), (64, 128, 95), (16, 96, 96), (16, 144, 96)])
+def test_small_products_are_not_worth_crossing(rows: int, depth: int, columns: int) -> None:
+    weights = np.random.default_rng(3).integers(-127, 128, (columns, depth))
+    assert kernel_of(linear(weights, rows, 0), rows, depth) == NARROW
 
 
 @pytest.mark.parametrize(("isa", "shift"), [("avx2", 31), ("avx2", 32), ("avx2", 33), ("avx2", 40), ("avx2", 61), ("sse2", 33)])
@@ -97,7 +97,7 @@ def test_accumulators_stay_in_registers(cpu: str, register: str, peak: int) -> N
     from qcompiler.targets.tvm.machine import machine_named
 
     machine = machine_named(cpu)
-    weights = np.random.default_rng(4).integers(-peak, peak + 1, (64, 512))
+    weights = np.random.default_rng(4).integers(-peak, peak + 1, (96, 512))
     lowered = lower(linear(weights, 8, 0), CpuLibrary(machine.isa))
     function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
     assembly = tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()).inspect_source("asm")
@@ -106,3 +106,12 @@ def test_accumulators_stay_in_registers(cpu: str, register: str, peak: int) -> N
     loops = [re.split(r"\bj\w+\s+\.LBB", block)[0] for block in blocks if block.count("vpmaddwd") >= 4 and re.search(r"\bj\w+\s+\.LBB", block)]
     assert loops
     assert not any(re.search(rf"vmov\w+\s+%{register}\d+, [^%]", loop) for loop in loops)
+
+
+def test_crossed_convolutions() -> None:
+    b = IntegerLayers("one")
+    graph = b.graph(b.conv(b.codes("x", 2, 32, 5, 6, zero_point=-128), 96, relu=True, zero_point=-128))
+    arrays = [np.random.default_rng(5).choice(np.array([-128, 127, 0], np.int8), (2, 32, 5, 6))]
+    session = session_of(graph, "avx2")
+    assert session.lowered.kernels[0].kernel == CROSSED
+    assert differing(graph, arrays, session.run(arrays)) == 0
