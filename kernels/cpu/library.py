@@ -12,7 +12,7 @@ from qcompiler.errors import UnsupportedError
 from qcompiler.kernels.common.grouped import GroupedProduct
 from qcompiler.kernels.common.product import Product
 from qcompiler.kernels.common.scheduled import Scheduled
-from qcompiler.kernels.cpu import grouped, rows
+from qcompiler.kernels.cpu import forms, grouped, rows
 from qcompiler.kernels.cpu import product as products
 from qcompiler.kernels.cpu.isa import Form, Isa
 from qcompiler.kernels.cpu.product import Tile
@@ -49,7 +49,7 @@ class CpuLibrary:
             UnsupportedError: its operands are too wide for any form, with the module's path.
         """
         try:
-            form = products.choose_form(product, self.isa)
+            form = forms.choose_form(product, self.isa)
         except UnsupportedError as error:
             raise UnsupportedError(f"{where}: has no schedule: {error}") from None
         key = product_key(product, form)

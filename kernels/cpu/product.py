@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
-from qcompiler.errors import UnsupportedError
 from qcompiler.kernels.common.product import Product
 from qcompiler.kernels.cpu import crossed as crossed_parts
 from qcompiler.kernels.cpu.codegen import intrinsic
+from qcompiler.kernels.cpu.forms import centred, padded, tiles
 from qcompiler.kernels.cpu.isa import Form, Isa
 
 CONSTANT = Callable[[np.ndarray], Any]
@@ -48,64 +48,6 @@ class Tile:
     whole: bool = False
 
 
-def choose_form(product: Product, isa: Isa) -> Form:
-    """The form that is exact for the operands, narrow if possible.
-
-    Raises:
-        UnsupportedError: operands wider than 16 bits.
-    """
-    if product.real:
-        return isa.real
-    a_low, a_high = _range(product.a_type, product.a_zero if _centred(product) else 0)
-    if product.constant_weight:
-        centred = product.w.astype(np.int64) - product.w_zero
-        w_low, w_high = int(centred.min(initial=0)), int(centred.max(initial=0))
-        symmetric = True
-    else:
-        w_low, w_high = _range(product.w_type, product.w_zero)
-        symmetric = product.w_zero == 0
-    if product.a_type in ("int8", "uint8") and symmetric and -128 <= w_low and w_high <= 127 and isa.narrow.weight == "int8":
-        return _faster_than_narrow(product, isa) or isa.narrow
-    if min(a_low, w_low) < -32768 or max(a_high, w_high) > 32767 or (isa.wide.pair > 1 and a_low == w_low == -32768):
-        raise UnsupportedError(f"products of {product.a_type} and {product.w_type} centred do not fit 16 bits")
-    return isa.wide
-
-
-CROSSED_ROWS, CROSSED_COLUMNS, CROSSED_DEPTHS = 8, 96, range(128, 1 << 13)
-"""Least rows and columns for which crossed products are worth their sums, depths whose sums fit 32 bits."""
-
-
-def _faster_than_narrow(product: Product, isa: Isa) -> Form | None:
-    """A form that some constant weights allow."""
-    if not product.constant_weight:
-        return None
-    if isa.paired is not None and pairs_stay_in_16_bits(product):
-        return isa.paired
-    form = isa.crossed
-    if form is None or product.columns < CROSSED_COLUMNS or (isinstance(product.rows, int) and product.rows < CROSSED_ROWS):
-        return None
-    depth = product.taps * padded(int(product.channels), form.pair)
-    whole = depth % (form.lanes * form.pair) == 0  # sums of rows take so many elements at once
-    return form if whole and depth in CROSSED_DEPTHS else None
-
-
-def pairs_stay_in_16_bits(product: Product) -> bool:
-    """True if codes of 0 to 255 times any two neighbouring weights of a column add up within 16 bits, with sign.
-
-    Sums are extreme where all codes of one sign of weights are 255 and the others 0.
-    """
-    w = product.w.astype(np.int64) - product.w_zero
-    pairs = np.pad(w, ((0, 0), (0, 0), (0, 0), (0, -w.shape[3] % 2)))
-    pairs = pairs.reshape(*w.shape[:3], -1, 2)
-    largest, least = np.maximum(pairs, 0).sum(-1).max(initial=0), np.minimum(pairs, 0).sum(-1).min(initial=0)
-    return bool(255 * largest <= 32767 and 255 * least >= -32768)
-
-
-def _range(kind: str, zero: int) -> tuple[int, int]:
-    info = np.iinfo(kind)
-    return int(info.min) - zero, int(info.max) - zero
-
-
 def tile_space(product: Product, form: Form, isa: Isa) -> Iterator[Tile]:
     """Every legal tile: accumulators, activations, the weights of a step and what is between fit the registers."""
     per_vector, others = {"vpmaddubsw": (1, 3), "vpmaddwd crossed": (2, 4)}.get(form.name, (1, 1))
@@ -120,16 +62,6 @@ def tile_space(product: Product, form: Form, isa: Isa) -> Iterator[Tile]:
         panels = {0, *(p for p in (2, 3, 4, 6, 8, 12, 16) if p < blocks and blocks % p == 0)} if product.constant_weight else {0}
         for panel, whole in itertools.product(sorted(panels), (False, True)):
             yield Tile(rows, vectors, panel, whole)
-
-
-def padded(count: Any, step: int) -> Any:
-    """The next multiple of step."""
-    return tiles(count, step) * step
-
-
-def tiles(count: Any, step: int) -> Any:
-    """How many steps cover a count."""
-    return count if step == 1 else (count + (step - 1)) // step
 
 
 def describe(product: Product, form: Form, tile: Tile, constant: CONSTANT) -> te.Tensor:
@@ -200,13 +132,7 @@ def _storage(product: Product, form: Form) -> tuple[int, int]:
     if form.activation == "int8":
         shift = -128 - low
         return shift, product.a_zero + shift
-    return (-product.a_zero, 0) if _centred(product) else (0, product.a_zero)
-
-
-def _centred(product: Product) -> bool:
-    """Whether 16 bits hold elements of `a` less their zero point; else constant weights take it off in the bias."""
-    low, high = _range(product.a_type, product.a_zero)
-    return not product.constant_weight or (low >= -32768 and high <= 32767)
+    return (-product.a_zero, 0) if centred(product) else (0, product.a_zero)
 
 
 def _inside(index: Any, count: Any, size: Any, value: Any, kind: str) -> Any:

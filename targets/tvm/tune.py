@@ -18,6 +18,7 @@ import xgboost
 from qcompiler.errors import UsageError
 from qcompiler.ir import Graph
 from qcompiler.kernels.common.product import Product
+from qcompiler.kernels.cpu import forms
 from qcompiler.kernels.cpu import product as products
 from qcompiler.kernels.cpu.isa import Form, Isa
 from qcompiler.kernels.cpu.library import CpuLibrary, product_key
@@ -77,7 +78,7 @@ class _Recorder(CpuLibrary):
         self.seen: list[tuple[Product, Form]] = []
 
     def product(self, product: Product, constant: Any, finished: Any, where: str) -> Any:
-        self.seen.append((product, products.choose_form(product, self.isa)))
+        self.seen.append((product, forms.choose_form(product, self.isa)))
         return super().product(product, constant, finished, where)
 
 
