@@ -104,8 +104,9 @@ def _tile(row: Sequence[Any]) -> Any:
 
 
 def tables() -> list[str]:
-    """Products whose table was made."""
-    return [name for name in PRODUCTS if _path(name).is_file()]
+    """Products whose table was made, and is of the form that they take by now."""
+    made = [name for name in PRODUCTS if _path(name).is_file()]
+    return [name for name in made if json.loads(_path(name).read_text(encoding="utf-8"))["key"] == _task(name)[1].key]
 
 
 def write_table(table: dict[str, Any]) -> None:
