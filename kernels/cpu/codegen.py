@@ -62,12 +62,12 @@ def register_pipeline() -> str:
 @functools.cache
 def intrinsic(form: Form) -> str:
     """Name of the tensor intrinsic of a form: acc[lanes] += sum over pair of a[pair] w[lanes, pair]."""
-    name = f"qcompiler_{form.name}_{form.lanes}_{form.weight}".replace(" ", "_")
+    name = f"qcompiler_{form.name}_{form.lanes}_{form.weight}"
     lanes, pair, at, wt = form.lanes, form.pair, form.activation, form.weight
     ct = "float32" if at == "float32" else "int32"
 
     multiply = _products(form)
-    described = _crossed if form.crossed else _single if pair == 1 else _pairs
+    described = _single if pair == 1 else _pairs
     description, implementation = described(lanes, pair, at, wt, ct, multiply)
     TensorIntrin.register(name, description, implementation, override=True)
     return name
@@ -131,39 +131,6 @@ def _single(lanes: int, pair: int, at: str, wt: str, ct: str, multiply: Any) -> 
     return description, implementation
 
 
-def _crossed(lanes: int, pair: int, at: str, wt: str, ct: str, multiply: Any) -> tuple[Any, Any]:
-    half = pair // 2
-
-    @T.prim_func(s_tir=True)
-    def description(
-        A: T.Buffer((pair,), at, offset_factor=1),
-        W: T.Buffer((2, lanes, half), wt, offset_factor=1),
-        C: T.Buffer((lanes,), ct, offset_factor=1),
-    ):
-        with T.sblock("root"):
-            T.reads(C[0:lanes], A[0:pair], W[0:2, 0:lanes, 0:half])
-            T.writes(C[0:lanes])
-            for i, k in T.grid(lanes, half):
-                with T.sblock("update"):
-                    vi, vk = T.axis.remap("SR", [i, k])
-                    C[vi] = C[vi] + (T.cast(A[vk], ct) + T.cast(W[0, vi, vk], ct)) * (
-                        T.cast(A[vk + half], ct) + T.cast(W[1, vi, vk], ct)
-                    )
-
-    @T.prim_func(s_tir=True)
-    def implementation(
-        A: T.Buffer((pair,), at, offset_factor=1),
-        W: T.Buffer((2, lanes, half), wt, offset_factor=1),
-        C: T.Buffer((lanes,), ct, offset_factor=1),
-    ):
-        with T.sblock("root"):
-            T.reads(C[0:lanes], A[0:pair], W[0:2, 0:lanes, 0:half])
-            T.writes(C[0:lanes])
-            C[T.ramp(T.int32(0), 1, lanes)] = multiply(A, W, C)
-
-    return description, implementation
-
-
 def _products(form: Form) -> Any:
     """The instruction, as a function of the three buffers; no temporaries, which would become memory."""
     lanes, pair = form.lanes, form.pair
@@ -171,9 +138,9 @@ def _products(form: Form) -> Any:
     def call(*operands: Any, result: str) -> Any:
         return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(form.intrinsic), *operands, dtype=result)
 
-    def broadcast(a: Any, kind: str, word: str = "int32") -> Any:
+    def broadcast(a: Any, kind: str) -> Any:
         """The pair of activations in every lane, as a vector of `kind`."""
-        return T.reinterpret(T.broadcast(T.reinterpret(a.vload([0], f"{form.activation}x{pair}"), dtype=word), lanes), dtype=kind)
+        return T.reinterpret(T.broadcast(T.reinterpret(a.vload([0], f"{form.activation}x{pair}"), dtype="int32"), lanes), dtype=kind)
 
     def weights(w: Any) -> Any:
         return w.vload([0] if pair == 1 else [0, 0], dtype=f"{form.weight}x{lanes * pair}")
@@ -187,15 +154,6 @@ def _products(form: Form) -> Any:
         wide = weights(w) if form.weight == "int16" else T.cast(weights(w), kind)
         return c.vload([0], f"int32x{lanes}") + call(broadcast(a, kind), wide, result=f"int32x{lanes}")
 
-    def sums_in_pairs(a: Any, w: Any, c: Any) -> Any:
-        half, kind = pair // 2, f"int16x{lanes * pair // 2}"
-
-        def side(index: int) -> Any:
-            two = T.broadcast(T.reinterpret(a.vload([half * index], f"int16x{half}"), dtype="int32"), lanes)
-            return T.reinterpret(two, dtype=kind) + w.vload([index, 0, 0], dtype=kind)
-
-        return c.vload([0], f"int32x{lanes}") + call(side(0), side(1), result=f"int32x{lanes}")
-
     def in_bytes(a: Any, w: Any, c: Any) -> Any:
         pairs = call(broadcast(a, f"int8x{lanes * pair}"), weights(w), result=f"int16x{lanes * pair // 2}")
         wide = T.llvm_lookup_intrinsic_id({8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[lanes])
@@ -207,6 +165,6 @@ def _products(form: Form) -> Any:
         return call(T.broadcast(a.vload([0], "float32"), lanes), weights(w), c.vload([0], kind), result=kind)
 
     return {
-        "vpdpbusd": accumulating, "sdot": accumulating, "vpmaddwd": in_pairs, "vpmaddwd crossed": sums_in_pairs,
-        "vpmaddubsw": in_bytes, "fma": fused, "fmla": fused,
+        "vpdpbusd": accumulating, "sdot": accumulating, "vpmaddwd": in_pairs, "vpmaddubsw": in_bytes,
+        "fma": fused, "fmla": fused,
     }[form.name]  # fmt: skip

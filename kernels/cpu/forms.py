@@ -28,28 +28,12 @@ def choose_form(product: Product, isa: Isa) -> Form:
         w_low, w_high = _range(product.w_type, product.w_zero)
         symmetric = product.w_zero == 0
     if product.a_type in ("int8", "uint8") and symmetric and -128 <= w_low and w_high <= 127 and isa.narrow.weight == "int8":
-        return _faster_than_narrow(product, isa) or isa.narrow
+        if isa.paired is not None and product.constant_weight and pairs_stay_in_16_bits(product):
+            return isa.paired
+        return isa.narrow
     if min(a_low, w_low) < -32768 or max(a_high, w_high) > 32767 or (isa.wide.pair > 1 and a_low == w_low == -32768):
         raise UnsupportedError(f"products of {product.a_type} and {product.w_type} centred do not fit 16 bits")
     return isa.wide
-
-
-CROSSED_ROWS, CROSSED_COLUMNS, CROSSED_DEPTHS = 8, 96, range(128, 1 << 13)
-"""Least rows and columns for which crossed products are worth their sums, depths whose sums fit 32 bits."""
-
-
-def _faster_than_narrow(product: Product, isa: Isa) -> Form | None:
-    """A form that some constant weights allow."""
-    if not product.constant_weight:
-        return None
-    if isa.paired is not None and pairs_stay_in_16_bits(product):
-        return isa.paired
-    form = isa.crossed
-    if form is None or product.columns < CROSSED_COLUMNS or (isinstance(product.rows, int) and product.rows < CROSSED_ROWS):
-        return None
-    depth = product.taps * padded(int(product.channels), form.pair)
-    whole = depth % (form.lanes * form.pair) == 0  # sums of rows take so many elements at once
-    return form if whole and depth in CROSSED_DEPTHS else None
 
 
 def pairs_stay_in_16_bits(product: Product) -> bool:

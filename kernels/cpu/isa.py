@@ -3,12 +3,7 @@
 A form multiplies `pair` neighbouring elements of the depth for `lanes` output columns and adds the products into
 `lanes` int32 accumulators, exactly: nothing saturates. `vpmaddubsw` adds pairs of u8 x s8 in 16 bits with saturation:
 it is a form for weights of which no two neighbours can leave 16 bits only (`paired`). Other 8-bit codes are widened
-to 16 bits and multiplied by `vpmaddwd`, as they are or crossed:
-
-    a0 w0 + a2 w2 = (a0 + w2) (a2 + w0) - a0 a2 - w0 w2
-
-(Winograd, 1968) which halves the multiplications for additions in 16 bits, of which a core can do more at once. The
-sums of a0 a2 belong to a row, those of w0 w2 to a column.
+to 16 bits and multiplied by `vpmaddwd`.
 """
 
 from __future__ import annotations
@@ -30,7 +25,6 @@ class Form:
         activation: type of the packed left operand.
         weight: type of the packed right operand.
         intrinsic: LLVM's name, "" for plain vector arithmetic.
-        crossed: sums of elements are multiplied: what rows and columns contribute by themselves is taken off elsewhere.
     """
 
     name: str
@@ -39,7 +33,6 @@ class Form:
     activation: str
     weight: str
     intrinsic: str = ""
-    crossed: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,6 @@ class Isa:
         vector_bytes: of one.
         slow: why code for it is slow, "" if it has products of integers.
         paired: for 8-bit codes and constant weights whose pairs stay within 16 bits, where that is faster than `narrow`.
-        crossed: for other constant 8-bit weights of many rows, where that is faster than `narrow`.
     """
 
     name: str
@@ -68,7 +60,6 @@ class Isa:
     vector_bytes: int
     slow: str = ""
     paired: Form | None = None
-    crossed: Form | None = None
 
 
 def _x86(name: str, features: tuple[str, ...], bits: int, vnni: bool, registers: int, slow: str = "") -> Isa:
@@ -76,16 +67,14 @@ def _x86(name: str, features: tuple[str, ...], bits: int, vnni: bool, registers:
     pmadd = {128: "llvm.x86.sse2.pmadd.wd", 256: "llvm.x86.avx2.pmadd.wd", 512: "llvm.x86.avx512.pmaddw.d.512"}[bits]
     narrow = Form("vpmaddwd", lanes, 2, "int16", "int8", pmadd)
     wide = Form("vpmaddwd", lanes, 2, "int16", "int16", pmadd)
-    paired = crossed = None
+    paired = None
     if bits > 128 and not vnni:
         maddubs = {256: "llvm.x86.avx2.pmadd.ub.sw", 512: "llvm.x86.avx512.pmaddubs.w.512"}[bits]
         paired = Form("vpmaddubsw", lanes, 4, "uint8", "int8", maddubs)
-    if bits == 256 and not vnni:
-        crossed = Form("vpmaddwd crossed", lanes, 4, "int16", "int16", pmadd, crossed=True)
     if vnni:
         narrow = Form("vpdpbusd", lanes, 4, "uint8", "int8", f"llvm.x86.avx512.vpdpbusd.{bits}")
     real = Form("fma", lanes, 1, "float32", "float32", f"llvm.fma.v{lanes}f32") if bits > 128 else _plain_real(lanes)
-    return Isa(name, features, narrow, wide, real, registers, bits // 8, slow, paired, crossed)
+    return Isa(name, features, narrow, wide, real, registers, bits // 8, slow, paired)
 
 
 def _plain_real(lanes: int) -> Form:

@@ -21,7 +21,6 @@ import numpy as np
 from tvm import te, tirx
 
 from qcompiler.kernels.common.product import Product
-from qcompiler.kernels.cpu import crossed as crossed_parts
 from qcompiler.kernels.cpu.codegen import intrinsic
 from qcompiler.kernels.cpu.forms import centred, padded, tiles
 from qcompiler.kernels.cpu.isa import Form, Isa
@@ -50,11 +49,11 @@ class Tile:
 
 def tile_space(product: Product, form: Form, isa: Isa) -> Iterator[Tile]:
     """Every legal tile: accumulators, activations, the weights of a step and what is between fit the registers."""
-    per_vector, others = {"vpmaddubsw": (1, 3), "vpmaddwd crossed": (2, 4)}.get(form.name, (1, 1))
+    others = 3 if form.name == "vpmaddubsw" else 1
     columns = product.columns if isinstance(product.columns, int) else 64
     needed = max(1, -(-columns // form.lanes))
     for rows, vectors in itertools.product((1, 2, 3, 4, 5, 6, 7, 8, 12), (1, 2, 3, 4, 6)):
-        if vectors > needed or rows * vectors + per_vector * vectors + others > isa.registers:
+        if vectors > needed or rows * vectors + vectors + others > isa.registers:
             continue
         if isinstance(product.rows, int) and rows > product.rows:
             continue
@@ -98,23 +97,13 @@ def describe(product: Product, form: Form, tile: Tile, constant: CONSTANT) -> te
     def single(b: Any, mo: Any, no: Any, mi: Any, v: Any, lane: Any) -> Any:
         return te.sum(packed_a[b, mo, mi, ko].astype(kind) * packed_w[b, no, ko, v, lane].astype(kind), axis=ko)
 
-    def crossed(b: Any, mo: Any, no: Any, mi: Any, v: Any, lane: Any) -> Any:
-        left, right = (packed_a[b, mo, mi, ko * pair + half * pair // 2 + ki].astype(kind) for half in range(2))
-        low, high = (packed_w[b, no, ko, v, half, lane, ki].astype(kind) for half in range(2))
-        return te.sum((left + low) * (right + high), axis=[ko, ki])
-
-    if form.crossed:
-        ki = te.reduce_axis((0, pair // 2), "ki")
-    acc = te.compute(shape, crossed if form.crossed else single if pair == 1 else in_pairs, name="acc")
-    own = crossed_parts.products_of_rows(packed_a, form) if form.crossed else None
+    acc = te.compute(shape, single if pair == 1 else in_pairs, name="acc")
     bias = _bias(product, form, zero, depth, packed_w, constant)
 
     def out(b: Any, m: Any, n: Any) -> Any:
         total = acc[b, m // rows, n // width, m % rows, n % width // lanes, n % lanes]
         if bias is not None:
             total = total + bias(b, n)
-        if own is not None:
-            total = total - own[b, m // rows, m % rows]
         return product.finish(total, b, m, n)
 
     if product.channels_last_groups:
@@ -173,8 +162,6 @@ def pack_weight(product: Product, form: Form, tile: Tile) -> np.ndarray:
     grown = np.pad(w, ((0, 0), (0, -columns % width), (0, 0), (0, -channels % form.pair)))
     panels = grown.reshape(batch, -1, tile.vectors, form.lanes, taps * grown.shape[3] // form.pair, form.pair)
     packed = panels.transpose(0, 1, 4, 2, 3, 5)
-    if form.crossed:
-        packed = crossed_parts.halves_of_weights(packed, form)
     return np.ascontiguousarray(packed[..., 0] if form.pair == 1 else packed)
 
 
@@ -188,8 +175,6 @@ def _bias(
             total = total + product.bias.reshape(total.shape)
         if zero:
             total = total - zero * (product.w.astype(np.int64) - product.w_zero).sum((2, 3))
-        if form.crossed:
-            total = total - crossed_parts.products_of_columns(product, form)
         if not total.any():
             return None
         held = constant(total.astype(np.float32) if product.real else total.astype(np.int32))
@@ -223,8 +208,6 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> None:
         s.reorder(b, mo, no, mi, v, lane)
         outer = [b, mo]
     s.compute_at(acc, no, preserve_unit_loops=True)
-    if form.crossed:
-        crossed_parts.place_rows(s, None if tile.whole else mo)
     if not tile.whole:
         s.compute_at(pack_a, mo, preserve_unit_loops=True)
     for name in ("sums", "pack_w"):
@@ -233,8 +216,6 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> None:
     if _worth_threads(product):
         s.parallel(next((loop for loop in outer if _extent(s, loop) != 1), outer[0]))
     _register_tile(s, acc, form)
-    if form.crossed:
-        crossed_parts.vectorize_rows(s, form)
     _vectors_of(s, pack_a, product, form)
     if "pack_w" in names:
         # lane by lane in memory order; LLVM vectorizes what is contiguous
@@ -295,7 +276,7 @@ def default_tile(product: Product, form: Form, isa: Isa) -> Tile:
     return min(tile_space(product, form, isa), key=lambda tile: predicted_cycles(product, form, isa, tile))
 
 
-STEPS = {"vpmaddubsw": (1.0, 0.17, 0.17), "vpmaddwd crossed": (1.0, 0.25, 0.5)}
+STEPS = {"vpmaddubsw": (1.0, 0.17, 0.17)}
 MULTIPLY, LOAD_WEIGHT, BROADCAST, FINISH, SCATTER, PACK, REREAD = 0.5, 0.33, 0.17, 9.8, 10.2, 0.29, 0.047
 """Cycles of: multiplying and adding a vector; loading one of weights; spreading a pair of activations (`STEPS` has all
 three of other forms); rescaling a vector of results, and storing it piece by piece; packing an element of the left

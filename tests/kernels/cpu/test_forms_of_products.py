@@ -13,7 +13,7 @@ from support.tvm_programs import differing, session_of
 
 tvm = pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
 
-PAIRED, CROSSED, NARROW = "vpmaddubsw int8", "vpmaddwd crossed int16", "vpmaddwd int8"
+PAIRED, NARROW = "vpmaddubsw int8", "vpmaddwd int8"
 
 
 def linear(weights: np.ndarray, rows: int, zero_point: int, shift: int = 40, multipliers: int | np.ndarray = (1 << 30) + 12345) -> Graph:
@@ -48,7 +48,7 @@ def kernel_of(graph: Graph, rows: int, depth: int, isa: str = "avx2") -> str:
 
 @pytest.mark.parametrize(
     ("first", "second", "form"),
-    [(64, 64, PAIRED), (64, 65, CROSSED), (-64, -64, PAIRED), (-64, -65, CROSSED), (127, -127, PAIRED), (1, 127, PAIRED), (2, 127, CROSSED)],
+    [(64, 64, PAIRED), (64, 65, NARROW), (-64, -64, PAIRED), (-64, -65, NARROW), (127, -127, PAIRED), (1, 127, PAIRED), (2, 127, NARROW)],
 )
 def test_one_pair_beyond_16_bits_decides(first: int, second: int, form: str) -> None:
     rng = np.random.default_rng(1)
@@ -65,17 +65,13 @@ def test_pairs_begin_at_even_channels() -> None:
     assert kernel_of(linear(weights, 8, -128), 8, 9) == NARROW
 
 
-@pytest.mark.parametrize(("rows", "depth", "columns"), [(13, 384, 100), (8, 128, 96), (30, 160, 103)])
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(13, 384, 100), (3, 128, 96), (30, 161, 103)])
 @pytest.mark.parametrize("zero_point", [-128, 127])
-def test_crossed_products_of_extreme_operands(rows: int, depth: int, columns: int, zero_point: int) -> None:
-    weights = np.random.default_rng(2).choice(np.array([-127, -126, 0, 127]), (columns, depth))
-    assert kernel_of(linear(weights, rows, zero_point, 42), rows, depth) == CROSSED
-
-
-@pytest.mark.parametrize(("rows", "depth", "columns"), [(7, 128, 96), (64, 128, 95), (16, 96, 96), (16, 144, 96)])
-def test_small_products_are_not_worth_crossing(rows: int, depth: int, columns: int) -> None:
-    weights = np.random.default_rng(3).integers(-127, 128, (columns, depth))
-    assert kernel_of(linear(weights, rows, 0), rows, depth) == NARROW
+@pytest.mark.parametrize(("peak", "form"), [(127, NARROW), (64, PAIRED)])
+def test_extreme_operands(rows: int, depth: int, columns: int, zero_point: int, peak: int, form: str) -> None:
+    weights = np.random.default_rng(2).choice(np.array([-peak, 1 - peak, 0, peak]), (columns, depth))
+    weights[0], weights[1] = peak, -peak
+    assert kernel_of(linear(weights, rows, zero_point, 42), rows, depth) == form
 
 
 @pytest.mark.parametrize(("isa", "shift"), [("avx2", 31), ("avx2", 32), ("avx2", 33), ("avx2", 40), ("avx2", 61), ("sse2", 33)])
@@ -106,12 +102,3 @@ def test_accumulators_stay_in_registers(cpu: str, register: str, peak: int) -> N
     loops = [re.split(r"\bj\w+\s+\.LBB", block)[0] for block in blocks if block.count("vpmaddwd") >= 4 and re.search(r"\bj\w+\s+\.LBB", block)]
     assert loops
     assert not any(re.search(rf"vmov\w+\s+%{register}\d+, [^%]", loop) for loop in loops)
-
-
-def test_crossed_convolutions() -> None:
-    b = IntegerLayers("one")
-    graph = b.graph(b.conv(b.codes("x", 2, 32, 5, 6, zero_point=-128), 96, relu=True, zero_point=-128))
-    arrays = [np.random.default_rng(5).choice(np.array([-128, 127, 0], np.int8), (2, 32, 5, 6))]
-    session = session_of(graph, "avx2")
-    assert session.lowered.kernels[0].kernel == CROSSED
-    assert differing(graph, arrays, session.run(arrays)) == 0
