@@ -84,8 +84,7 @@ def test_rescaling_by_every_kind_of_shift(isa: str, shift: int) -> None:
     assert differing(graph, arrays, session_of(graph, isa).run(arrays)) == 0
 
 
-@pytest.mark.parametrize(("cpu", "register"), [("haswell", "ymm"), ("skylake-avx512", "zmm")])
-@pytest.mark.parametrize("peak", [64, 127])
+@pytest.mark.parametrize(("cpu", "register", "peak"), [("haswell", "ymm", 64), ("skylake-avx512", "zmm", 64), ("skylake-avx512", "zmm", 127)])
 def test_accumulators_stay_in_registers(cpu: str, register: str, peak: int) -> None:
     from qcompiler.kernels.cpu.codegen import register_pipeline
     from qcompiler.kernels.cpu.library import CpuLibrary
