@@ -97,6 +97,10 @@ def _limit(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+REJOIN = 120
+"""Seconds for which a cluster that lost its last worker is waited for: a new one imports torch first."""
+
+
 class DaskWorkers(Workers):
     """A Dask cluster: `dask://host:port` of its scheduler. A lost worker's trials are run again on another."""
 
@@ -125,7 +129,10 @@ class DaskWorkers(Workers):
         """Run some of the trials; what was lost is given back, or in the last round reported."""
         from distributed import as_completed
 
-        shared = self._client.scatter(self._packed, broadcast=True, hash=False)
+        try:
+            shared = self._client.scatter(self._packed, broadcast=True, hash=False, timeout=REJOIN)
+        except TimeoutError as error:
+            raise UsageError(f"the Dask cluster has had no worker for {REJOIN} seconds; start one, the search goes on where it was") from error
         futures = {
             self._client.submit(_on_cluster, shared, configs[i], self.timeout, pure=False): i for i in which
         }

@@ -32,12 +32,12 @@ def real_operand(e: Emitter, node: Node) -> str | Value:
 
     ONNX Runtime takes DequantizeLinear -> Conv (or ConvTranspose) -> QuantizeLinear for a layer that is meant to be
     quantized, and rounds its weights to 8 bits with one scale (1.31, from the first level of optimizations on). It does not
-    look through a maximum, and one with the least float32 changes nothing.
+    look through a maximum, and one with the least float32 changes nothing. Files for other compilers (QONNX) are not for it.
     """
     x = node.inputs[0]
     assert x is not None
     source = e.graph.producer(x)
-    if source is None or source.op != "dequantize" or not _is_quantized_next(e.graph, node.output):
+    if e.style.simulated or source is None or source.op != "dequantize" or not _is_quantized_next(e.graph, node.output):
         return x
     return str(e.op("Max", x, e.const(np.finfo(np.float32).min, np.float32, "least")))
 

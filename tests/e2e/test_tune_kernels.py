@@ -119,7 +119,7 @@ def test_sizes_outside_the_declared_limits(tmp_path: Path) -> None:
     for compiled in (made, qc.load(tmp_path / "out")):
         assert compiled.run(np.zeros((8, 16), np.float32))[0].shape == (8, 8)
         for call in (compiled.run, compiled.reference):
-            with pytest.raises(UsageError, match="'batch' is 9, the program was compiled for 0 to 8.*wider dynamic_shapes"):
+            with pytest.raises(UsageError, match="'batch' is 9, the program was compiled for 1 to 8.*wider dynamic_shapes"):
                 call(np.zeros((9, 16), np.float32))
     np.savez(tmp_path / "large.npz", input=np.zeros((2, 9, 16), np.float32))
     refused = run("verify", tmp_path / "out", "--data", tmp_path / "large.npz")

@@ -83,6 +83,15 @@ def test_a_cluster_gives_what_this_process_gives_and_survives_the_loss_of_a_work
         assert "died" in found[1].error
 
 
+def test_a_cluster_without_workers_is_not_waited_for_without_end(evaluator, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="needs the package distributed")
+    monkeypatch.setattr("qcompiler.search.workers.REJOIN", 1)
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address.replace("tcp://", "dask://")
+        with pytest.raises(UsageError, match="no worker for 1 seconds"):
+            outcomes(make_workers(address, evaluator, None), configs(evaluator, 0))
+
+
 class Unready(Evaluator):
     """Evaluators that no other process can make."""
 

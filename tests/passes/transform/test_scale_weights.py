@@ -31,6 +31,7 @@ class GroupRecipe:
     """What the pass asks of a recipe: 3-bit weights in groups of 8, real activations."""
 
     integer_only = False
+    pair_safe = "auto"
 
     def settings_for(self, module: str, op: str) -> Settings:
         return Settings()
