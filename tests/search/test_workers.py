@@ -74,7 +74,9 @@ def test_a_cluster_gives_what_this_process_gives_and_survives_the_loss_of_a_work
     batch = configs(evaluator, 0)
     here = outcomes(Serial(evaluator), batch)
     options = {"n_workers": 1, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), distributed.LocalCluster(**options) as cluster:
+    # A LocalCluster ends a worker for good that is away again a while (15 s) after it was lost, as the sick one may be.
+    config = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": "10 minutes"}
+    with dask.config.set(config), distributed.LocalCluster(**options) as cluster:
         address = cluster.scheduler_address.replace("tcp://", "dask://")
         there = outcomes(make_workers(address, evaluator, None), batch)
         assert [o.values["loss"] for o in there] == [o.values["loss"] for o in here]
