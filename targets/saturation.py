@@ -12,6 +12,8 @@ product and never saturate. Measured on Zen 3 with ONNX Runtime 1.31.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 # Largest magnitude of the same-sign sum of two neighbouring weights.
@@ -52,6 +54,21 @@ def _peak_of_rows(rows: np.ndarray) -> np.ndarray:
 def is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
     """True for a convolution whose groups have one input and one output channel."""
     return len(weight_shape) > 2 and weight_shape[1] == 1 and weight_shape[0] == groups
+
+
+def keeps_pairs(pair_safe: bool | str, target: Any, integer_only: bool) -> bool:
+    """Whether products of neighbouring weights are to add up within 16 bits.
+
+    Integer programs are emitted with offset weights where pairs could saturate, and keep their 8 bits everywhere unless
+    the recipe says otherwise.
+
+    Args:
+        pair_safe: the recipe's word, "auto" for what the target asks for.
+        target: asked for `int16_pair_products`; None for none.
+    """
+    if pair_safe != "auto":
+        return bool(pair_safe)
+    return target is not None and bool(target.can("int16_pair_products")) and not integer_only
 
 
 def is_pair_safe(codes: np.ndarray, groups: int = 1) -> bool:

@@ -90,8 +90,8 @@ class _Assignment:
             raise UnsupportedError(self._nothing())
         check_groups({node: self.settings[node] for node in real})
         flow = CodeFlow(self.graph, static, self._gives_real, self._follows)
-        pair_safe = None if self.recipe.pair_safe == "auto" else bool(self.recipe.pair_safe)
-        plan = QuantPlan(self.graph, stored=flow.codes, integer_only=self.recipe.integer_only, pair_safe=pair_safe)
+        recipe = self.recipe
+        plan = QuantPlan(self.graph, stored=flow.codes, integer_only=recipe.integer_only, pair_safe=recipe.pair_safe)
         for node in self.graph.nodes:
             plan.nodes[node] = self._node_plan(node, flow, real)
         self._add_ranges(plan, static)

@@ -102,7 +102,7 @@ class ChooseScheme(Pass):
             settings = self._settings(next(n for n in site.readers if self._settings(n).scheme == "auto"))
             found[site] = {}
             for scheme in self._schemes(context):
-                rounding = site_rounding(settings, context.target, scheme)
+                rounding = site_rounding(settings, self.recipe, context.target, scheme)
                 assert rounding is not None
                 free = rounding.activation != REAL and (self.config.multiply or site.fold != MULTIPLY)
                 tried = grid if free else grid[:1]

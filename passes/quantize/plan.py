@@ -13,7 +13,6 @@ Keys are the graph's own nodes and values, so a plan belongs to one graph object
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -98,7 +97,7 @@ class QuantPlan:
         groups: sets of values that must share their parameters (operands and result of a concatenation, a value
             and what data movement makes of it).
         integer_only: nothing real will be left; such a program is the same for every target.
-        pair_safe: neighbouring weights are limited, or not, whatever the target asks for; None: what it asks for.
+        pair_safe: whether neighbouring weights are limited, "auto" where the target asks for it.
     """
 
     graph: Graph
@@ -110,17 +109,7 @@ class QuantPlan:
     ranges: dict[Value, tuple[DType, RangeRule]] = field(default_factory=dict)
     groups: list[tuple[Value, ...]] = field(default_factory=list)
     integer_only: bool = False
-    pair_safe: bool | None = None
-
-    def keeps_pairs(self, target: Any) -> bool:
-        """Whether products of neighbouring weights are to add up within 16 bits.
-
-        Integer programs are emitted with offset weights where pairs could saturate, and keep their 8 bits everywhere
-        unless the recipe says otherwise.
-        """
-        if self.pair_safe is not None:
-            return self.pair_safe
-        return target is not None and bool(target.can("int16_pair_products")) and not self.integer_only
+    pair_safe: bool | str = "auto"
 
     def with_real_activations(self) -> QuantPlan:
         """A view that rounds weights only; codes and biases written to either are seen by both."""

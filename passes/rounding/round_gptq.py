@@ -50,7 +50,7 @@ from qcompiler.passes.rounding.progressive import refitted_rows, row_steps, snap
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.rounding.side_by_side import SideBySide
 from qcompiler.passes.rounding.sites import is_matrix, matrix_of, weight_of, weighted_nodes
-from qcompiler.targets.saturation import PAIR_LIMIT
+from qcompiler.targets.saturation import PAIR_LIMIT, keeps_pairs
 
 DRIFT_EVERY = 2
 """D is taken over half of the parts; the others need no float side."""
@@ -258,7 +258,7 @@ class _Rounding:
 
     def _adds_in_pairs(self, plan: NodePlan) -> bool:
         """Whether the scale keeps pairs of nearest codes exact on the target, which codes moved further are to keep too."""
-        return self.plan.keeps_pairs(self.context.target) and plan.per_channel
+        return keeps_pairs(self.plan.pair_safe, self.context.target, self.plan.integer_only) and plan.per_channel
 
 
 def _ratio_to_nearest(target: Tensor, h: Tensor, first: Grid, grid: Grid, codes: Tensor) -> float:

@@ -22,7 +22,7 @@ from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
 from qcompiler.passes.rounding.group_grid import round_groups
 from qcompiler.passes.rounding.sites import bias_of, is_matrix, weight_of, weighted_nodes
-from qcompiler.targets.saturation import pair_safe_scale
+from qcompiler.targets.saturation import keeps_pairs, pair_safe_scale
 
 BIAS_ROOM = float(1 << 29)
 """A bias may take a quarter of the positive int32 range at most; correction of the bias later moves it a little."""
@@ -95,7 +95,7 @@ def scale_floor(plan: QuantPlan, node: Node, target: Any) -> np.ndarray:
     """Smallest admissible weight scale per output channel, float64 [O]."""
     weight, bias = weight_of(node), bias_of(plan, node)
     floor = np.full(weight.shape[0], SMALLEST)
-    if plan.keeps_pairs(target):
+    if keeps_pairs(plan.pair_safe, target, plan.integer_only):
         floor = np.maximum(floor, pair_safe_scale(weight, node.attrs.get("groups", 1)))
     value = node.inputs[0]
     quant = plan.activations.get(value) if value is not None else None

@@ -64,7 +64,8 @@ class AddLowRankBranch(Pass):
             reason = self._why_not(graph, node)
             settings = self.recipe.settings_for(node.origin.module, node.op)
             open_scheme = context.tables.get(SCHEMES, {}).get(node.origin.module, "static")
-            rounding = site_rounding(settings, context.target, open_scheme if settings.scheme == "auto" else "")
+            scheme = open_scheme if settings.scheme == "auto" else ""
+            rounding = site_rounding(settings, self.recipe, context.target, scheme)
             if rounding is None or reason:
                 notes.append(Note(node.where(), False, reason or "it stays in float"))
                 continue

@@ -10,13 +10,13 @@ Weights are symmetric per output channel, or in groups along the input channels 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from qcompiler.targets.saturation import PAIR_LIMIT
+from qcompiler.targets.saturation import PAIR_LIMIT, keeps_pairs
 
 if TYPE_CHECKING:
     from qcompiler.passes.base import Context
@@ -110,21 +110,18 @@ def readers_rounding(site: Site, recipe: Recipe, context: Context) -> SiteRoundi
         settings = recipe.settings_for(reader.origin.module, reader.op)
         chosen = context.tables.get(SCHEMES, {}).get(reader.origin.module, "static")
         scheme = chosen if settings.scheme == "auto" else settings.scheme
-        rounding = site_rounding(settings, context.target, scheme)
+        rounding = site_rounding(settings, recipe, context.target, scheme)
         if rounding is not None and (found is None or found.activation == REAL):
             found = rounding
-    if found is None:
-        return None
-    if recipe.pair_safe != "auto":
-        return replace(found, pair_safe=bool(recipe.pair_safe))
-    return replace(found, pair_safe=False) if recipe.integer_only else found
+    return found
 
 
-def site_rounding(settings: LayerSettings, target: Any, scheme: str = "") -> SiteRounding | None:
+def site_rounding(settings: LayerSettings, recipe: Recipe, target: Any, scheme: str = "") -> SiteRounding | None:
     """What a recipe's settings mean for a linear layer on a target; None where it stays in float.
 
     Args:
         settings: of the layer.
+        recipe: whole.
         target: asked for `int16_pair_products`; None for none.
         scheme: instead of the recipe's own ("static", "dynamic", "weight_only", "float").
     """
@@ -140,5 +137,5 @@ def site_rounding(settings: LayerSettings, target: Any, scheme: str = "") -> Sit
         settings.weight_bits,
         (getattr(settings, "group_size", None) or None) if grouped else None,
         getattr(settings, "weight_symmetric", True) if grouped else True,
-        target is not None and bool(target.can("int16_pair_products")),
+        keeps_pairs(recipe.pair_safe, target, recipe.integer_only),
     )

@@ -11,6 +11,7 @@ import torch
 from qcompiler.executors.fake_quant import fake_quant_dynamic
 from qcompiler.passes.base import Context
 from qcompiler.passes.rounding.round_nearest import quantize_weight
+from qcompiler.passes.transform.add_low_rank_branch import AddLowRankBranch, LowRankConfig
 from qcompiler.passes.transform.choose_factors import Candidate, score_candidates
 from qcompiler.passes.transform.groups import NORM, UP, VALUE, find_sites, residual_sums
 from qcompiler.passes.transform.site_rounding import REAL, TENSOR, TOKEN, SiteRounding, readers_rounding
@@ -67,6 +68,21 @@ def test_the_recipe_and_the_target_say_how_readers_round() -> None:
     chosen = Context(target=PAIRS, tables={"schemes": {n.origin.module: "weight_only" for n in site.readers}})
     real = readers_rounding(site, Recipe(scheme="auto"), chosen)
     assert real is not None and real.activation == REAL
+
+
+@pytest.mark.parametrize(("word", "safe"), [("auto", True), (False, False), (True, True)])
+def test_the_recipes_word_on_pairs_counts_for_every_pass(word: bool | str, safe: bool) -> None:
+    graph = decoder()
+    site, recipe = find_sites(graph)[0][0], Recipe(scheme="static", pair_safe=word)
+    found = readers_rounding(site, recipe, Context(target=PAIRS))
+    assert found is not None and found.pair_safe is safe
+    without = readers_rounding(site, recipe, Context(target=ToyTarget()))
+    assert without is not None and without.pair_safe is (word is True)
+    target = replace(PAIRS, capabilities=PAIRS.capabilities | {"float_islands"})
+    wanted = AddLowRankBranch(LowRankConfig(rank=2), recipe).run(graph, Context(target=target)).graph
+    other = replace(ToyTarget(), capabilities=frozenset({"float_islands"}))
+    plain = AddLowRankBranch(LowRankConfig(rank=2), Recipe(scheme="static", pair_safe=safe)).run(graph, Context(target=other)).graph
+    assert all(np.array_equal(a.data, b.data) for a, b in zip(wanted.constants(), plain.constants(), strict=True))
 
 
 def test_residual_writers_are_told_from_others() -> None:
