@@ -13,6 +13,8 @@ from qcompiler.errors import CalibrationError, did_you_mean
 from qcompiler.ir import DType, Value
 from qcompiler.ir.dims import bind, evaluate, is_symbolic, symbols_of
 
+from .arguments import by_path, in_order
+
 logger = logging.getLogger(__name__)
 
 Sample: TypeAlias = tuple[np.ndarray, ...]
@@ -48,7 +50,8 @@ class Signature:
     def sample(self, item: Any, index: int) -> Sample:
         """The sample as C-contiguous writable arrays in the order, and of the types, of the inputs.
 
-        item: one tensor or array (one input), a tuple or list in input order, or a mapping by input name.
+        item: one tensor or array (one input), a tuple or list in input order, a mapping by input name, or nested
+            arguments as the model's forward takes them.
         index: of the sample, for messages.
 
         Raises:
@@ -67,14 +70,21 @@ class Signature:
     def entries(self, item: Any, index: int) -> list[Any]:
         """The parts of an item in input order, types untouched."""
         if isinstance(item, Mapping):
-            return self._named(item, index)
+            nested = None
+            if not set(self.names) <= set(item):
+                nested = by_path(item, self.names)
+                if nested is None and (alone := in_order([item], self.names)) is not None:
+                    return alone
+            return self._named(item if nested is None else nested, index)
         parts = list(item) if isinstance(item, tuple | list) else [item]
-        if len(parts) != len(self.inputs) or any(isinstance(p, tuple | list) for p in parts):
-            parts = _flatten(item)
+        if len(parts) != len(self.inputs) or any(isinstance(p, tuple | list | Mapping) or p is None for p in parts):
+            nested_parts = in_order(parts, self.names)
+            parts = _flatten(item) if nested_parts is None else nested_parts
         if len(parts) != len(self.inputs):
             raise CalibrationError(
                 f"sample {index} has {len(parts)} tensor(s), the model takes {len(self.inputs)} "
-                f"({self.describe()}). Give a tuple with one tensor per input, or a dict by input name."
+                f"({self.describe()}). Give a tuple with one tensor per input, or a dict by input name, or what the"
+                " model's forward takes. Numbers and flags among its arguments are part of the program: leave them out."
             )
         return parts
 
