@@ -75,6 +75,7 @@ def _has_codes(context: Context) -> bool:
 
 def _outputs(graph: Graph, context: Context, sample: Any) -> Outputs:
     from qcompiler.executors.reference import run_reference
+    from qcompiler.executors.tensors import to_array
     from qcompiler.executors.torch_executor import TorchExecutor
     from qcompiler.ir import Level
 
@@ -82,7 +83,7 @@ def _outputs(graph: Graph, context: Context, sample: Any) -> Outputs:
         return run_reference(graph, sample)
     plan = context.tables.get("plan") if _has_codes(context) else None
     plan = plan if plan is not None and plan.graph is graph else None
-    return [np.asarray(t) for t in TorchExecutor(graph).run(sample, plan=plan)]
+    return [to_array(t) for t in TorchExecutor(graph).run(sample, plan=plan)]
 
 
 def _error(

@@ -362,6 +362,7 @@ def output_pairs(
     Raises:
         UsageError: the labels are fewer or more than the rows of the first output.
     """
+    from qcompiler.executors.tensors import to_array
     from qcompiler.executors.torch_executor import TorchExecutor
 
     executor, tokens = TorchExecutor(float_graph), RealTokens(float_graph)
@@ -370,7 +371,7 @@ def output_pairs(
         if stages is not None:
             stages.update("sample", index, len(samples))
         tokens.of_sample(arrays)
-        expected = [np.asarray(t) for t in executor.run(arrays)]
+        expected = [to_array(t) for t in executor.run(arrays)]
         rows = int(np.prod(expected[0].shape[:-1]))
         own = None if labels is None else labels[used : used + rows]
         used += rows

@@ -29,6 +29,7 @@ def compare_layers(plan: QuantPlan, samples: Iterable[Sequence[np.ndarray]]) -> 
     belongs to the layer that made it.) Padding is left out.
     """
     from qcompiler.executors.reference import bind_inputs
+    from qcompiler.executors.tensors import to_array
     from qcompiler.executors.torch_executor import TorchExecutor
 
     executor = TorchExecutor(plan.graph)
@@ -42,13 +43,13 @@ def compare_layers(plan: QuantPlan, samples: Iterable[Sequence[np.ndarray]]) -> 
         exact: dict[Value, Any] = {}
 
         def compare(value: Value, tensor: Any, exact: dict[Value, Any] = exact) -> None:
-            errors.add(value, *(tokens.select(value, np.asarray(t)) for t in (exact[value], tensor)))
+            errors.add(value, *(tokens.select(value, to_array(t)) for t in (exact[value], tensor)))
 
         executor.run(arrays, taps=wanted, on_value=exact.__setitem__)
         executor.run(arrays, taps=layers, on_value=compare, plan=plan)
         for value, node in layers.items():
             alone = _alone(executor, plan, node, exact, bindings)
-            errors.add_local(value, *(tokens.select(value, np.asarray(t)) for t in (exact[value], alone)))
+            errors.add_local(value, *(tokens.select(value, to_array(t)) for t in (exact[value], alone)))
     return errors.rows()
 
 

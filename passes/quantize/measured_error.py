@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.calibration.padding import TokenMask, find_token_mask
+from qcompiler.calibration.signature import to_numpy
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import Graph, Value
 from qcompiler.passes.quantize.plan import QuantPlan
@@ -55,7 +56,7 @@ class ErrorMeter:
         keep = None if self.mask is None else self.mask.keep(chunk)
         arrays = []
         for value, tensor in zip(self.graph.outputs, tensors):
-            array = np.asarray(tensor)
+            array = to_numpy(tensor, "an output")
             arrays.append(_unpadded(array, value, self.mask, keep) if value.dtype.is_float else array[:0])
         return arrays
 

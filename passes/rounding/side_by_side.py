@@ -20,6 +20,7 @@ from torch import Tensor
 
 from qcompiler.calibration.padding import find_token_mask
 from qcompiler.executors.reference import bind_inputs, last_uses
+from qcompiler.executors.tensors import to_tensor
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.passes.quantize.plan import QuantPlan
@@ -226,7 +227,7 @@ class SideBySide:
 
     def _part(self, chunk: list[Sequence[Any]]) -> Part:
         arrays = chunk[0] if len(chunk) == 1 else [np.concatenate(a) for a in zip(*chunk, strict=True)]
-        tensors = {v: torch.as_tensor(np.asarray(a)) for v, a in zip(self.graph.inputs, arrays, strict=True)}
+        tensors = {v: to_tensor(np.asarray(a)) for v, a in zip(self.graph.inputs, arrays, strict=True)}
         bindings = bind_inputs(self.graph, [tuple(t.shape) for t in tensors.values()])
         keep = None if self.mask is None else self.mask.keep([np.asarray(a) for a in arrays])
         rounded = {v: self.executor.stored(v, t, self.plan) for v, t in tensors.items()}

@@ -22,8 +22,9 @@ def as_float32(data: torch.Tensor | np.ndarray | Any) -> torch.Tensor:
     """`data` as a detached float32 tensor; shares memory when it already is one."""
     if isinstance(data, torch.Tensor):
         return data.detach().to(torch.float32)
-    # Constants are read-only, which torch does not have: np.require copies those.
-    return torch.from_numpy(np.require(data, requirements=["C", "W"])).to(torch.float32)
+    # Constants are read-only, which torch does not have: np.require copies those. bfloat16 is no type that torch reads.
+    dtype = np.float32 if data.dtype.name == "bfloat16" else None
+    return torch.from_numpy(np.require(data, dtype, ["C", "W"])).to(torch.float32)
 
 
 def in_memory_order(tensor: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,6 @@ with its attributes bound; steps whose attributes depend on symbolic dimensions 
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,12 @@ import torch
 from torch import Tensor
 
 from qcompiler.errors import InternalError, UsageError
-from qcompiler.ir import DType, Graph, Node, Value, get_op
+from qcompiler.ir import Graph, Node, Value, get_op
 from qcompiler.ir.dims import is_symbolic
 
 from .fake_quant import PlanView, fake_quant_dynamic, weight_operand
 from .reference import bind_inputs, last_uses, resolve_attribute
+from .tensors import to_tensor
 from .torch_context import Body, BuildContext, NumberTypes
 from .torch_elementwise import BUILDERS as ELEMENTWISE
 from .torch_elementwise import IN_PLACE
@@ -231,7 +231,7 @@ class TorchExecutor:
     def _inputs(self, inputs: Sequence[Any]) -> list[Tensor]:
         tensors = []
         for value, given in zip(self.graph.inputs, inputs, strict=False):
-            tensor = given if isinstance(given, Tensor) else _from_numpy(np.asarray(given))
+            tensor = given if isinstance(given, Tensor) else to_tensor(np.asarray(given))
             target = self.types.of(value.dtype)
             accepted = (target, NumberTypes(torch.float32).of(value.dtype))
             if tensor.dtype not in accepted:
@@ -246,7 +246,7 @@ class TorchExecutor:
         filters = {n.inputs[1] for n in self.graph.nodes if n.op == "conv" and len(n.operands[1].shape) == 4}
         tensors = {}
         for value in self.graph.constants():
-            tensor = _from_numpy(value.data).to(self.device, self.types.of(value.dtype))
+            tensor = to_tensor(np.zeros(()) if value.data is None else value.data).to(self.device, self.types.of(value.dtype))
             # One channels-last operand makes torch choose its faster channels-last convolutions.
             tensors[value] = (
                 tensor.contiguous(memory_format=torch.channels_last) if value in filters else tensor
@@ -321,13 +321,3 @@ def _has_symbols(node: Node) -> bool:
         if spec.kind == "dims" and any(is_symbolic(d) for d in value):
             return True
     return False
-
-
-def _from_numpy(array: np.ndarray | None) -> Tensor:
-    """A tensor that shares the array's memory where torch can; never written to."""
-    data = np.zeros(()) if array is None else array
-    if data.dtype == DType.bfloat16.numpy:
-        return _from_numpy(data.view(np.int16)).view(torch.bfloat16)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable.*")
-        return torch.from_numpy(np.ascontiguousarray(data).reshape(data.shape))

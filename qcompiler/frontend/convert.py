@@ -6,11 +6,11 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..errors import GraphError, InternalError, UnsupportedError
-from ..ir import DType, Graph, GraphBuilder, Origin, Value
+from ..executors.tensors import to_array
+from ..ir import Graph, GraphBuilder, Origin, Value
 from .aliasing import functional_name, mutates
 from .aten import CONVERTERS
 from .aten.elementwise import ignore
@@ -218,14 +218,6 @@ def _is_failure(value: Any) -> bool:
     return value is _FAILED
 
 
-def to_array(tensor: torch.Tensor) -> np.ndarray:
-    """A tensor's memory as a NumPy array, shared where it is contiguous and on the CPU."""
-    tensor = tensor.detach().cpu()
-    if tensor.dtype is torch.bfloat16:
-        return tensor.contiguous().view(torch.int16).numpy().view(DType.bfloat16.numpy)
-    return tensor.resolve_conj().numpy()
-
-
 def unsupported(refused: Sequence[tuple[torch.fx.Node, str]], origins: OriginReader) -> UnsupportedError:
     """One error that lists every op that could not be converted, with its places."""
     places: dict[tuple[str, str], list[str]] = {}
@@ -246,4 +238,4 @@ def describe(origin: Origin) -> str:
     return (origin.module or "(top level)") + (f" ({origin.source})" if origin.source else "")
 
 
-__all__ = ["Converter", "Graph", "describe", "find_converter", "target_name", "to_array", "unknown_ops", "unsupported"]
+__all__ = ["Converter", "Graph", "describe", "find_converter", "target_name", "unknown_ops", "unsupported"]

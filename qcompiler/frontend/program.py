@@ -11,11 +11,12 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from ..errors import UnsupportedError
+from ..executors.tensors import to_array
 from ..ir import Graph, GraphBuilder, Level, Value, get_op, verify_graph
 from ..ir.dims import is_symbolic
 from .aliasing import mutates, writes_through_alias
 from .context import Refusal, to_dtype
-from .convert import Converter, is_size, target_name, to_array, unknown_ops, unsupported
+from .convert import Converter, is_size, target_name, unknown_ops, unsupported
 from .decompose import decompose_unknown
 from .export import Exported
 from .origin import OriginReader

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qcompiler.calibration.signature import to_numpy
 from qcompiler.search.branch import Branch, fitted_key
 from qcompiler.search.evaluator import Evaluator
 from qcompiler.search.losses import Accuracy, measure
@@ -161,7 +162,7 @@ class Judge:
 
 def _apart(outputs: Sequence[Any], count: int) -> list[Outputs]:
     """Outputs of a batch as outputs of its samples."""
-    arrays = [np.asarray(t) for t in outputs]
+    arrays = [to_numpy(t, "an output") for t in outputs]
     if count == 1:
         return [arrays]
     parts = [np.split(a, count) for a in arrays]

@@ -15,6 +15,7 @@ from qcompiler.errors import UsageError
 from qcompiler.ir import Node
 
 from .emit import EmittedModel
+from .runtime import run_arrays
 
 SUFFIX = "_kernel_time"
 
@@ -45,12 +46,11 @@ class Profiler:
         options.profile_file_prefix = str(Path(self._folder.name) / "run")
         data = model.proto.SerializeToString()
         self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        self._names = [i.name for i in self._session.get_inputs()]
         self._sources = model.sources
 
     def run(self, arrays: Sequence[np.ndarray]) -> None:
         """One run, timed node by node until `finish`."""
-        self._session.run(None, dict(zip(self._names, arrays, strict=True)))
+        run_arrays(self._session, arrays)
 
     def finish(self) -> Profile:
         """End profiling and add up; the model can be run on.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnxruntime
+from onnx import TensorProto
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
 from qcompiler.errors import UnsupportedError, UsageError
+from qcompiler.ir import DType
 
 from ..base import Measurement
 from ..timing import measure_pair
@@ -57,7 +60,42 @@ class OnnxSession:
         """
         if len(arrays) != len(self.input_names):
             raise UsageError(f"the model takes {len(self.input_names)} inputs ({', '.join(self.input_names)}), got {len(arrays)}")
-        return list(self._session.run(None, dict(zip(self.input_names, arrays, strict=True))))
+        return run_arrays(self._session, arrays)
+
+
+def run_arrays(session: onnxruntime.InferenceSession, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Outputs of a loaded model, in its order, for one array per input in its order.
+
+    ONNX Runtime's own `run` takes and gives no bfloat16, for which NumPy itself has no type: such tensors go in as the
+    bits they are and are copied out of the runtime's memory.
+    """
+    names = [i.name for i in session.get_inputs()]
+    if not any(_is_bfloat16(t) for t in (*session.get_inputs(), *session.get_outputs())):
+        return list(session.run(None, dict(zip(names, arrays, strict=True))))
+    values = {name: _to_value(array) for name, array in zip(names, arrays, strict=True)}
+    return [_from_value(value) for value in session.run_with_ort_values(None, values)]
+
+
+def _is_bfloat16(tensor: onnxruntime.NodeArg | onnxruntime.OrtValue) -> bool:
+    return (tensor.data_type() if isinstance(tensor, onnxruntime.OrtValue) else tensor.type) == "tensor(bfloat16)"
+
+
+def _to_value(array: np.ndarray) -> onnxruntime.OrtValue:
+    make = onnxruntime.OrtValue
+    if array.dtype != DType.bfloat16.numpy:
+        return make.ortvalue_from_numpy(array)
+    bits = np.ascontiguousarray(array).view(np.uint16)
+    return make.ortvalue_from_numpy_with_onnx_type(bits, TensorProto.BFLOAT16)
+
+
+def _from_value(value: onnxruntime.OrtValue) -> np.ndarray:
+    if not _is_bfloat16(value):
+        return np.asarray(value.numpy())
+    shape = tuple(value.shape())
+    if 0 in shape:
+        return np.zeros(shape, DType.bfloat16.numpy)
+    bits = ctypes.cast(value.data_ptr(), ctypes.POINTER(ctypes.c_uint16))
+    return np.ctypeslib.as_array(bits, shape).copy().view(DType.bfloat16.numpy)
 
 
 class Runnable(Protocol):

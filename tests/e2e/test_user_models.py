@@ -1,0 +1,69 @@
+"""Models in forms that users bring, compiled as they are: inputs, types and structures that are not the plainest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import qcompiler as qc
+
+
+def images(count: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return [torch.randn(1, 3, 10, 10, generator=random).to(dtype) for _ in range(count)]
+
+
+def decibels(expected: torch.Tensor, got: np.ndarray) -> float:
+    wanted = expected.detach().double().numpy()
+    return float(10 * np.log10((wanted**2).sum() / ((wanted - got.astype(np.float64)) ** 2).sum()))
+
+
+class Classifier(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("recipe", ["w8a8", "w8a8-int"])
+def test_half_precision_in_and_out(dtype: torch.dtype, recipe: str) -> None:
+    """NumPy and ONNX Runtime's plain interface have no bfloat16."""
+    data = images(4, dtype)
+    model = Classifier().to(dtype).eval()
+    made = qc.compile(model, (data[0],), recipe=recipe, calibration=data)
+    (got,) = made.run(data[0])
+    (expected,) = made.reference(data[0])
+    if recipe == "w8a8":
+        assert got.dtype.name == expected.dtype.name == str(dtype).removeprefix("torch.")
+    else:
+        assert np.array_equal(got, expected)
+    assert decibels(model(data[0]), got) > 20
+
+
+class Both(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.conv, self.head = nn.Embedding(9, 8), nn.Conv2d(3, 8, 3), nn.Linear(16, 4)
+
+    def forward(self, batch: dict[str, Any], bias: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        image = self.conv(batch["Image"]).mean((2, 3))
+        y = self.head(torch.cat([self.table(batch["ids"]).mean(1), image], 1))
+        return {"logits": y if bias is None else y + bias}
+
+
+def test_arguments_nested_as_the_forward_takes_them() -> None:
+    data = [({"ids": torch.tensor([[1, i]]), "Image": x}, None) for i, x in enumerate(images(4))]
+    model = Both().eval()
+    made = qc.compile(model, data[0], calibration=data)
+    expected = model(*data[3])["logits"]
+    for got in (made.run(*data[3]), made.run(data[3][0]), made.run(batch=data[3][0])):
+        assert decibels(expected, got[0]) > 25
