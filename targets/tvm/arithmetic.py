@@ -70,11 +70,35 @@ def high_word(m: np.ndarray, s: np.ndarray, bound: int) -> tuple[np.ndarray, np.
     return None if largest >= 1 << 63 else (m, s, left)
 
 
-def rescale(acc: Any, rounding: str, m: np.ndarray, s: np.ndarray | None, read: Read, bound: int) -> Any:
-    """Rescaled accumulators (int32 in, int32 or int64 out) in a profile; float32 results for `float32_half_even`.
+def rescale(
+    acc: Any, rounding: str, m: np.ndarray, s: np.ndarray | None, read: Read, bound: int, zero: int = 0
+) -> tuple[Any, int]:
+    """(rescaled accumulators, what of the zero point is still to be added to them).
 
-    `bound` is one on the magnitude of the accumulators.
+    Accumulators are int32, results int32 or int64, float32 for `float32_half_even`. `bound` is one on the magnitude of
+    the accumulators.
     """
+    if rounding == "dyadic":
+        assert s is not None
+        moved = high_word(m, s, bound)
+        if moved is not None and not moved[2].any() and (moved[1] > 32).all():
+            # half is a multiple of 2^32: it is added to the high word, whose product has an instruction; so is the
+            # zero point where that leaves room
+            m, s, _ = moved
+            largest = max((bound * int(a) >> 32 for a in m.flat), default=0) + 1
+            added, left = _half_and_zero(s, zero), 0
+            if largest + int(np.abs(added).max(initial=0)) >= 1 << 31:
+                added, left = _half_and_zero(s, 0), zero
+            return (high_product(acc, read(m.astype(np.int32))) + read(added.astype(np.int32))) >> read((s - 32).astype(np.int32)), left
+    return _rescale_alone(acc, rounding, m, s, read, bound), zero
+
+
+def _half_and_zero(s: np.ndarray, zero: int) -> np.ndarray:
+    """Half a unit of the result and the zero point, in high words before their shift by s - 32."""
+    return (np.int64(1) << (s - 33)) + (np.int64(zero) << (s - 32))
+
+
+def _rescale_alone(acc: Any, rounding: str, m: np.ndarray, s: np.ndarray | None, read: Read, bound: int) -> Any:
     if rounding == "float32_half_even":
         return tirx.nearbyint(acc.astype("float32") * read(np.asarray(m, np.float32)))
     assert s is not None
@@ -82,10 +106,6 @@ def rescale(acc: Any, rounding: str, m: np.ndarray, s: np.ndarray | None, read: 
         moved = high_word(m, s, bound)
         if moved is not None:
             m, s, left = moved
-            if not left.any() and (s > 32).all():
-                # half is a multiple of 2^32: it is added to the high word, whose product has an instruction
-                half = (np.int64(1) << (s - 33)).astype(np.int32)
-                return (high_product(acc, read(m.astype(np.int32))) + read(half)) >> read((s - 32).astype(np.int32))
             product = whole64(acc) * i64(read(m.astype(np.int32))) + (const64(1) << i64(read((s - 1).astype(np.int32))))
             product = product << i64(read(left.astype(np.int32))) if left.any() else product
             high = (product >> const64(32)).astype("int32")
@@ -147,8 +167,14 @@ def saturate(value: Any, zero: int, low: int, high: int, kind: str) -> Any:
     """Zero point added, clipped to [low, high], as the storage type `kind`.
 
     The limits are moved instead of the value, so that nothing overflows and real values are clipped before they become
-    integers.
+    integers. Integers without a zero point are clipped to the limits of the type first, for which conversions have
+    instructions that saturate.
     """
+    info = np.iinfo(kind)
+    if not zero and kind_of(value) == "int32" and info.bits < 32:
+        narrow = clamp(value, int(info.min), int(info.max)).astype(kind)
+        narrow = narrow if high == info.max else tirx.min(narrow, tirx.const(high, kind))
+        return narrow if low == info.min else tirx.max(narrow, tirx.const(low, kind))
     return clamp_sum(clamp(value, low - zero, high - zero), zero, kind)
 
 

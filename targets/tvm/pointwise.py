@@ -57,8 +57,10 @@ def _requantize(builder: KernelBuilder, node: Node, point: Point, xs: list[Any])
     assert acc.quant is not None and m.data is not None
     x = i32(xs[0]) - zero_of(acc) if zero_of(acc) else i32(xs[0])
     read = builder.channel(acc.quant.axis, point)
-    y = rescale(x, node.attrs["rounding"], m.data, None if s is None else s.data, read, bound_of(builder, acc))
-    return saturate(y, *result_limits(node), _kind(node))
+    zero, low, high = result_limits(node)
+    factors = (m.data, None if s is None else s.data)
+    y, zero = rescale(x, node.attrs["rounding"], *factors, read, bound_of(builder, acc), zero)
+    return saturate(y, zero, low, high, _kind(node))
 
 
 def bound_of(builder: KernelBuilder, acc: Any) -> int:
