@@ -33,12 +33,14 @@ class CpuLibrary:
         isa: what they use.
         tiles: measured best tiles by `product_key`; other products get the default rule's.
         used: of them, by products that were asked for.
+        pair_lanes: pairs of 16-bit numbers that one instruction multiplies and adds; 0 where none does.
     """
 
     def __init__(self, isa: Isa, tiles: Mapping[str, Tile] | None = None) -> None:
         self.isa = isa
         self.tiles = dict(tiles or {})
         self.used: dict[str, Tile] = {}
+        self.pair_lanes = isa.wide.lanes if isa.wide.name == "vpmaddwd" else 0
 
     def product(
         self, product: Product, constant: Callable[[np.ndarray], Any], finished: Callable[[Any], Any], where: str
@@ -78,5 +80,5 @@ class CpuLibrary:
     def stages(self, function: Any, kind: str, layout: Any, where: str) -> Scheduled:
         """A reduction, pool, softmax, norm, copy or elementwise kernel."""
         s = Schedule(function)
-        rows.schedule(s, self.isa.vector_bytes // 4)
+        rows.schedule(s, self.isa.vector_bytes // 4, layout.shape[-1] if layout.shape else 1)
         return Scheduled(s.mod["main"].with_attr("tirx.is_scheduled", True), kind)

@@ -223,8 +223,11 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> None:
             s.unroll(s.get_loops(s.get_sblock("pack_w"))[-1])
     exact = isinstance(product.columns, int) and product.columns % (tile.vectors * form.lanes) == 0
     if exact:
+        if tile.vectors in TOGETHER:
+            lane = s.fuse(v, lane)
+        else:
+            s.unroll(v)
         s.vectorize(lane)
-        s.unroll(v)
 
 
 def _extent(s: Any, loop: Any) -> Any:
@@ -278,9 +281,11 @@ def default_tile(product: Product, form: Form, isa: Isa) -> Tile:
 
 STEPS = {"vpmaddubsw": (1.0, 0.17, 0.17)}
 MULTIPLY, LOAD_WEIGHT, BROADCAST, FINISH, SCATTER, PACK, REREAD = 0.5, 0.33, 0.17, 9.8, 10.2, 0.29, 0.047
+TOGETHER, EDGE = {2: 1.9, 4: 1.5}, 1.5
 """Cycles of: multiplying and adding a vector; loading one of weights; spreading a pair of activations (`STEPS` has all
 three of other forms); rescaling a vector of results, and storing it piece by piece; packing an element of the left
-operand, reading it again. Least squares over the times of all tiles of three products, those of `STEPS` set by the times
+operand, reading it again; what is saved per vector where so many become bytes together; packing a byte where tiles do not
+divide the rows. Least squares over the times of all tiles of three products, those of `STEPS` set by the times
 of some tiles (`python -m benchmarks.bench_tvm --only defaults` shows others)."""
 CHAIN = 4.0
 """Cycles before a vector that accumulates in place can be added to again."""
@@ -304,9 +309,11 @@ def predicted_cycles(product: Product, form: Form, isa: Isa, tile: Tile) -> floa
     if form.name in ("vpdpbusd", "fma", "fmla", "sdot"):
         step = max(step, CHAIN)
     step += tile.vectors * load + tile.rows * broadcast
-    finish = tile.rows * tile.vectors * (FINISH if columns % width == 0 else FINISH + SCATTER)
+    once = FINISH - TOGETHER.get(tile.vectors, 0.0) if columns % width == 0 else FINISH + SCATTER
+    finish = tile.rows * tile.vectors * once
     passes = column_tiles / tile.panel if tile.panel else 1.0
-    pack = PACK + passes * REREAD if tile.whole else passes * PACK
+    element = PACK + EDGE if form.pair == 4 and rows % tile.rows else PACK
+    pack = element + passes * REREAD if tile.whole else passes * element
     weight_bytes = column_tiles * width * depth * np.dtype(form.weight).itemsize
     again = next(cost for most, cost in CACHES if weight_bytes / passes <= most)
     traffic = weight_bytes * (CACHES[-1][1] + (row_tiles - 1) * again)

@@ -2,7 +2,8 @@
 
 The stages of a kernel are computed for one row of the output at a time, so that what lies between them stays in the
 first cache level. Windows over channels (depthwise convolutions, pools, sums over places) are computed for a few
-vectors of channels at a time, with the accumulators in registers and the window unrolled.
+vectors of channels at a time, with the accumulators in registers and the window unrolled (those over pairs of image rows
+by `paired_windows.py`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,25 @@ from typing import Any
 
 from tvm import tirx
 
+from qcompiler.kernels.cpu import paired_windows
+
 PARALLEL_ELEMENTS = 1 << 15
 UNROLLED_TAPS = 32
 CHUNKS = (4, 2, 1)
 """Vectors of channels that a window keeps in registers, best first."""
 
 
-def schedule(s: Any, lanes: int) -> None:
-    """Schedule the stages of a kernel whose last one is `out`; `lanes` are 32-bit elements of a vector."""
+def schedule(s: Any, lanes: int, width: Any) -> None:
+    """Schedule the stages of a kernel whose last one is `out`.
+
+    Args:
+        s: the schedule.
+        lanes: 32-bit elements of a vector.
+        width: last axis of the result, for windows over an image.
+    """
     out = s.get_sblock("out")
+    if any(s.get(b).name_hint == paired_windows.STAGE for b in s.get_child_blocks(s.get_sblock("root"))):
+        return paired_windows.schedule(s, lanes, width)
     others = [b for b in s.get_child_blocks(s.get_sblock("root")) if s.get(b).name_hint != "out"]
     loops = s.get_loops(out)
     windows = [b for b in others if _is_window(s, b)]

@@ -39,9 +39,9 @@ from qcompiler.targets.tvm.plan import (
 )
 from qcompiler.targets.tvm.pointwise import pointwise_view
 from qcompiler.targets.tvm.products import PRODUCTS
-from qcompiler.targets.tvm.stages import depthwise
 from qcompiler.targets.tvm.symbols import Symbols
 from qcompiler.targets.tvm.views import PLAIN, Layout, Point, View
+from qcompiler.targets.tvm.windows import depthwise
 
 KERNEL_PREFIX = "k_"
 """What the names of kernels begin with; the virtual machine calls other functions too."""
@@ -50,7 +50,13 @@ OPAQUE = 8
 
 
 class Library(Protocol):
-    """Kernels of a machine."""
+    """Kernels of a machine.
+
+    Attributes:
+        pair_lanes: `pair_sum`s that are one instruction there; 0 for none.
+    """
+
+    pair_lanes: int
 
     def product(
         self, product: Product, constant: Callable[[np.ndarray], Any], finished: Callable[[Any], Any], where: str
@@ -189,7 +195,7 @@ def _describe(state: _Lowering, planned: Planned) -> _Plan:
     if planned.kind == GROUPS:
         return _grouped(state, builder, planned)
     if planned.kind == DEPTHWISE:
-        view = depthwise(builder, anchor)
+        view = depthwise(builder, anchor, state.library.pair_lanes)
     elif planned.kind == STAGE:
         made = ALL_STAGES[anchor.op](builder, anchor)
         view = made[anchor.outputs.index(group.output)] if isinstance(made, tuple) else made

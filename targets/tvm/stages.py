@@ -1,4 +1,4 @@
-"""Ops that read more than one element per result: reductions, pools, depthwise convolutions, softmaxes, norms.
+"""Ops that read more than one element per result: reductions, softmaxes, norms. Windows are in `windows.py`.
 
 Each gives a view that reads one or more intermediate stages of the kernel. Stages over the last axis have one row per
 row of the result, so that the schedule can compute them row by row.
@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from tvm import te, tirx
 
 from qcompiler.errors import UnsupportedError
 from qcompiler.ir import Node
 from qcompiler.ir.ops.integer_norm import NORMAL_BITS, RECIPROCAL_BITS
 from qcompiler.targets.tvm.arithmetic import const64, floor_sqrt, i32, i64, quotient, saturate, shift_exp
-from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, weight_codes, zero_of
+from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
 from qcompiler.targets.tvm.pointwise import result_limits
-from qcompiler.targets.tvm.products import patch_reader
-from qcompiler.targets.tvm.views import CHANNELS_LAST, ROWS, Layout, Point, View, unflatten
+from qcompiler.targets.tvm.views import ROWS, Layout, Point, View
+from qcompiler.targets.tvm.windows import avg_pool, max_pool
 
 MakeStages = Callable[[KernelBuilder, Node], View]
 
@@ -225,106 +224,7 @@ def _integer_norm(builder: KernelBuilder, node: Node) -> View:
     return _row_view(builder, node, element)
 
 
-# -- pools, reductions, depthwise convolutions
-
-
-def _window(builder: KernelBuilder, node: Node, joined: Any, element: Callable[[Any, Any, Any], Any], name: str) -> View:
-    """A stage [N * spatial, C] that joins `element` over the kernel's positions; (row, position axes, channel)."""
-    shape = node.output.shape
-    layout = Layout(CHANNELS_LAST, shape)
-    kernel = node.attrs["kernel"] if "kernel" in node.attrs else operand(node, 1).shape[2:]
-    axes = [te.reduce_axis((0, k), f"k{i}") for i, k in enumerate(kernel)]
-    stage = te.compute(
-        layout.physical_shape(builder.symbols), lambda r, c: joined(element(r, tuple(axes), c), axis=axes), name=name
-    )
-
-    def at(point: Point) -> Any:
-        same = point.layout is not None and point.layout.kind == CHANNELS_LAST
-        return stage(*(point.place if same else layout.physical(point.index, builder.symbols)))
-
-    return View(shape, at)
-
-
-def depthwise(builder: KernelBuilder, node: Node) -> View:
-    """acc[row, channel] = sum over taps of (x - zero) w; channels are the vector."""
-    x, w, bias = operand(node, 0), operand(node, 1), node.inputs[2]
-    codes, _, w_zero = weight_codes(w)
-    real = storage(x) == "float32"
-    kind = "float32" if real else "int32"
-    multiple = w.shape[0] // node.attrs["groups"]
-    taps = np.ascontiguousarray(np.moveaxis(codes[:, 0], 0, -1))  # [kernel..., channels]
-    taps = taps if real else taps.astype(np.int64) - w_zero
-    held = builder.constant(taps if real else taps.astype(np.int16))
-    patch, zero = patch_reader(builder, node), zero_of(x)
-
-    def element(r: Any, position: tuple[Any, ...], c: Any) -> Any:
-        value = patch(r, position, c if multiple == 1 else c // multiple)
-        if real:
-            return value * held(*position, c)
-        return (i32(value) - zero if zero else i32(value)) * i32(held(*position, c))
-
-    acc = _window(builder, node, te.sum, element, "acc")
-    if bias is None:
-        return acc
-    assert bias.data is not None
-    offsets = builder.constant(bias.data)
-    return View(acc.shape, lambda point: acc.at(point) + offsets(point.index[1]).astype(kind))
-
-
-def _max_pool(builder: KernelBuilder, node: Node) -> View:
-    x = operand(node, 0)
-    kind = storage(x)
-    reader = _pool_reader(builder, node, float("-inf") if kind == "float32" else int(np.iinfo(kind).min))
-    return _window(builder, node, te.max, lambda r, position, c: reader(r, position, c)[0], "peak")
-
-
-def _pool_reader(builder: KernelBuilder, node: Node, fill: Any) -> Callable[[Any, tuple[Any, ...], Any], tuple[Any, Any]]:
-    """(row, position, channel) -> (element or `fill` outside the image, condition of being inside or None)."""
-    x, attrs = operand(node, 0), node.attrs
-    symbols, shape = builder.symbols, node.output.shape
-    view, rank = builder.view(x), len(x.shape) - 2
-    sizes, outs = symbols.shape(x.shape[2:]), symbols.shape((shape[0], *shape[2:]))
-    dilations = attrs.get("dilations") or (1,) * rank
-    kind = storage(x)
-
-    def read(r: Any, position: tuple[Any, ...], c: Any) -> tuple[Any, Any]:
-        n, *at = unflatten(r, outs)
-        places, inside = [], []
-        for i in range(rank):
-            place = at[i] * attrs["strides"][i] + position[i] * dilations[i] - attrs["pads"][i]
-            reach = (attrs["kernel"][i] - 1) * dilations[i]
-            if attrs["pads"][i] > 0:
-                inside.append(place >= 0)
-            known = isinstance(sizes[i], int) and isinstance(outs[1 + i], int)
-            if not known or (outs[1 + i] - 1) * attrs["strides"][i] + reach - attrs["pads"][i] >= sizes[i]:
-                inside.append(place < sizes[i])
-            places.append(place)
-        value = view(n, c, *places)
-        if not inside:
-            return value, None
-        condition = tirx.all(*inside)
-        return tirx.if_then_else(condition, value, tirx.const(fill, kind)), condition
-
-    return read
-
-
-def _avg_pool(builder: KernelBuilder, node: Node) -> View:
-    reader = _pool_reader(builder, node, 0.0)
-    total = _window(builder, node, te.sum, lambda r, position, c: reader(r, position, c)[0], "total")
-    attrs, x = node.attrs, operand(node, 0)
-    symbols = builder.symbols
-    sizes = symbols.shape(x.shape[2:])
-    rank = len(sizes)
-
-    def count(point: Point) -> Any:
-        whole: Any = tirx.const(1, "int32")
-        for i in range(rank):
-            start = point.index[2 + i] * attrs["strides"][i] - attrs["pads"][i]
-            low, high = (0, sizes[i]) if not attrs["count_include_pad"] else (-attrs["pads"][i], sizes[i] + attrs["pads"][rank + i])
-            whole = whole * i32(tirx.min(start + attrs["kernel"][i], high) - tirx.max(start, low))
-        return whole.astype("float32")
-
-    return View(node.output.shape, lambda point: total.at(point) / count(point))
+# -- reductions
 
 
 def _reduce(builder: KernelBuilder, node: Node) -> View:
@@ -379,8 +279,8 @@ STAGES: dict[str, MakeStages] = {
     "log2_softmax": _log2_softmax,
     "integer_layer_norm": _integer_norm,
     "integer_rms_norm": _integer_norm,
-    "max_pool": _max_pool,
-    "avg_pool": _avg_pool,
+    "max_pool": max_pool,
+    "avg_pool": avg_pool,
     **dict.fromkeys(
         ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_any", "reduce_all", "reduce_prod"), _reduce
     ),
