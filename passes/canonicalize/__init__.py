@@ -29,6 +29,7 @@ def canonicalize_passes() -> list[Pass]:
         DropIdentities(),  # early, so that patterns need not look through no-ops
         MatmulToLinear(),  # before constants fold: a transposed tied table is used as it is
         FoldConstants(),  # masks, position tables, 1 + weight: patterns expect plain constants
+        MatmulToLinear(),  # weights that were reshaped first, as those of einsum are
         MergeDuplicates(),  # patterns compare values by identity
         NormalizeClips(),  # relu6 has one spelling before hard swish is looked for
         FoldPadding(),  # a convolution with its pads is one layer

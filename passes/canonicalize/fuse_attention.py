@@ -1,6 +1,6 @@
 """Scaled dot-product attention written in steps becomes `attention` (Vaswani et al. 2017).
 
-softmax(s (q k^T) + mask) v        s on q, on k or on the scores; -inf where a bool mask is false
+softmax(s (q k^T) + mask) v        s on q, on k or on the scores; -inf where a bool mask is false, or where it is true
 k and v repeated per head group    grouped-query attention: reshape(expand(reshape(k)))
 """
 
@@ -15,16 +15,23 @@ from qcompiler.ir.dims import Shape, same, same_shape
 from qcompiler.ir.ops.spec import broadcast_shapes
 from qcompiler.passes.canonicalize.pattern import Found, Matcher, PatternPass, becomes, keeps_shape, pairs
 
+# Numbers that programs put in the place of hidden scores, instead of -inf: -1e4, -1e9, the least of float16 or float32.
+HIDDEN = -1e4
+
 
 @dataclass(frozen=True)
 class _Mask:
-    """A mask, and the shape it was broadcast to before the scores took theirs (windows split off the batch)."""
+    """A mask, and the shape it was broadcast to before the scores took theirs (windows split off the batch).
+
+    `hides`: a bool mask that is true where scores are hidden, the opposite of what `attention` takes.
+    """
 
     value: Value
     spread: Shape | None = None
+    hides: bool = False
 
     def build(self, r: Rewriter, shape: Shape) -> Value:
-        value = r[self.value]
+        value = r.op("logical_not", r[self.value]) if self.hides else r[self.value]
         return (
             value
             if self.spread is None
@@ -98,14 +105,31 @@ def _walk(m: Matcher, value: Value, scores: _Scores) -> Node | str:
             scores.masks.append(masked)
             scores.inside += inside
         elif node.op == "where" and not scores.masks and scores.scale == 1:
-            condition, kept, other = node.operands
-            hidden = m.scalar(other)
-            if hidden != -math.inf:
-                return f"{node.where()} hides scores behind {hidden}, not -inf"
-            value = kept
-            scores.masks.append(_Mask(condition))
+            hiding = _hiding(m, node)
+            if isinstance(hiding, str):
+                return hiding
+            value, mask = hiding
+            scores.masks.append(mask)
         else:
             return f"{node.where()} stands between softmax and the product"
+
+
+def _hiding(m: Matcher, node: Node) -> tuple[Value, _Mask] | str:
+    """(scores, mask) of a `where` that puts a number in the place of some scores; the reason if it hides none of them.
+
+    A number that is not -inf hides as well in a row that keeps a score: exp(-1e4 - m) is 0 even in float64 for any
+    score m above -9e3. That every row keeps one is known of constant masks only; a row without gets equal weights by
+    such a number, and none by -inf.
+    """
+    condition, chosen, other = node.operands
+    hides = m.scalar(other) is None
+    hidden, scores = (m.scalar(chosen), other) if hides else (m.scalar(other), chosen)
+    mask = condition.data
+    complete = mask is not None and mask.ndim > 0 and bool((mask != hides).any(-1).all())
+    if hidden == -math.inf or (hidden is not None and hidden <= HIDDEN and complete):
+        return scores, _Mask(condition, hides=hides)
+    number = "other scores" if hidden is None else f"{hidden:g}"
+    return f"{node.where()} hides scores behind {number}, not -inf, where rows may be hidden as a whole"
 
 
 def _added(m: Matcher, node: Node) -> tuple[Value, Value] | None:

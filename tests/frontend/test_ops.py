@@ -216,6 +216,8 @@ INDEXED: list[Callable[[torch.Tensor, torch.Tensor], Any]] = [
     lambda t, i: assign(t, (i[0] % 2, slice(None), i[1]), t[0].mT[:3]),
     lambda t, i: assign(t, (slice(0, 1), slice(1, None)), t[1:, 1:] * 2),
     lambda t, i: assign(t, (1, ..., -1), 7.0),
+    lambda t, i: assign(t, (slice(None), slice(1, None, 2), slice(0, 3)), t[:, :1, :3] * 2),
+    lambda t, i: assign(t, (..., slice(1, 4, 2)), 5.0),
     lambda t, i: assign(t, t > 0, 7.0),
     lambda t, i: (torch.index_select(t, -1, i[1]), t.index_add(1, i[0] % 3, t)),
 ]
@@ -318,13 +320,16 @@ def test_layer(index: int) -> None:
         torch.nn.GRU(4, 5, num_layers=2, bias=False),
         torch.nn.RNN(4, 5, bidirectional=True),
         torch.nn.RNN(4, 5, nonlinearity="relu", batch_first=True),
+        torch.nn.LSTM(4, 7, proj_size=5, batch_first=True, bidirectional=True),
+        torch.nn.LSTM(4, 7, num_layers=3, proj_size=5, bias=False),
     ],
     ids=repr,
 )
 def test_recurrent(layer: torch.nn.Module) -> None:
     check(layer, (A,))
     state = x(4 if layer.bidirectional and layer.num_layers == 2 else layer.num_layers * (1 + layer.bidirectional), A.shape[0 if layer.batch_first else 1], 5)
-    check(layer, (A, (state, state + 1) if isinstance(layer, torch.nn.LSTM) else state))
+    cell = x(*state.shape[:2], layer.hidden_size, seed=1)
+    check(layer, (A, (state, cell) if isinstance(layer, torch.nn.LSTM) else state))
 
 
 def test_weight_norm() -> None:

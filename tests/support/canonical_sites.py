@@ -239,11 +239,13 @@ def attention_scaled_key_one_repeat(s: Sketch) -> Value:
     return s.matmul(s.softmax(scores, axis=-1), s.x(2, 4, 7, 8))
 
 
-def attention_where(s: Sketch, hidden: float = -math.inf) -> Value:
+def attention_where(s: Sketch, hidden: float = -math.inf, hides: bool = False, computed: bool = False) -> Value:
+    """Scores chosen by a triangle, or with `hides` those outside of it, as masked_fill spells it."""
     q, k, v = (s.x(2, 4, 5, 8) for _ in range(3))
-    keep = s.const(np.tri(5, dtype=bool))
-    scores = s.where(keep, s.matmul(q, s.transpose(k, perm=(0, 1, 3, 2))), hidden)
-    return s.matmul(s.softmax(scores, axis=3), v)
+    scores = s.matmul(q, s.transpose(k, perm=(0, 1, 3, 2)))
+    mask = s.greater(s.x(5, 5), 0.0) if computed else s.const(np.tri(5, dtype=bool) != hides)
+    chosen = s.where(mask, hidden, scores) if hides else s.where(mask, scores, hidden)
+    return s.matmul(s.softmax(chosen, axis=3), v)
 
 
 def attention_scaled_mask(s: Sketch) -> Value:

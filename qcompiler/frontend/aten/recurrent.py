@@ -20,13 +20,17 @@ def _gates(c: Context, total: Value, count: int) -> list[Value]:
 
 
 def lstm_step(c: Context, x: Value, state: tuple[Value, ...], weights: Sequence[Value | None]) -> tuple[Value, ...]:
-    """Input, forget, cell and output gates; x is W_ih x + b_ih (Hochreiter & Schmidhuber 1997, as torch orders it)."""
+    """Input, forget, cell and output gates; x is W_ih x + b_ih (Hochreiter & Schmidhuber 1997, as torch orders it).
+
+    weights: W_hh, b_hh and, where the hidden state is projected (Sak et al. 2014), W_hr.
+    """
     hidden, cell = state
     total = c.op("add", x, c.op("linear", hidden, weights[0], weights[1]))
     i, f, g, o = _gates(c, total, 4)
     kept = c.op("mul", c.op("sigmoid", f), cell)
     cell = c.op("add", kept, c.op("mul", c.op("sigmoid", i), c.op("tanh", g)))
-    return c.op("mul", c.op("sigmoid", o), c.op("tanh", cell)), cell
+    hidden = c.op("mul", c.op("sigmoid", o), c.op("tanh", cell))
+    return c.op("linear", hidden, weights[2]) if len(weights) > 2 else hidden, cell
 
 
 def gru_step(c: Context, x: Value, state: tuple[Value, ...], weights: Sequence[Value | None]) -> tuple[Value, ...]:
@@ -52,13 +56,14 @@ def _direction(
     c: Context, x: Value, state: tuple[Value, ...], weights: Sequence[Value], step: Step, backward: bool
 ) -> tuple[Value, tuple[Value, ...]]:
     """One layer in one direction over x [T, N, C]: (outputs [T, N, H], last state)."""
-    w_ih, w_hh, *biases = weights
-    b_ih, b_hh = biases if biases else (None, None)
+    w_ih, w_hh, *others = weights
+    b_ih, b_hh = others[:2] if len(others) > 1 else (None, None)
+    projection = others[-1:] if len(others) in (1, 3) else []
     projected = c.op("linear", x, w_ih, b_ih)
     length = static(x.shape[0], "the length of a sequence that a recurrent layer reads")
     outputs: list[Value] = []
     for t in range(length - 1, -1, -1) if backward else range(length):
-        state = step(c, c.select(projected, 0, t), state, (w_hh, b_hh))
+        state = step(c, c.select(projected, 0, t), state, (w_hh, b_hh, *projection))
         outputs.append(c.unsqueeze(state[0], 0))
     if backward:
         outputs.reverse()
@@ -83,9 +88,8 @@ def recurrent(step: Step, states: int) -> Callable[..., list[Value]]:
         if train and dropout:
             raise Refusal("the program was exported in training mode; call eval() on the model first")
         initial = list(hx) if isinstance(hx, (list, tuple)) else [hx]
-        directions, count = (2 if bidirectional else 1), (4 if has_biases else 2)
-        if len(params) != num_layers * directions * count:
-            raise Refusal("recurrent layers with projections are not in the graph")
+        directions = 2 if bidirectional else 1
+        count = len(params) // (num_layers * directions)  # W_ih, W_hh, two biases if any, a projection if any
         y = c.transpose(x, (1, 0, 2)) if batch_first else x
         finals: list[tuple[Value, ...]] = []
         for layer in range(num_layers):

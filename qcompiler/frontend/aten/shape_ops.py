@@ -242,12 +242,15 @@ def tri(upper: bool) -> Converter:
 
 def scatter_slice(c: Context, x: Value, src: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Value:
     """Gives x with x[start:end] replaced by src."""
-    if step != 1:
-        raise Refusal("assignment to a slice with a step is not in the graph")
     axis = dim % len(x.shape)
     size = x.shape[axis]
     begin = bound(start, size, 0)
     parts = [c.cast(src, x.dtype)]
+    if step != 1:
+        places = np.arange(static(size, "an axis that is assigned to with a step"))
+        count = static(src.shape[axis], "what is assigned with a step")
+        places[static(begin, "the begin of a slice with a step") :: step] = len(places) + np.arange(count)
+        return c.op("gather", c.op("concat", x, *parts, axis=axis), c.const(places), axis=axis)
     if begin != 0:
         parts.insert(0, c.slice(x, axis, 0, begin))
     stop = begin + src.shape[axis]

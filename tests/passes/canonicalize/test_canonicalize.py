@@ -102,6 +102,9 @@ MATCHES: list[tuple[type[Pass], Callable[..., Any], str]] = [
     (FuseAttention, partial(site.attention_steps, scale="both", groups=4, mask=(1, 4, 5, 7)), "attention"),
     (FuseAttention, partial(site.attention_steps, rank=3, mask=(5, 7)), "attention"),
     (FuseAttention, site.attention_where, "attention"),
+    (FuseAttention, partial(site.attention_where, hides=True), "logical_not attention"),
+    (FuseAttention, partial(site.attention_where, hidden=-1e9, hides=True), "logical_not attention"),
+    (FuseAttention, partial(site.attention_where, hidden=-65504.0), "attention"),
     (FuseAttention, site.attention_of_repeated_heads, "attention"),
     (FuseAttention, site.attention_in_windows, "add expand reshape attention"),
     (FuseAttention, site.attention_scaled_key_one_repeat, "reshape expand reshape attention"),
@@ -149,9 +152,10 @@ REFUSALS: list[tuple[type[Pass], Callable[..., Any], str]] = [
     (FuseAttention, site.attention_other_axis, "does not run over the last"),
     (
         FuseAttention,
-        partial(site.attention_where, hidden=-1e9),
-        "hides scores behind -1000000000.0, not -inf",
+        partial(site.attention_where, hidden=-1e9, computed=True),
+        "hides scores behind -1e.09, not -inf, where rows may be hidden",
     ),
+    (FuseAttention, partial(site.attention_where, hidden=-100.0), "hides scores behind -100, not -inf"),
     (FuseAttention, site.attention_scaled_mask, "add at .* stands between softmax and the product"),
     (FuseAttention, site.attention_tapped, "is an output of the graph"),
     (MergeParallelConvs, partial(site.repvgg_block, stride=2, other=1), "strides or groups"),
@@ -291,6 +295,21 @@ def test_symbolic_shapes_survive_the_whole_list():
     for sizes in ((1, 3), (2, 7)):
         samples = [rng.normal(size=(*sizes, 16)), rng.normal(size=(sizes[0], 1, 1, sizes[1]))]
         assert max_rel(new, graph, [a.astype(np.float32) for a in samples]) <= 1e-5
+
+
+def test_weights_that_are_reshaped_first_become_linear():
+    """As einsum does it with a parameter of more than two axes."""
+
+    def build(s):
+        weight = s.reshape(s.transpose(s.w(3, 4, 6, 2), perm=(2, 0, 1, 3)), shape=(6, 24))
+        return s.matmul(s.x(5, 6), weight)
+
+    graph, arrays = sketch(build, F32)
+    new = graph
+    for step in canonicalize_passes():
+        new = apply(step, new)[0]
+    assert [n.op for n in new.nodes] == ["linear"]
+    np.testing.assert_allclose(run_reference(new, arrays)[0], run_reference(graph, arrays)[0], rtol=1e-6)
 
 
 def test_a_small_result_behind_a_large_one_is_folded():
