@@ -14,6 +14,7 @@ import numpy as np
 
 from qcompiler.artifact import FLOAT_FOLDER, GRAPH_NAME, WEIGHTS_NAME, check_output, output_folder, writing
 from qcompiler.boundary import dequantize_outputs, quantize_inputs, real_inputs
+from qcompiler.checksums import SUMS_NAME, write_checksums
 from qcompiler.errors import UsageError
 from qcompiler.graph_files import read_graph, write_graph
 from qcompiler.lock import LOCK_NAME, Lock, read_lock
@@ -136,6 +137,7 @@ class Compiled:
                 write_graph(
                     self.float_graph, folder / FLOAT_FOLDER / GRAPH_NAME, folder / FLOAT_FOLDER / WEIGHTS_NAME
                 )
+            write_checksums(folder)
         return path
 
     def save_qonnx(self, path: str | Path) -> Path:
@@ -165,7 +167,7 @@ class Compiled:
         return arrays if raw else dequantize_outputs(self.graph, arrays)
 
 
-_WRITTEN_ANEW = frozenset({GRAPH_NAME, WEIGHTS_NAME, LOCK_NAME, "report.html", "report.json"})
+_WRITTEN_ANEW = frozenset({GRAPH_NAME, WEIGHTS_NAME, LOCK_NAME, SUMS_NAME, "report.html", "report.json"})
 
 
 def compile(

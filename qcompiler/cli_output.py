@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from qcompiler.boundary import quantize_inputs
+from qcompiler.checksums import changed_files
 from qcompiler.cli_support import print_json, print_table
 from qcompiler.errors import UsageError, VerificationError, did_you_mean
 
@@ -125,6 +126,8 @@ def verify(
     compiled: Compiled, data: str | None, count: int | None, min_sqnr: float | None, seed: int, *, as_json: bool
 ) -> None:
     """Result of `verify`. Raises VerificationError after printing."""
+    if changed := changed_files(compiled.folder):
+        raise VerificationError(f"{compiled.folder} is not the artefact that was compiled: " + "; ".join(changed))
     samples = some_samples(compiled, data, count, seed, None)
     codes = [quantize_inputs(compiled.graph, arrays) for arrays in samples]
     found = compiled.target.verify(compiled.graph, compiled.folder, codes, compiled.lock.threads)

@@ -26,7 +26,14 @@ def _line(item: Any, model: type[BaseModel], where: str) -> str:
         known = expected.replace("'", "").replace(" or ", ", ").split(", ")
         hint = did_you_mean(str(item["input"]), known)
         return f"{where}: {path}: {item['input']!r} is not one of {expected}.{hint}"
-    return f"{where}: {path}: {item['msg']} (found {item['input']!r})"
+    if item["type"] == "missing":
+        return f"{where}: {path} is missing"
+    return f"{where}: {path}: {item['msg']} (found {_shortened(item['input'])})"
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _model_at(model: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel]:

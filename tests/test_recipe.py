@@ -117,7 +117,7 @@ def test_patterns_that_match_nothing_are_found():
             "calibration.max_sample: unknown field. Did you mean 'max_samples'?",
         ),
         ({"weight_bits": 9}, "weight_bits: Input should be less than or equal to 8 (found 9)"),
-        ({"rules": [{"scheme": "float"}]}, "rules.0.match: Field required"),
+        ({"rules": [{"scheme": "float"}]}, "rules.0.match is missing"),
         ({"schema_version": 2}, "schema_version: 2 is not one of 1"),
     ],
 )

@@ -132,9 +132,12 @@ class _Assignment:
         if self.recipe.keep_head and node.op == "linear" and self.graph.is_output(node.output):
             return KEPT_HEAD
         if node.op == "matmul" and not self._names_op(node):
-            return "both operands are computed; name matmul in a rule's ops to quantize it"
+            kind = "an operand is a stack of matrices" if any(v.is_const for v in node.operands) else "both operands are computed"
+            return f"{kind}; name matmul in a rule's ops to quantize it"
         if any(v.dtype is not DType.float32 for v in node.operands):
-            return f"operands are {', '.join(v.dtype.name for v in node.operands)}, not float32"
+            wide = any(v.dtype is DType.float64 for v in node.operands)
+            hint = "; convert the model with .float(), kernels compute in float32" if wide else ""
+            return f"operands are {', '.join(v.dtype.name for v in node.operands)}, not float32{hint}"
         if node.op in PRODUCTS:
             x, w, *bias = node.operands
             if not w.is_const or any(not b.is_const for b in bias):

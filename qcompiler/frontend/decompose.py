@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +30,15 @@ def decompose_unknown(program: torch.export.ExportedProgram) -> torch.export.Exp
             return program
         seen |= unknown
         log.info("decomposing %s", ", ".join(sorted(map(target_name, table))))
-        program = program.run_decompositions(table)
+        program = run_decompositions(program, table)
     return program
+
+
+def run_decompositions(program: torch.export.ExportedProgram, table: Mapping[Any, Any]) -> torch.export.ExportedProgram:
+    """torch's own, which functionalizes a program too; quiet about its own use of what it has deprecated."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        return program.run_decompositions(dict(table))
 
 
 def _rule(op: Any, rules: Mapping[Any, Any]) -> Any:

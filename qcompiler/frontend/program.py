@@ -17,7 +17,7 @@ from ..ir.dims import is_symbolic
 from .aliasing import mutates, writes_through_alias
 from .context import Refusal, to_dtype
 from .convert import Converter, is_size, target_name, unknown_ops, unsupported
-from .decompose import decompose_unknown
+from .decompose import decompose_unknown, run_decompositions
 from .export import Exported
 from .origin import OriginReader
 from .simulated import read_simulated
@@ -210,7 +210,7 @@ def functionalize_if_needed(program: torch.export.ExportedProgram) -> torch.expo
     if not inner and not writes_through_alias(program.graph):
         _refuse_state_changes(program)
         return program
-    program = program.run_decompositions({})
+    program = run_decompositions(program, {})
     signature = program.graph_signature
     for target in signature.buffers_to_mutate.values():
         raise UnsupportedError(state_message(target))

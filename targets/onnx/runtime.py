@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import onnxruntime
 from onnx import TensorProto
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NoSuchFile
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
 from qcompiler.errors import UnsupportedError, UsageError
@@ -49,6 +50,10 @@ class OnnxSession:
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except NotImplemented_ as error:
             raise UnsupportedError(f"ONNX Runtime {onnxruntime.__version__} cannot run the model: {error}") from error
+        except (Fail, InvalidGraph, InvalidProtobuf, NoSuchFile) as error:
+            if not isinstance(model, Path):
+                raise
+            raise UsageError(f"ONNX Runtime cannot load {model}; is the file damaged? {error}") from error
         self.input_names = [i.name for i in self._session.get_inputs()]
         self.output_names = [o.name for o in self._session.get_outputs()]
 

@@ -80,7 +80,7 @@ def test_saved_folder_is_whole_and_loads_to_the_same(compiled, data, tmp_path):
     out = compiled.save(tmp_path / "out")
     names = {path.name for path in out.iterdir()}
     assert names == {
-        "model.onnx", "graph.txt", "weights.safetensors", "recipe.lock.yaml", "report.html", "report.json", "float",
+        "model.onnx", "graph.txt", "weights.safetensors", "recipe.lock.yaml", "report.html", "report.json", "float", "SHA256SUMS",
     }  # fmt: skip
     loaded = qc.load(out)
     for method in ("run", "reference"):

@@ -99,16 +99,33 @@ def test_verify_finds_an_artefact_that_was_tampered_with(saved, tmp_path):
     import onnx
     from onnx import numpy_helper
 
-    shutil.copytree(saved[0], tmp_path / "out")
-    model = onnx.load(tmp_path / "out" / "model.onnx")
+    out = tmp_path / "out"
+    shutil.copytree(saved[0], out)
+    assert run("verify", out).exit_code == 0
+    model = onnx.load(out / "model.onnx")
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor).copy()
         if array.dtype in (np.int8, np.uint8) and array.size > 100:
             array.flat[0] ^= 64
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    onnx.save(model, tmp_path / "out" / "model.onnx")
-    result = run("verify", tmp_path / "out", "--min-sqnr", "60")
+            break  # one code of one layer: too little to show in the outputs' noise
+    onnx.save(model, out / "model.onnx")
+    result = run("verify", out)
     assert result.exit_code == 5
+    assert "model.onnx was changed after it was compiled" in result.stderr
+
+
+def test_a_damaged_model_file_is_said_not_traced(saved, tmp_path):
+    import shutil
+
+    out = tmp_path / "out"
+    shutil.copytree(saved[0], out)
+    file = out / "model.onnx"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert run("verify", out).exit_code == 5
+    result = run("bench", out, "--seconds", "0.1")
+    assert result.exit_code == 2
+    assert "is the file damaged?" in result.stderr
 
 
 def test_a_lock_repeats_the_artefact(saved, here, tmp_path):
