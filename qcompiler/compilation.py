@@ -255,6 +255,8 @@ class Data:
         samples = None
         if given is not None:
             samples = load_samples(given, graph, allow_random=random, limit=limit)
+            for doubt in samples.doubts():
+                logger.warning("calibration data: %s; is it what the model was trained on?", doubt)
             if samples.random:
                 logger.warning("calibration data: random numbers; the accuracy of the artefact means nothing")
         evaluation = None if request.evaluation is None else load_samples(request.evaluation, graph)

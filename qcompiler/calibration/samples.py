@@ -85,6 +85,16 @@ class Samples:
             total.update(digest)
         return total.hexdigest()
 
+    def doubts(self) -> list[str]:
+        """Sentences on what is rarely meant: ranges of such data would clip what the model meets in use."""
+        found = []
+        if len(self) > 1 and len(set(self._digests)) == 1:
+            found.append(f"all {len(self)} samples of {self.source} are the same")
+        for name, array in zip(self.names, self[0], strict=True):
+            if array.dtype.kind == "f" and array.size > 1 and array.min() == array.max():
+                found.append(f"input {name!r} is {array.flat[0]:g} everywhere in the first sample of {self.source}")
+        return found
+
     def select(self, indices: Sequence[int], source: str | None = None) -> Samples:
         """Some of the samples, in the given order; nothing is copied."""
         chosen = list(indices)

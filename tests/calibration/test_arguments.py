@@ -1,4 +1,4 @@
-"""Samples nested as the model's forward takes them."""
+"""Samples nested as the model's forward takes them; samples that are doubtful."""
 
 from __future__ import annotations
 
@@ -48,3 +48,16 @@ def test_nested_arguments_that_do_not_fit_are_refused(item):
     inputs = [Value(DType.float32, (1, 2), name=n) for n in NESTED]
     with pytest.raises(CalibrationError, match="the model takes 4"):
         load_samples([item], inputs)
+
+
+@pytest.mark.parametrize(
+    ("data", "doubts"),
+    [
+        ([A + i + np.eye(2, dtype=np.float32)[:1] for i in range(3)], []),
+        ([np.array([[1.0, 2.0]], np.float32)] * 3, ["all 3 samples of a list are the same"]),
+        ([A, B], ["input 'x' is 0 everywhere in the first sample of a list"]),
+    ],
+    ids=["good", "equal", "constant"],
+)
+def test_doubtful_samples_are_named(data, doubts):
+    assert load_samples(data, [Value(DType.float32, (1, 2), name="x")]).doubts() == doubts
