@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from tvm import te, tirx
 
 from qcompiler.errors import UnsupportedError
@@ -21,6 +22,8 @@ from qcompiler.targets.tvm.views import ROWS, Layout, Point, View
 from qcompiler.targets.tvm.windows import avg_pool, max_pool
 
 MakeStages = Callable[[KernelBuilder, Node], View]
+FAR = -(1 << 19)
+"""Below all codes of 16 bits, by more than any two of them are apart."""
 
 
 def _rows(builder: KernelBuilder, node: Node) -> tuple[Any, Any, Callable[[Any, Any], Point]]:
@@ -62,21 +65,19 @@ def _exponentials(
     """
     rows, length, point = _rows(builder, node)
     x = builder.view(operand(node, 0))
-    lowest = -(1 << 20)
 
     def kept(r: Any, c: Any) -> Any:
         value = i32(x.at(point(r, c)))
-        return value if mask is None else tirx.Select(mask(point(r, c)), value, tirx.const(lowest, "int32"))
+        if mask is None:
+            return value
+        ones = tirx.const(0, "int32") - i32(mask(point(r, c)))  # all bits; a condition would be a branch per element
+        return (value & ones) | (tirx.const(2 * FAR, "int32") & ~ones)
 
     codes = te.compute((rows, length), kept, name="codes")
     k = te.reduce_axis((0, length), "k")
     top = te.compute((rows,), lambda r: te.max(codes[r, k], axis=k), name="top")
-
-    def e(r: Any, c: Any) -> Any:
-        value = exponential(tirx.max(top[r], tirx.const(lowest, "int32")) - codes[r, c])
-        return value if mask is None else tirx.Select(codes[r, c] > lowest, value, tirx.const(0, "int32"))
-
-    exps = te.compute((rows, length), e, name="exps")
+    # what the mask leaves out is far below, where nothing is kept too
+    exps = te.compute((rows, length), lambda r, c: exponential(tirx.max(top[r], tirx.const(FAR, "int32")) - codes[r, c]), name="exps")
     j = te.reduce_axis((0, length), "j")
     kind = "int32" if narrow else "int64"
     total = te.compute((rows,), lambda r: te.sum(exps[r, j].astype(kind), axis=j), name="total")
@@ -84,15 +85,11 @@ def _exponentials(
 
 
 def _table(builder: KernelBuilder, node: Node) -> Callable[[Any], Any]:
+    """Reads the table, 0 beyond its end: without a condition, which would be a branch per element."""
     table = operand(node, 1).data
     assert table is not None
-    held, count = builder.constant(table), len(table)
-
-    def exponential(d: Any) -> Any:
-        value = i32(held(tirx.max(tirx.min(d, count - 1), 0)))
-        return tirx.Select(d < count, value, tirx.const(0, "int32"))
-
-    return exponential
+    held, count = builder.constant(np.append(table, np.zeros(1, table.dtype))), len(table)
+    return lambda d: i32(held(tirx.min(d, count)))
 
 
 def _rounded(e: Any, total: Any, bits: int) -> Any:
@@ -128,7 +125,7 @@ def _softmax_lookup(builder: KernelBuilder, node: Node) -> View:
 
 
 def _shiftmax(builder: KernelBuilder, node: Node) -> View:
-    attrs = node.attrs
+    attrs, mask = node.attrs, _masked(builder, node, 1)
     unit, bits = attrs["unit"], attrs["bits"]
     # e <= unit 2^bits: 32 bits where that fits
     narrow = unit << (bits + 1) < 1 << 31 and (bits + 1) * unit < 1 << 24
@@ -136,7 +133,8 @@ def _shiftmax(builder: KernelBuilder, node: Node) -> View:
         raise UnsupportedError(f"{node.where()}: exponentials of unit {unit} and {bits} bits do not fit 32 bits")
 
     def exponential(d: Any) -> Any:
-        return shift_exp(tirx.const(0, "int32") - d, unit, bits)
+        value = shift_exp(tirx.const(0, "int32") - d, unit, bits)
+        return value if mask is None else tirx.Select(d < -FAR, value, tirx.const(0, "int32"))
 
     kind = storage(node.output)
     if attrs["division"] == "round":
@@ -144,10 +142,10 @@ def _shiftmax(builder: KernelBuilder, node: Node) -> View:
         # e <= unit 2^bits; the sums and 512 e + sum stay below 2^31
         peak = unit << bits
         small = isinstance(length, int) and length * peak < 1 << 30 and 512 * peak + length * peak < 1 << 31
-        e, total, rows, length = _exponentials(builder, node, exponential, _masked(builder, node, 1), small)
+        e, total, rows, length = _exponentials(builder, node, exponential, mask, small)
         share = _probabilities(e, total, rows, length) if small else lambda r, c: _rounded(e[r, c], total[r], 8)
         return _row_view(builder, node, lambda r, c: saturate(share(r, c), *result_limits(node), kind))
-    e, total, _, _ = _exponentials(builder, node, exponential, _masked(builder, node, 1))
+    e, total, _, _ = _exponentials(builder, node, exponential, mask)
     top = const64((1 << 31) - 1)
 
     def element(r: Any, c: Any) -> Any:
