@@ -26,10 +26,10 @@ from qcompiler.search.solvers import (
     Problem,
     Row,
     pareto_front,
-    solve_descent,
     solve_evolution,
     solve_greedy,
     solve_ilp,
+    solve_quadratic,
 )
 
 PROVIDERS = {
@@ -37,9 +37,9 @@ PROVIDERS = {
     "smollm2": ("weight_mse", "lim", "layer_sqnr"),
 }
 BUDGETS = {"efficientnet-lite0": (3.0, 4.0), "smollm2": (3.5,)}
-EVOLUTION = {"efficientnet-lite0": Evolution(2, 8, (1,), 3), "smollm2": Evolution(2, 4, (1,), 8)}
-STEPS = {"efficientnet-lite0": 2, "smollm2": 0}
-"""Sequential integer programs: two losses for every layer each, which SmolLM2's 210 layers do not get."""
+EVOLUTION = {"efficientnet-lite0": Evolution(8, 8, (1,), 2), "smollm2": Evolution(2, 4, (1,), 8)}
+STEPS = {"efficientnet-lite0": 6, "smollm2": 0}
+"""Sequential quadratic programs at most: two runs for every layer each, which SmolLM2's 210 layers do not get."""
 MIXED = 4
 """Most providers whose sensitivities are averaged, the best alone first."""
 CLUSTERS = 3
@@ -54,7 +54,7 @@ class Kept:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "figures.json"
+        self.folder, self.path = folder, folder / "figures.json"
         self.values = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def get(self, name: str, make: Callable[[], object]) -> object:
@@ -63,6 +63,13 @@ class Kept:
             self.values[name] = make()
             self.path.write_text(json.dumps(self.values))
         return self.values[name]
+
+    def array(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array of that name, in a file of its own."""
+        path = self.folder / f"{name}.npy"
+        if not path.exists():
+            np.save(path, make())
+        return np.asarray(np.load(path))
 
 
 class Bench:
@@ -95,10 +102,15 @@ class Bench:
         one, two = pair.mean(1)
         return self.subject.shown(two) - self.subject.shown(one), float(low), float(high)
 
+    def products(self, choices: tuple[int, ...], changes: Sequence[tuple[int, int]]) -> np.ndarray:
+        """What `solve_quadratic` asks for."""
+        return self.kept.array(f"around {_digits(choices)}", lambda: self.subject.products(choices, changes))
+
     def sensitivity(self, provider: str) -> list[np.ndarray]:
         """Table by layer and choice."""
 
         def make() -> list[list[float]]:
+            self.subject.go_on_from(self.uniform(8))
             found = get_provider(provider).estimate(self.subject, self.uniform(8))  # type: ignore[arg-type]
             return [row.tolist() for row in found.table]
 
@@ -175,11 +187,11 @@ def search(bench: Bench, name: str, mean_bits: float) -> tuple[dict[str, tuple[i
     def measure(batch: Sequence[tuple[int, ...]], stage: int = 0) -> list[float]:
         return [bench.loss(c, "judged") for c in batch]
 
-    near = solve_descent(problem, best, measure, STEPS[name])
+    near = solve_quadratic(problem, best, bench.products, measure, STEPS[name])
     ours = solve_evolution(problem, near.choices, measure, EVOLUTION[name], seed=0)
     lines.append(
         f"- searched from {start}: {near.certificate.evaluations + ours.certificate.evaluations} measured losses after the solvers', from "
-        f"{bench.loss(best, 'judged'):.5g} by sequential integer programs to {near.certificate.objective:.5g}, by evolution to "
+        f"{bench.loss(best, 'judged'):.5g} by sequential quadratic programs to {near.certificate.objective:.5g}, by evolution to "
         f"{ours.certificate.objective:.5g}"
     )
     return {**found, "searched": ours.choices}, lines

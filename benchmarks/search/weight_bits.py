@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.search.resumed import EarlierRun
 from qcompiler.calibration import load_samples
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import DType, Graph, Node
@@ -21,6 +22,7 @@ from qcompiler.search.choices import Choice
 from qcompiler.search.fast import FastEvaluator
 from qcompiler.search.groups import Group
 from qcompiler.search.losses import Accuracy
+from qcompiler.search.recipes import to_recipe
 from qcompiler.search.space import Config, Space
 from qcompiler.search.workload import Workload
 from qcompiler.targets import get_target
@@ -79,6 +81,7 @@ class WeightBits(FastEvaluator):
         self.codes, self.figure, self.shown = codes, figure, shown
         self._branch = WeightBranch(self)
         self._measured: dict[tuple[Config, str], Accuracy] = {}
+        self._earlier: list[EarlierRun] = []
 
     def branch(self, recipe: Recipe) -> Any:
         """There are no transforms, so there is one."""
@@ -97,6 +100,48 @@ class WeightBits(FastEvaluator):
         if (config, split) not in self._measured:
             self._measured[config, split] = super().accuracy(config, split)
         return self._measured[config, split]
+
+    def go_on_from(self, choices: Config) -> None:
+        """Keep values of a solution's run on the judged samples; what differs from it in few layers is measured from there."""
+        float_run = self._earlier[:1] or [self._run_of(QuantPlan(self.workload.graph))]
+        self._earlier = [*float_run, self._run_of(self.plan(choices))]
+
+    def of_plan(self, plan: QuantPlan, split: str = "judged") -> Accuracy:
+        """As the base class; from the earlier run that it has most in common with."""
+        got = iter(self._outputs(plan, split))
+        return self.judge(split).accuracy(lambda arrays: next(got), self.workload.metric)
+
+    def products(self, choices: Config, changes: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Inner products of a solution's error of the first output and of what each (layer, choice) adds to it.
+
+        Means over the judged samples in units of their energy: the first is the loss.
+        """
+        self.go_on_from(choices)
+        before = self._error(choices)
+        added = [self._error((*choices[:g], c, *choices[g + 1 :])) - before for g, c in changes]
+        every = np.stack([before, *added])
+        return every @ every.T
+
+    def plan(self, choices: Config) -> QuantPlan:
+        """Of a solution."""
+        return self._branch.plan(to_recipe(self.space, choices, self.workload.recipe))
+
+    def _error(self, choices: Config) -> np.ndarray:
+        expected = np.concatenate([p.expected[0].ravel() for p in self.judge("judged").pairs]).astype(np.float64)
+        got = np.concatenate([np.asarray(o[0]).ravel() for o in self._outputs(self.plan(choices), "judged")])
+        return (got - expected) / np.sqrt(np.square(expected).sum())
+
+    def _outputs(self, plan: QuantPlan, split: str) -> Iterator[Sequence[Any]]:
+        """By batch."""
+        executor, batches = self.executor(plan.graph), self.judge(split).chunks
+        runs = [(run, run.unchanged(plan)) for run in self._earlier] if split == "judged" else []
+        run, same = max(runs, key=lambda r: len(r[1]), default=(None, set()))
+        for at, arrays in enumerate(batches):
+            known = {v: t for v, t in run.values[at].items() if v in same} if run else None
+            yield executor.run(arrays, plan=plan, known=known)
+
+    def _run_of(self, plan: QuantPlan) -> EarlierRun:
+        return EarlierRun(self.executor(plan.graph), plan, self.judge("judged").chunks, self.nodes)
 
     def float_loss(self, split: str) -> float:
         """Of the float model: 0, as losses are relative to it."""
@@ -148,11 +193,14 @@ def _cached(make: Callable[[Node, int], Rounded]) -> Callable[[Node, int], Round
     return codes
 
 
-JUDGED_CALIBRATION, JUDGED_SEARCH = slice(8, 20), slice(0, 8)
-"""Crops that decide: two of each photograph that is not reported. In a few bits a solution fits the photographs that
-it is chosen by, and crops of one are alike."""
+FITTED = 8
+"""Calibration crops that providers take their statistics from."""
 
-REPORTED = 16
+JUDGED, VARIED = 3, 3
+"""Crops that decide, of each of the ten photographs that are not reported: as they are, and others in other light. In a
+few bits a solution fits the photographs that it is chosen by, and crops of one are alike."""
+
+REPORTED = 40
 """Crops of each of the three photographs that are reported."""
 
 
@@ -162,14 +210,24 @@ def efficientnet() -> WeightBits:
     from benchmarks.search.networks import load
 
     network = load("efficientnet-lite0")
-    judged = [*network.calibration[JUDGED_CALIBRATION], *network.search[JUDGED_SEARCH]]
+    plain, varied = _photographs(JUDGED, seed=4), _photographs(VARIED, seed=5)
+    judged = [*plain, *data.varied(np.stack(varied), seed=6)]
     crops = data.crops("evaluation", 7 * REPORTED, seed=2)  # the photographs take turns: 7 of them
-    reported = [(x[None],) for i, x in enumerate(crops) if i % 7 >= 4]
-    parts = (network.calibration[:8], judged, reported)
+    reported = [x for i, x in enumerate(crops) if i % 7 >= 4]
+    samples = [[(x[None],) for x in part] for part in (judged, reported)]
+    parts = (network.calibration[:FITTED], *samples)
     workload = Workload(network.graph, get_target("onnx"), RECIPE, *(load_samples(p, network.graph) for p in parts))
     return WeightBits(
         workload, _cached(lambda node, bits: rounded(np.asarray(node.operands[1].data), bits)), "SQNR dB", _decibel
     )
+
+
+def _photographs(count: int, seed: int) -> list[np.ndarray]:
+    """Crops of each of the six photographs of calibration and of four of evaluation."""
+    from benchmarks import data
+
+    judged = data.crops("evaluation", 7 * count, seed)
+    return [*data.crops("calibration", 6 * count, seed), *(x for i, x in enumerate(judged) if i % 7 < 4)]
 
 
 def _decibel(loss: Any) -> float:
@@ -187,9 +245,7 @@ class Perplexity(WeightBits):
     _expected: list[Tensor] | None = None
 
     def samples(self, choices: Config, split: str) -> np.ndarray:
-        from qcompiler.search.recipes import to_recipe
-
-        plan = self._branch.plan(to_recipe(self.space, choices, RECIPE))
+        plan = self.plan(choices)
         return self._divergence(plan) if split == "judged" else self._likelihood(plan, split)
 
     def float_loss(self, split: str) -> float:

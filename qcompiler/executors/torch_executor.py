@@ -103,6 +103,7 @@ class TorchExecutor:
         taps: Collection[Value] = (),
         on_value: OnValue | None = None,
         plan: QuantPlan | None = None,
+        known: Mapping[Value, Tensor] | None = None,
     ) -> list[Tensor]:
         """Run the graph; a value is freed after its last use.
 
@@ -112,6 +113,7 @@ class TorchExecutor:
             on_value: called as on_value(value, tensor), inputs and constants first, then in program order.
                 With a plan, values in `plan.stored` come rounded.
             plan: rounds values, operands, weights and biases as the plan says.
+            known: values as an earlier run on these inputs handed them over; what only they need is not computed.
 
         Returns:
             One tensor per graph output.
@@ -132,7 +134,14 @@ class TorchExecutor:
                 registers[self._registers[value]] = tensor
                 if value in wanted and on_value is not None:
                     on_value(value, tensor)
-            for step in self._steps_for(bindings):
+            steps = self._steps_for(bindings)
+            if known:
+                for value, tensor in known.items():
+                    registers[self._registers[value]] = tensor
+                wanted |= known.keys()  # they are the caller's, and are not overwritten
+                needed = self._needed(known)
+                steps = [step for step in steps if step.node in needed]
+            for step in steps:
                 self._run_step(step, registers, plan, wanted, on_value)
             return [registers[self._registers[v]] for v in self.graph.outputs]
 
@@ -157,6 +166,15 @@ class TorchExecutor:
         with contextlib.nullcontext() if self.autograd else torch.no_grad():
             result = body(*full)
         return result if isinstance(result, tuple) else (result,)
+
+    def _needed(self, known: Collection[Value]) -> set[Node]:
+        """Nodes that the outputs need beside known values."""
+        wanted, needed = set(self.graph.outputs), set()
+        for step in reversed(self._steps):
+            if any(v in wanted and v not in known for v in step.node.outputs):
+                needed.add(step.node)
+                wanted.update(step.node.operands)
+        return needed
 
     def _body_of_size(self, node: Node, bindings: Mapping[str, int]) -> Body:
         """The body of a node with symbolic attributes; kept, since loops come back to it for every sample."""

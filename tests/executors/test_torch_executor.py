@@ -166,3 +166,20 @@ def test_bound_symbolic_module_equals_the_torch_module():
     graph = b.build([b.op("linear", x, w, bias)])
     data = torch.randn(6, 4)
     assert torch.equal(TorchExecutor(graph).run([data])[0], layer(data).detach())
+
+
+def test_a_run_that_goes_on_from_known_values_computes_only_what_is_left():
+    graph, x = conv_net(), images(2)
+    executor, seen = TorchExecutor(graph), {}
+    expected = executor.run([x], taps=list(graph.values()), on_value=seen.__setitem__)
+    first, relu, second, add, clip = graph.nodes
+    kept = {v: seen[v].clone() for v in (relu.outputs[0], second.outputs[0])}
+    computed = []
+    got = executor.run([x], list(graph.values()), lambda v, t: computed.append(v), known=kept)
+    assert [v for v in computed if graph.producer(v)] == [add.outputs[0], clip.outputs[0]]
+    for one, two in zip(got, expected, strict=True):
+        assert torch.equal(one, two)
+    for value, tensor in kept.items():  # in-place steps leave them alone
+        assert torch.equal(tensor, seen[value])
+    changed = {relu.outputs[0]: torch.zeros_like(kept[relu.outputs[0]])}
+    assert not executor.run([x], known=changed)[1].any()

@@ -17,13 +17,13 @@ from qcompiler.search.solvers import (
     best_solutions,
     pareto_front,
     solve_bisection,
-    solve_descent,
     solve_evolution,
     solve_greedy,
     solve_ilp,
     solve_pareto,
+    solve_quadratic,
 )
-from qcompiler.search.solvers.descent import _swaps
+from qcompiler.search.solvers.quadratic import exchanged
 
 
 def random_problem(seed, groups=5, choices=3, rows=1, extras=False):
@@ -163,36 +163,63 @@ def test_evolution_finds_the_optimum_of_a_loss_that_does_not_add_up():
     assert again == found
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_descent_improves_on_sensitivities_that_were_taken_with_everything_wide(seed):
+def quadratic_problem(seed, groups=6):
+    """Errors that add up: (problem, error of a solution)."""
     rng = np.random.default_rng(seed)
-    alone, pair = rng.random((8, 3)).cumsum(1) - 1, np.triu(rng.random((8, 8)), 1)
-    problem = Problem([row - row[0] for row in alone], (Row("bits", [np.array([8.0, 4.0, 3.0])] * 8, 32.0),))
+    errors = rng.standard_normal((groups, 3, 4)) * np.array([0.1, 0.5, 1.0])[None, :, None]
+    problem = Problem([np.zeros(3)] * groups, (Row("bits", [np.array([8.0, 4.0, 3.0])] * groups, 4.5 * groups),))
+    return problem, lambda c: errors[np.arange(groups), list(c)].sum(0)
+
+
+def products_around(error):
+    def around(solution, changes):
+        here = error(solution)
+        every = [here, *(error((*solution[:g], c, *solution[g + 1 :])) - here for g, c in changes)]
+        return np.array(every) @ np.array(every).T
+
+    return around
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_quadratic_programs_find_what_an_additive_problem_cannot_see(seed):
+    problem, error = quadratic_problem(seed)
     seen = []
 
     def loss(c):
-        low = np.array(c, float)
-        return float(alone[np.arange(8), list(c)].sum() + low @ pair @ low)
+        return float(np.square(error(c)).sum())
 
     def measure(batch):
         seen.extend(batch)
         return [loss(c) for c in batch]
 
-    start = solve_ilp(problem).choices
-    found = solve_descent(problem, start, measure, steps=6)
-    best = min(loss(c) for c in itertools.product(range(3), repeat=8) if problem.is_feasible(c))
+    alone = [np.array([loss((*[0] * g, c, *[0] * (5 - g))) for c in range(3)]) for g in range(6)]
+    start = solve_ilp(Problem(alone, problem.rows)).choices
+    found = solve_quadratic(problem, start, products_around(error), measure, steps=6)
+    every = sorted(loss(c) for c in itertools.product(range(3), repeat=6) if problem.is_feasible(c))
     assert problem.is_feasible(found.choices) and found.certificate.objective == loss(found.choices)
-    assert best <= loss(found.choices) <= loss(start)
-    assert loss(found.choices) - best < 0.5 * (loss(start) - best) + 1e-12
-    assert found.certificate.evaluations == len(seen)
-    assert solve_descent(problem, start, measure, steps=0).choices == start
+    assert found.certificate.objective <= loss(start)
+    assert found.certificate.objective <= every[len(every) // 50]
+    assert found.certificate.evaluations >= len(seen)
+    assert solve_quadratic(problem, start, products_around(error), measure, steps=0).choices == start
 
 
-def test_descent_tries_the_feasible_swaps_that_promise_most():
-    problem = Problem([np.zeros(3)] * 4, (Row("bits", [np.array([8.0, 4.0, 2.0])] * 4, 16.0),))
-    parent = (1, 1, 1, 1)
-    changes = [(0, 0, -5.0), (1, 0, -4.0), (2, 2, 1.0), (3, 2, 4.5), (3, 0, 2.0)]
-    found = _swaps(problem, parent, changes)
-    assert found == []  # 8 bits cost four more, and no swap within the budget gives more than two
-    wider = Problem([np.zeros(3)] * 4, (Row("bits", [np.array([8.0, 4.0, 2.0])] * 4, 18.0),))
-    assert _swaps(wider, parent, changes) == [(0, 1, 2, 1), (1, 0, 2, 1), (0, 1, 1, 2)]
+def test_exchanges_keep_the_budget_and_lower_the_form_each_time():
+    parent, lengths = (1,) * 8, []
+    changes = [(g, c) for g in range(8) for c in (0, 2)]
+    for seed in range(6):
+        problem, error = quadratic_problem(seed, groups=8)
+        path = exchanged(problem, parent, changes, products_around(error)(parent, changes))
+        losses = [float(np.square(error(c)).sum()) for c in (parent, *path)]
+        assert all(after < before for before, after in itertools.pairwise(losses))
+        assert all(problem.is_feasible(c) for c in path)
+        assert all(1 <= sum(a != b for a, b in zip(*two, strict=True)) <= 2 for two in itertools.pairwise((parent, *path)))
+        lengths.append(len(path))
+    assert max(lengths) > 2
+
+
+def test_exchanges_stay_where_nothing_fits():
+    problem, error = quadratic_problem(0)
+    least = (2,) * 6
+    tight = Problem(problem.objective, (Row("bits", problem.rows[0].table, problem.value(least, "bits")),))
+    changes = [(g, 1) for g in range(6)]
+    assert exchanged(tight, least, changes, products_around(error)(least, changes)) == []
