@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,13 @@ PROVIDERS = {
     "smollm2": ("weight_mse", "lim", "layer_sqnr"),
 }
 BUDGETS = {"efficientnet-lite0": (3.0, 4.0), "smollm2": (3.5,)}
-EVOLUTION = {"efficientnet-lite0": Evolution(8, 8, (1,), 2), "smollm2": Evolution(2, 4, (1,), 8)}
-STEPS = {"efficientnet-lite0": 6, "smollm2": 0}
+EVOLUTION = {"efficientnet-lite0": Evolution(2, 8, (1,), 2), "smollm2": Evolution(2, 4, (1,), 8)}
+SPLITS = {
+    "efficientnet-lite0": {"other crops": "same", "other photographs": "report"},
+    "smollm2": {"other text": "report"},
+}
+"""Samples that are reported, beside those that decide."""
+STEPS = {"efficientnet-lite0": 4, "smollm2": 0}
 """Sequential quadratic programs at most: two runs for every layer each, which SmolLM2's 210 layers do not get."""
 MIXED = 4
 """Most providers whose sensitivities are averaged, the best alone first."""
@@ -81,20 +86,20 @@ class Bench:
         self.bits = [np.array([float(n * b) for b in BITS]) for n in self.sizes]
 
     def loss(self, choices: Sequence[int], split: str) -> float:
-        """Loss of a solution on the `judged` or the `report` samples."""
-        if split == "report":
-            return float(self.reported(choices).mean())
+        """Loss of a solution on the `judged` samples or on others."""
+        if split != "judged":
+            return float(self.reported(choices, split).mean())
         name = f"{self.subject.judged_by} {_digits(choices)}"
         return float(self.kept.get(name, lambda: self.subject.loss(tuple(choices), split)))  # type: ignore[arg-type]
 
-    def reported(self, choices: Sequence[int]) -> np.ndarray:
-        """Losses by sample of `report`."""
-        name = f"reported {_digits(choices)}"
-        return np.array(self.kept.get(name, lambda: self.subject.samples(tuple(choices), "report").tolist()))
+    def reported(self, choices: Sequence[int], split: str) -> np.ndarray:
+        """Losses by sample."""
+        name = f"{split} {_digits(choices)}"
+        return np.array(self.kept.get(name, lambda: self.subject.samples(tuple(choices), split).tolist()))
 
-    def beside(self, choices: Sequence[int], other: Sequence[int]) -> tuple[float, float, float]:
+    def beside(self, choices: Sequence[int], other: Sequence[int], split: str) -> tuple[float, float, float]:
         """What is reported of `other` minus that of a solution, with its 95 % interval: both on the same redrawn samples."""
-        pair = np.stack([self.reported(choices), self.reported(other)])
+        pair = np.stack([self.reported(choices, split), self.reported(other, split)])
         rng = np.random.default_rng(0)
         drawn = pair[:, rng.integers(pair.shape[1], size=(DRAWS, pair.shape[1]))].mean(2)
         found = [self.subject.shown(b) - self.subject.shown(a) for a, b in drawn.T]
@@ -197,6 +202,20 @@ def search(bench: Bench, name: str, mean_bits: float) -> tuple[dict[str, tuple[i
     return {**found, "searched": ours.choices}, lines
 
 
+def float_loss(bench: Bench, split: str) -> float:
+    """Of the float model."""
+    return float(bench.kept.get(f"float {split}", lambda: bench.subject.float_loss(split)))  # type: ignore[arg-type]
+
+
+def nearest(bench: Bench, split: str) -> float:
+    """Of uniform 4 bits, rounded to nearest."""
+    return float(bench.kept.get(f"nearest 4 {split}", lambda: bench.subject.nearest_loss(4, split)))  # type: ignore[arg-type]
+
+
+def _figures(bench: Bench, of: Callable[[str], float], splits: Mapping[str, str]) -> str:
+    return " | ".join(f"{bench.subject.shown(of(split)):.5g} | " for split in splits.values())
+
+
 def main() -> None:
     """Search and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -212,17 +231,21 @@ def main() -> None:
         solutions, lines = search(bench, given.network, mean_bits)
         for bits in (b for b in BITS if b < 8):
             solutions[f"uniform {bits}"] = bench.uniform(bits)
-        print(f"\n| {given.network}, at most {mean_bits:g} mean bits | mean bits | {subject.figure} | minus searched | 95 % |")
-        print("|---|---|---|---|---|")
-        print(f"| float | 32 | {subject.shown(bench.kept.get('float', lambda: subject.float_loss('report'))):.5g} | | |")
+        splits = SPLITS[given.network]
+        heads = " | ".join(f"{subject.figure}, {of} | minus searched, 95 %" for of in splits)
+        print(f"\n| {given.network}, at most {mean_bits:g} mean bits | mean bits | {heads} |")
+        print("|---|---|" + "---|---|" * len(splits))
+        print(f"| float | 32 | {_figures(bench, lambda split: float_loss(bench, split), splits)} |")
         if given.network == "smollm2":
-            nearest = bench.kept.get("nearest 4", lambda: subject.nearest_loss(4, "report"))
-            print(f"| uniform 4, rounded to nearest | 4 | {subject.shown(nearest):.5g} | | |", flush=True)
+            row = _figures(bench, lambda split: nearest(bench, split), splits)
+            print(f"| uniform 4, rounded to nearest | 4 | {row} |", flush=True)
         for name, choices in solutions.items():
-            value = subject.shown(bench.loss(choices, "report"))
-            away, low, high = bench.beside(solutions["searched"], choices)
-            more = f"{away:+.3g} | {low:+.3g} to {high:+.3g}" if name != "searched" else "|"
-            print(f"| {name} | {bench.mean_bits(choices):.2f} | {value:.5g} | {more} |", flush=True)
+            cells = []
+            for split in splits.values():
+                away, low, high = bench.beside(solutions["searched"], choices, split)
+                more = f"{away:+.3g} ({low:+.3g} to {high:+.3g})" if name != "searched" else ""
+                cells += [f"{subject.shown(bench.loss(choices, split)):.5g}", more]
+            print(f"| {name} | {bench.mean_bits(choices):.2f} | {' | '.join(cells)} |", flush=True)
         print("\n" + "\n".join(lines), flush=True)
     print(f"\n{time.perf_counter() - start:.0f} s of this run; every figure is simulated")
 

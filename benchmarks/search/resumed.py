@@ -12,7 +12,7 @@ from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.passes.quantize.plan import QuantPlan
 
-KEPT_BYTES = 400_000
+KEPT_BYTES = 250_000
 """Most bytes of one sample's value that is kept: the layers of a few large ones are computed again."""
 
 

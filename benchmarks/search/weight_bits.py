@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.search.resumed import EarlierRun
-from qcompiler.calibration import load_samples
+from qcompiler.calibration import Samples, load_samples
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import DType, Graph, Node
 from qcompiler.passes.quantize.plan import QuantPlan
@@ -196,12 +197,20 @@ def _cached(make: Callable[[Node, int], Rounded]) -> Callable[[Node, int], Round
 FITTED = 8
 """Calibration crops that providers take their statistics from."""
 
-JUDGED, VARIED = 3, 3
-"""Crops that decide, of each of the ten photographs that are not reported: as they are, and others in other light. In a
-few bits a solution fits the photographs that it is chosen by, and crops of one are alike."""
+JUDGED, REPORTED, UNSEEN = 12, 12, 40
+"""Crops of each of ten photographs that decide, others of the same that are reported, and crops of three other photographs
+that are reported too: in a few bits a solution fits the photographs that it is chosen by."""
 
-REPORTED = 40
-"""Crops of each of the three photographs that are reported."""
+
+@dataclass(frozen=True)
+class Photographs(Workload):
+    """A workload with two splits that are reported.
+
+    Attributes:
+        same: other crops of the photographs that decide; `report` are crops of other photographs.
+    """
+
+    same: Samples | None = None
 
 
 def efficientnet() -> WeightBits:
@@ -210,20 +219,20 @@ def efficientnet() -> WeightBits:
     from benchmarks.search.networks import load
 
     network = load("efficientnet-lite0")
-    plain, varied = _photographs(JUDGED, seed=4), _photographs(VARIED, seed=5)
-    judged = [*plain, *data.varied(np.stack(varied), seed=6)]
-    crops = data.crops("evaluation", 7 * REPORTED, seed=2)  # the photographs take turns: 7 of them
-    reported = [x for i, x in enumerate(crops) if i % 7 >= 4]
-    samples = [[(x[None],) for x in part] for part in (judged, reported)]
-    parts = (network.calibration[:FITTED], *samples)
-    workload = Workload(network.graph, get_target("onnx"), RECIPE, *(load_samples(p, network.graph) for p in parts))
+    unseen = [x for i, x in enumerate(data.crops("evaluation", 7 * UNSEEN, seed=2)) if i % 7 >= 4]
+    parts = (
+        network.calibration[:FITTED],
+        *([(x[None],) for x in part] for part in (_photographs(JUDGED, seed=4), unseen, _photographs(REPORTED, seed=5))),
+    )
+    fitted, judged, report, same = (load_samples(p, network.graph) for p in parts)
+    workload = Photographs(network.graph, get_target("onnx"), RECIPE, fitted, judged, report, same=same)
     return WeightBits(
         workload, _cached(lambda node, bits: rounded(np.asarray(node.operands[1].data), bits)), "SQNR dB", _decibel
     )
 
 
 def _photographs(count: int, seed: int) -> list[np.ndarray]:
-    """Crops of each of the six photographs of calibration and of four of evaluation."""
+    """Crops of each of the six photographs of calibration and of four of evaluation, which take turns: 7 of them."""
     from benchmarks import data
 
     judged = data.crops("evaluation", 7 * count, seed)

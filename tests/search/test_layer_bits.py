@@ -49,9 +49,9 @@ def test_what_is_searched_is_no_worse_than_any_provider_alone_and_is_kept(subjec
     losses = {name: bench.loss(c, "judged") for name, c in solutions.items()}
     assert losses["searched"] == min(losses.values()) < bench.loss(bench.uniform(4), "judged")
     assert all("gap to that bound" in line for line in lines[:-1])
-    away, low, high = bench.beside(solutions["searched"], bench.uniform(2))
+    away, low, high = bench.beside(solutions["searched"], bench.uniform(2), "report")
     assert away == pytest.approx(bench.loss(bench.uniform(2), "report") - bench.loss(solutions["searched"], "report"))
-    assert 0 < low < away < high and bench.beside(solutions["searched"], solutions["searched"]) == (0, 0, 0)
+    assert 0 < low < away < high and bench.beside(solutions["searched"], solutions["searched"], "report") == (0, 0, 0)
     monkeypatch.setattr(subject, "samples", None)  # the losses are in the folder: the network is not needed
     again = Bench(subject, Kept(tmp_path))
     assert search(again, "toy", 5.0)[0] == solutions
