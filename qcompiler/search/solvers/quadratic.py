@@ -95,7 +95,8 @@ class Form:
         """What a state stands for."""
         found = list(self.parent)
         for i in np.flatnonzero(taken > 0.5):
-            found[self.changes[i][0]] = self.changes[i][1]
+            group, choice = self.changes[int(i)]
+            found[group] = choice
         return tuple(found)
 
     def descended(self, taken: np.ndarray) -> list[np.ndarray]:
@@ -120,7 +121,8 @@ class Form:
         """The best of the minima that descent reaches, a few groups changed at random from the last good one each time."""
         rng = np.random.default_rng([seed, 31])
         stay = np.zeros(len(self.changes))
-        best = here = ([stay] + self.descended(stay))[-1]
+        best: np.ndarray = ([stay] + self.descended(stay))[-1]
+        here = best
         for _ in range(kicks):
             taken = here.copy()
             for group in rng.choice(len(self.own), min(len(self.own), int(rng.integers(1, KICKED + 1))), replace=False):
