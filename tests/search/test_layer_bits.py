@@ -73,3 +73,27 @@ def test_the_mean_of_providers_counts_each_the_same():
     unit = sum(row[BITS.index(3)] for row in table)
     for got, row in zip(layer_bits.mixed([table, [1000 * r for r in table]]), table, strict=True):
         np.testing.assert_allclose(got, row / unit, rtol=1e-12)  # sums of five in another order
+
+
+def test_runs_that_go_on_from_an_earlier_one_lose_the_same(subject):
+    make = _cached(lambda node, bits: rounded(np.asarray(node.operands[1].data), bits))
+    resumed = WeightBits(workload(encoder_network()), make, "loss", float)
+    start = (1,) * len(resumed.nodes)
+    resumed.go_on_from(start)
+    kept = resumed._earlier[-1]
+    for at in (0, len(start) - 1):
+        other = (*start[:at], 3, *start[at + 1 :])
+        same = kept.unchanged(resumed.plan(other))
+        assert same < set(kept.values[0]) or at == len(start) - 1  # fewer values are kept, the earlier the layer
+        assert resumed.loss(other, "judged") == pytest.approx(subject.loss(other, "judged"), rel=1e-6)
+    assert kept.unchanged(resumed.plan(start)) == set(kept.values[0])
+
+
+def test_products_are_losses_of_single_changes(subject):
+    start = (1,) * len(subject.nodes)
+    changes = [(0, 2), (2, 0), (len(start) - 1, 3)]
+    products = subject.products(start, changes)
+    assert products[0, 0] == pytest.approx(subject.loss(start, "judged"), rel=1e-6)
+    for i, (g, c) in enumerate(changes, 1):
+        changed = subject.loss((*start[:g], c, *start[g + 1 :]), "judged")
+        assert products[0, 0] + 2 * products[0, i] + products[i, i] == pytest.approx(changed, rel=1e-4)
