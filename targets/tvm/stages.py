@@ -15,7 +15,16 @@ from tvm import te, tirx
 from qcompiler.errors import UnsupportedError
 from qcompiler.ir import Node
 from qcompiler.ir.ops.integer_norm import NORMAL_BITS, RECIPROCAL_BITS
-from qcompiler.targets.tvm.arithmetic import const64, floor_sqrt, i32, i64, quotient, saturate, shift_exp
+from qcompiler.targets.tvm.arithmetic import (
+    const64,
+    floor_sqrt,
+    i32,
+    i64,
+    quotient,
+    saturate,
+    shift_exp,
+    whole64,
+)
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
 from qcompiler.targets.tvm.pointwise import result_limits
 from qcompiler.targets.tvm.views import ROWS, Layout, Point, View
@@ -187,22 +196,28 @@ def _integer_norm(builder: KernelBuilder, node: Node) -> View:
     view, fraction, zero = builder.view(x), attrs["fraction"], zero_of(x)
     assert weight.data is not None and isinstance(length, int)
 
+    info = np.iinfo(storage(x))
+    # differences of codes, and of codes and their mean; products of two 32-bit numbers have an instruction
+    narrow = (int(info.max) - int(info.min)) << (fraction + 1) < 1 << 31
+    held, spread = ("int32", i32) if narrow else ("int64", i64)
+
     def wide(r: Any, c: Any) -> Any:
-        return (i64(view.at(point(r, c))) - const64(zero)) << const64(fraction)
+        return (spread(view.at(point(r, c))) - tirx.const(zero, held)) << tirx.const(fraction, held)
 
     centred = te.compute((rows, length), wide, name="wide")
+    doubled = whole64 if narrow else i64
     if node.op == "integer_layer_norm":
         j = te.reduce_axis((0, length), "j")
-        total = te.compute((rows,), lambda r: te.sum(centred[r, j], axis=j), name="total")
+        total = te.compute((rows,), lambda r: te.sum(i64(centred[r, j]), axis=j), name="total")
         plain = centred
 
         def less_mean(r: Any, c: Any) -> Any:
             count = const64(2 * length)
-            return plain[r, c] - tirx.floordiv(total[r] * const64(2) + const64(length), count)
+            return plain[r, c] - tirx.floordiv(total[r] * const64(2) + const64(length), count).astype(held)
 
         centred = te.compute((rows, length), less_mean, name="centred")
     k = te.reduce_axis((0, length), "k")
-    squares = te.compute((rows,), lambda r: te.sum(centred[r, k] * centred[r, k], axis=k), name="squares")
+    squares = te.compute((rows,), lambda r: te.sum(doubled(centred[r, k]) * doubled(centred[r, k]), axis=k), name="squares")
     reciprocal = te.compute(
         (rows,),
         lambda r: tirx.truncdiv(const64(1 << RECIPROCAL_BITS), floor_sqrt(squares[r] + const64(attrs["eps"]))),
@@ -213,8 +228,8 @@ def _integer_norm(builder: KernelBuilder, node: Node) -> View:
     shift = attrs["shift"]
 
     def element(r: Any, c: Any) -> Any:
-        t = (centred[r, c] * reciprocal[r]) >> const64(RECIPROCAL_BITS - NORMAL_BITS)
-        total = t * i64(gamma(c)) + const64(1 << (shift - 1))
+        t = (i64(centred[r, c]) * reciprocal[r]) >> const64(RECIPROCAL_BITS - NORMAL_BITS)
+        total = whole64(t.astype("int32")) * whole64(gamma(c)) + const64(1 << (shift - 1))  # t is at most 2^30
         if beta is not None:
             total = total + beta(c)
         return saturate(total >> const64(shift), *result_limits(node), storage(node.output))
