@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.ir import DType, Node, QuantParams, Value, constant
+from qcompiler.ir.dims import is_symbolic
 from qcompiler.passes.integer.lowering import MOVEMENT, Lowering, NoIntegerForm, Rule, requantize
 from qcompiler.passes.integer.rules_functions import is_function, wants_16_bits
 from qcompiler.passes.integer.signed_codes import signed, signed_array, signed_limit
@@ -123,6 +124,9 @@ def _average(low: Lowering, node: Node, acc: Value) -> None:
 
 
 def _reduce_mean(low: Lowering, node: Node) -> None:
+    axes = node.attrs["axes"] or range(len(node.operands[0].shape))
+    if any(is_symbolic(node.operands[0].shape[axis]) for axis in axes):
+        raise NoIntegerForm("the mean over a dynamic dimension divides by a number that is not known; fix the dimension")
     x = low.codes(node.inputs[0]) if node.operands[0].quant is None else low.form(node.inputs[0])
     acc = low.op(node.output, "reduce_mean", x, axes=node.attrs["axes"], keepdims=node.attrs["keepdims"])
     if node.output.quant is None:

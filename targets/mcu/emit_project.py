@@ -183,7 +183,8 @@ def unflatten(tensors: Iterable[Tensor], raw: np.ndarray) -> list[np.ndarray]:
     for tensor in tensors:
         size = tensor.count * tensor.item
         array = raw[offset : offset + size].view(_element(tensor)).reshape([tensor.shape[a] for a in tensor.order])
-        result.append(np.ascontiguousarray(array.transpose(np.argsort(tensor.order))).astype(tensor.dtype.numpy, copy=False))
+        turned = array.transpose(np.argsort(tensor.order))
+        result.append(np.array(turned, tensor.dtype.numpy, order="C"))  # ascontiguousarray makes vectors of scalars
         offset += padded_bytes(tensor)
     return result
 

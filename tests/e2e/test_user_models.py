@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 import qcompiler as qc
+from qcompiler.errors import UnsupportedError
+from support.tools import requires_tool
 
 
 def images(count: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -67,3 +69,31 @@ def test_arguments_nested_as_the_forward_takes_them() -> None:
     expected = model(*data[3])["logits"]
     for got in (made.run(*data[3]), made.run(data[3][0]), made.run(batch=data[3][0])):
         assert decibels(expected, got[0]) > 25
+
+
+class WithScalar(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.head(x), x.mean()
+
+
+def test_a_result_without_axes_from_c() -> None:
+    requires_tool("gcc", "cc", "clang")
+    data = [torch.randn(1, 8, generator=torch.Generator().manual_seed(i)) for i in range(6)]
+    made = qc.compile(WithScalar(), (data[0],), target="host-c", recipe="w8a8-int", calibration=data)
+    got = made.run(data[2])
+    assert [a.shape for a in got] == [(1, 4), ()]
+    assert all(np.array_equal(a, b) for a, b in zip(got, made.reference(data[2]), strict=True))
+
+
+def test_integers_have_no_mean_over_a_dynamic_dimension() -> None:
+    data = images(4)
+    with pytest.raises(UnsupportedError, match="the mean over a dynamic dimension"):
+        qc.compile(
+            Classifier(), (data[0],), target="host-c", recipe="w8a8-int", calibration=data,
+            dynamic_shapes={"x": {2: "height", 3: "width"}},
+        )  # fmt: skip
