@@ -12,7 +12,6 @@ import numpy as np
 
 from qcompiler.ir import DType, Graph, GraphBuilder, Level, QuantParams, Value
 
-
 SAFE_PEAK = 64
 """Weights up to this are safe in pairs: 2 x 64 x 255 fits 16 bits."""
 

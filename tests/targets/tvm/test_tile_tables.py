@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
 
 from benchmarks.cpu_kernels import tiles  # noqa: E402
+from qcompiler.kernels.cpu.isa import isa_named  # noqa: E402
 from qcompiler.targets.tvm.machine import host_machine  # noqa: E402
 from qcompiler.targets.tvm.tune import tasks_of  # noqa: E402
 
@@ -42,3 +43,10 @@ def test_rows_of_the_tables(table: dict[Any, float], monkeypatch: pytest.MonkeyP
     row = tiles.tuning_row(NAME)
     assert row["tiles"] == len(table) and row["low"] <= row["ratio"] <= row["high"]
     assert min(row["xgboost"], row["random"]) >= 1
+
+
+def test_weights_safe_in_pairs_are_of_a_form_of_their_own() -> None:
+    isa = isa_named("avx2")
+    for mark, form in (("", "vpmaddwd"), (", safe in pairs", "vpmaddubsw")):
+        _, (task,) = tasks_of(tiles.PRODUCTS[f"ResNet-8, 16 channels{mark}"](), isa)
+        assert task.key.startswith(form)
