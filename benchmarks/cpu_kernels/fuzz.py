@@ -28,11 +28,11 @@ def refused(cases: Sequence[Case]) -> list[Case]:
     from qcompiler.targets.tvm.machine import host_machine
 
     found = []
-    for case in cases:
+    for case in (c for c in cases if c[0] == "matmul"):  # others are never refused
         try:
             lower(draw_graph(*case)[0], CpuLibrary(host_machine().isa))
         except UnsupportedError as error:
-            if case[0] != "matmul" or "do not fit 16 bits" not in str(error):
+            if "do not fit 16 bits" not in str(error):
                 raise
             found.append(case)
     return found
