@@ -24,9 +24,13 @@ def linear(m: int, k: int, n: int, peak: int = 127) -> Graph:
 
 
 def conv(channels: int, size: int, out: int, kernel: int, stride: int = 1, peak: int = 127) -> Graph:
-    """A square image, padded so that its size stays; int8 weights up to `peak`."""
+    """A square image, padded so that its size stays; int8 weights up to `peak`.
+
+    It is the result of another kernel, so that its channels lie side by side, as inside of a network.
+    """
     b, rng = GraphBuilder("product", Level.INTEGER), np.random.default_rng(0)
     x = b.input("x", DType.int8, (1, channels, size, size), QuantParams(DType.int8, 0.02, -3))
+    x = b.op("max_pool", x, kernel=(1, 1), strides=(1, 1), pads=(0,) * 4, dilations=(1, 1))
     pad = kernel // 2
     acc = b.op(
         "conv", x, _weights(b, rng, out, channels, kernel, kernel, peak=peak), b.const(np.zeros(out, np.int32)),
