@@ -8,9 +8,12 @@ import numpy as np
 
 from qcompiler.errors import UnsupportedError
 from qcompiler.executors.reference import run_node
-from qcompiler.ir import Graph, Node, Value
+from qcompiler.ir import Graph, Level, Node, Value
 from qcompiler.ir.builder import constant
 from qcompiler.ir.dims import same_shape
+from qcompiler.passes.base import Context
+from qcompiler.passes.canonicalize.fold_constants import FoldConstants, FoldConstantsConfig
+from qcompiler.passes.canonicalize.merge_duplicates import MergeDuplicates
 from qcompiler.targets.decompose import decompose
 from qcompiler.targets.tvm.grouped import GROUPED
 from qcompiler.targets.tvm.groups import Group, group_nodes
@@ -23,6 +26,8 @@ from qcompiler.targets.tvm.stages import STAGES
 from qcompiler.targets.tvm.views import CHANNELS_LAST, PLAIN, ROWS, Layout
 
 POINTWISE = {**QUANTIZED, **ELEMENTWISE}
+# A causal mask of 8192 tokens.
+FOLDED_BYTES = 1 << 26
 ALL_STAGES = {**STAGES, **REAL_STAGES, **INDEXING}
 
 PRODUCT, GROUPS, DEPTHWISE, STAGE, COPY, SINGLE = "product", "grouped product", "depthwise", "rows", "copy", "elementwise"
@@ -64,7 +69,7 @@ def plan_kernels(graph: Graph) -> Plan:
     Raises:
         UnsupportedError: ops without a kernel, all of them with their module paths.
     """
-    graph = decompose(without_empty(graph))
+    graph = _spelled_out(without_empty(graph))
     known = {*VIEWS, *COPIES, *POINTWISE, *PRODUCTS, *GROUPED, *ALL_STAGES}
     missing = [node.where() for node in graph.nodes if node.op not in known]
     if missing:
@@ -78,6 +83,18 @@ def plan_kernels(graph: Graph) -> Plan:
             kernels.append(Planned(one, kind, layout))
             layouts[value] = layout
     return Plan(graph, kernels, layouts)
+
+
+def _spelled_out(graph: Graph) -> Graph:
+    """Composites as simpler ops; what these compute of constants alone is computed here, and what several do, once.
+
+    TVM would do both, and kernels are told apart by the order in which they run.
+    """
+    made = decompose(graph)
+    if made is graph or graph.level is Level.INTEGER:
+        return made
+    folded = FoldConstants(FoldConstantsConfig(max_bytes=FOLDED_BYTES)).run(made, Context()).graph
+    return MergeDuplicates().run(folded, Context()).graph
 
 
 def _kind_and_layout(group: Group, layouts: dict[Value, Layout]) -> tuple[str, Layout]:

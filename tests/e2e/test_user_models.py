@@ -97,3 +97,26 @@ def test_integers_have_no_mean_over_a_dynamic_dimension() -> None:
             Classifier(), (data[0],), target="host-c", recipe="w8a8-int", calibration=data,
             dynamic_shapes={"x": {2: "height", 3: "width"}},
         )  # fmt: skip
+
+
+class Causal(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.qkv = nn.ModuleList(nn.Linear(16, 48) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.qkv:
+            q, k, v = layer(x).reshape(1, 6, 3, 2, 8).permute(2, 0, 3, 1, 4)
+            y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + y.transpose(1, 2).flatten(2)
+        return x
+
+
+def test_causal_attention_by_tvm() -> None:
+    """Its masks are computed alike in every layer: a kernel each, or none of those behind is the one it is taken for."""
+    pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
+    data = [torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(i)) for i in range(6)]
+    made = qc.compile(Causal().eval(), (data[0],), target="tvm-cpu", calibration=data)
+    assert all(run.passed and run.local_max_lsb in (None, 0, 1) for run in made.report.verification)
+    assert decibels(Causal().eval()(data[2]), made.run(data[2])[0]) > 20
