@@ -109,16 +109,18 @@ def conv(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> P
     )  # fmt: skip
 
 
-def patch_reader(builder: KernelBuilder, node: Node) -> Callable[[Any, tuple[Any, ...], Any], Any]:
-    """(row m, kernel position, channel) -> element of the image, the zero point outside it."""
+def patch_reader(
+    builder: KernelBuilder, node: Node, outside: float | None = None
+) -> Callable[[Any, tuple[Any, ...], Any], Any]:
+    """(row m, kernel position, channel) -> element of the image, `outside` of it that number or the zero point."""
     x, attrs = operand(node, 0), node.attrs
     symbols, shape = builder.symbols, node.output.shape
     view, rank = builder.view(x), len(x.shape) - 2
     sizes = symbols.shape(x.shape[2:])
     outs = symbols.shape((shape[0], *shape[2:]))
-    kind, zero = storage(x), zero_of(x)
+    kind, fill = storage(x), zero_of(x) if outside is None else outside
     kernel = node.attrs["kernel"] if "kernel" in attrs else operand(node, 1).shape[2:]
-    dilations = attrs["dilations"] or (1,) * rank
+    dilations = attrs.get("dilations") or (1,) * rank
     source = Layout(CHANNELS_LAST, x.shape)
     plain = all(k == 1 for k in kernel) and all(s == 1 for s in attrs["strides"]) and not any(attrs["pads"])
 
@@ -138,7 +140,7 @@ def patch_reader(builder: KernelBuilder, node: Node) -> Callable[[Any, tuple[Any
                 inside.append(place < sizes[i])
             places.append(place)
         value = view(n, channel, *places)
-        return tirx.if_then_else(tirx.all(*inside), value, tirx.const(zero, kind)) if inside else value
+        return tirx.if_then_else(tirx.all(*inside), value, tirx.const(fill, kind)) if inside else value
 
     return read
 

@@ -13,7 +13,7 @@ from qcompiler.targets.tvm.arithmetic import i32
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, weight_codes, zero_of
 from qcompiler.targets.tvm.pair_sum import PAIRED, as_pairs, pair_sum, side_by_side
 from qcompiler.targets.tvm.products import patch_reader
-from qcompiler.targets.tvm.views import CHANNELS_LAST, Layout, Point, View, unflatten
+from qcompiler.targets.tvm.views import CHANNELS_LAST, Layout, Point, View
 
 Element = Callable[[Any, Any, Any], Any]
 
@@ -121,44 +121,13 @@ def max_pool(builder: KernelBuilder, node: Node) -> View:
     """Largest element of every window."""
     x = operand(node, 0)
     kind = storage(x)
-    reader = _pool_reader(builder, node, float("-inf") if kind == "float32" else int(np.iinfo(kind).min))
-    return _stage(builder, node, _axes(node.attrs["kernel"]), te.max, lambda r, position, c: reader(r, position, c)[0], "peak")
-
-
-def _pool_reader(builder: KernelBuilder, node: Node, fill: Any) -> Callable[[Any, tuple[Any, ...], Any], tuple[Any, Any]]:
-    """(row, position, channel) -> (element or `fill` outside the image, condition of being inside or None)."""
-    x, attrs = operand(node, 0), node.attrs
-    symbols, shape = builder.symbols, node.output.shape
-    view, rank = builder.view(x), len(x.shape) - 2
-    sizes, outs = symbols.shape(x.shape[2:]), symbols.shape((shape[0], *shape[2:]))
-    dilations = attrs.get("dilations") or (1,) * rank
-    kind = storage(x)
-
-    def read(r: Any, position: tuple[Any, ...], c: Any) -> tuple[Any, Any]:
-        n, *at = unflatten(r, outs)
-        places, inside = [], []
-        for i in range(rank):
-            place = at[i] * attrs["strides"][i] + position[i] * dilations[i] - attrs["pads"][i]
-            reach = (attrs["kernel"][i] - 1) * dilations[i]
-            if attrs["pads"][i] > 0:
-                inside.append(place >= 0)
-            known = isinstance(sizes[i], int) and isinstance(outs[1 + i], int)
-            if not known or (outs[1 + i] - 1) * attrs["strides"][i] + reach - attrs["pads"][i] >= sizes[i]:
-                inside.append(place < sizes[i])
-            places.append(place)
-        value = view(n, c, *places)
-        if not inside:
-            return value, None
-        condition = tirx.all(*inside)
-        return tirx.if_then_else(condition, value, tirx.const(fill, kind)), condition
-
-    return read
+    patch = patch_reader(builder, node, float("-inf") if kind == "float32" else int(np.iinfo(kind).min))
+    return _stage(builder, node, _axes(node.attrs["kernel"]), te.max, patch, "peak")
 
 
 def avg_pool(builder: KernelBuilder, node: Node) -> View:
     """Mean of every window, real."""
-    reader = _pool_reader(builder, node, 0.0)
-    total = _stage(builder, node, _axes(node.attrs["kernel"]), te.sum, lambda r, position, c: reader(r, position, c)[0], "total")
+    total = _stage(builder, node, _axes(node.attrs["kernel"]), te.sum, patch_reader(builder, node, 0.0), "total")
     attrs, x = node.attrs, operand(node, 0)
     symbols = builder.symbols
     sizes = symbols.shape(x.shape[2:])
