@@ -33,8 +33,11 @@ class Tile:
     block: int
 
 
-def schedule(s: Any, lanes: int, width: int) -> None:
-    """Schedule the blocks `paired`, `acc` and `out` [rows * width, channels]; channels are a multiple of lanes."""
+def schedule(s: Any, lanes: int, width: int, threads: bool) -> None:
+    """Schedule the blocks `paired`, `acc` and `out` [rows * width, channels]; channels are a multiple of lanes.
+
+    `threads` says whether there is enough work for several.
+    """
     out, acc, paired = (s.get_sblock(name) for name in ("out", "acc", STAGE))
     rows, channels = s.get_loops(out)
     pairs, reached, depth = (int(s.get(loop).extent) for loop in s.get_loops(paired)[1:])
@@ -42,7 +45,8 @@ def schedule(s: Any, lanes: int, width: int) -> None:
     row, block, outer, place = s.split(rows, [None, width // tile.block, tile.block // tile.places, tile.places])
     chunk, vector, lane = s.split(channels, [None, tile.vectors, lanes])
     s.reorder(row, block, chunk, outer, place, vector, lane)
-    s.parallel(row)
+    if threads:
+        s.parallel(row)
     s.vectorize(s.fuse(vector, lane))  # their results become bytes together
     s.compute_at(acc, outer, preserve_unit_loops=True)
     s.compute_at(paired, chunk, preserve_unit_loops=True)

@@ -30,7 +30,7 @@ def schedule(s: Any, lanes: int, width: Any) -> None:
     """
     out = s.get_sblock("out")
     if any(s.get(b).name_hint == paired_windows.STAGE for b in s.get_child_blocks(s.get_sblock("root"))):
-        return paired_windows.schedule(s, lanes, width)
+        return paired_windows.schedule(s, lanes, width, _size(s, s.get_loops(out)) >= PARALLEL_ELEMENTS)
     others = [b for b in s.get_child_blocks(s.get_sblock("root")) if s.get(b).name_hint != "out"]
     loops = s.get_loops(out)
     windows = [b for b in others if _is_window(s, b)]
