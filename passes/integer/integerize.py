@@ -4,6 +4,7 @@
     borders      the inputs and outputs of the program are codes; quantizing and dequantizing them is the caller's
     requantize   multiplier and shift of the profile instead of a real factor
     real values  int16 codes with a measured range; int8 where their readers quantize them anyway
+    bytes        real functions of one byte of an 8-bit input: a table, in the parameters that each reader asks for
     real ops     one rule each, in the `rules_*` modules
 
 Ops without a rule are collected and refused together.
@@ -23,6 +24,7 @@ from qcompiler.passes.integer.lowering import Lowering, NoIntegerForm, Rule, ref
 from qcompiler.passes.integer.measure_ranges import measure_ranges
 from qcompiler.passes.integer.measured_choice import Choices
 from qcompiler.passes.integer.rescaling import Profile
+from qcompiler.passes.quantize.byte_values import byte_table
 
 RULES: dict[str, Rule] = {
     **rules_layers.RULES,
@@ -95,13 +97,16 @@ def why_not(node: Node) -> str:
 
 def lower_node(lowering: Lowering, node: Node) -> None:
     """Apply the rule of a node; ops on indices and truth values are kept."""
-    if is_real(node):
+    table = byte_table(lowering.source, node.output) if len(node.outputs) == 1 else None
+    if table is not None:
+        lowering.tables[node.output] = table
+    elif is_real(node):
         rule = RULES.get(node.op, rules_functions.function)
         rule(lowering, node)
-        return
-    for old, new in zip(node.outputs, lowering.out.keep(node), strict=True):
-        if old is not new:
-            lowering.out.replaced[old] = new
+    else:
+        for old, new in zip(node.outputs, lowering.out.keep(node), strict=True):
+            if old is not new:
+                lowering.out.replaced[old] = new
 
 
 def real_values(graph: Graph) -> list[Value]:

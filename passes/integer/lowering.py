@@ -32,6 +32,7 @@ from qcompiler.passes.integer.measured_choice import Choices
 from qcompiler.passes.integer.rescaling import Profile
 from qcompiler.passes.integer.signed_codes import signed
 from qcompiler.passes.integer.snap_scales import even_zero_point
+from qcompiler.passes.quantize.byte_values import ByteTable, exact_range
 
 Rule = Callable[["Lowering", Node], None]
 MOVEMENT = (
@@ -61,8 +62,11 @@ class Lowering:
         self.out.inputs = [self._input(v) for v in graph.inputs]
         self._rescaled: dict[tuple[Value, QuantParams], Value] = {}
         self._constants: dict[tuple[Value, QuantParams], Value] = {}
+        """Codes of real constants, and of functions of bytes."""
         self.widened: set[Value] = set()
         """Real values that hold more than the codes which the old program rounds them to."""
+        self.tables: dict[Value, ByteTable] = {}
+        """Real values that are functions of one byte; they become codes when they are read."""
         self._shared: dict[tuple[str, str, bytes], Value] = {}
 
     def finish(self) -> Graph:
@@ -78,6 +82,8 @@ class Lowering:
         assert value is not None
         if value.data is not None and value.dtype.is_float:
             return self.constant(value, self.wide_quant(value))
+        if value in self.tables and value not in self.out.replaced:
+            self.set_form(value, self._looked_up(value, self.table_quant(value)))
         return self.out[value]
 
     def set_form(self, value: Value, form: Value) -> None:
@@ -87,6 +93,8 @@ class Lowering:
     def codes(self, value: Value | None, quant: QuantParams | None = None) -> Value:
         """Codes of a real value: of given parameters, or of any that are no accumulators."""
         assert value is not None
+        if quant is not None and value in self.tables:
+            return self._looked_up(value, quant)
         form = self.form(value)
         if quant is None:
             if form.quant is not None and form.quant.per_tensor and form.dtype.bits <= 16:
@@ -139,6 +147,25 @@ class Lowering:
             scale = np.float32(2.0 ** np.ceil(np.log2(float(scale))))
             zero_point = 0 if symmetric else even_zero_point(dtype.min - min(low, 0.0) / float(scale), dtype)
         return QuantParams(dtype, scale, np.int32(zero_point))
+
+    def table_quant(self, value: Value) -> QuantParams:
+        """Parameters for a function of one byte: those that lose nothing, else what its readers ask for."""
+        exact = exact_range(self.source, value, DType.uint8)  # of int8 codes 128 lower
+        return self.result_quant(value) if exact is None else self.params(*exact, DType.int8)
+
+    def _looked_up(self, value: Value, quant: QuantParams) -> Value:
+        """Codes of a function of one byte: one table, rounded once."""
+        table, key = self.tables[value], (value, quant)
+        if key not in self._constants:
+            if not np.isfinite(table.real).all():
+                raise NoIntegerForm(
+                    f"what it reads is computed from the bytes of {table.source.name!r}, and for some of them it is infinite or"
+                    " no number: limit its operand first (clamp)"
+                )
+            entries = constant(quant.quantize(table.real), quant.dtype, name="table")
+            source = self.out.get(table.source)
+            self._constants[key] = self.op(value, "lookup", source, entries, quant=quant)
+        return self._constants[key]
 
     def result_quant(self, value: Value) -> QuantParams:
         """Parameters in which the producer of a real value should give it.

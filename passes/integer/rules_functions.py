@@ -8,23 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from qcompiler.ir import OPS, DType, GraphBuilder, Node, QuantParams, Value, constant
-from qcompiler.ir.ops import RunContext
 from qcompiler.ir.ops.integer import KNOTS
 from qcompiler.passes.integer.lowering import Lowering, NoIntegerForm, Rule, requantize
 from qcompiler.passes.integer.measured_choice import Examples, Form
+from qcompiler.passes.quantize.byte_values import real_function
 
 INT16 = np.iinfo(np.int16)
 MOST_EXAMPLES = 1 << 15
 # Functions with a form by shifts: factor of the sigmoid's argument, form of `shift_sigmoid`, scale of its result.
 SHIFT_FORMS = {"gelu": (1.702, "gated"), "silu": (1.0, "gated"), "sigmoid": (1.0, "sigmoid"), "tanh": (2.0, "tanh")}
 NOT_FUNCTIONS = frozenset({"add", "sub", "mul", "div", "where", "cast", "relu", "clip"})
-
-
-def real_function(node: Node, x: np.ndarray) -> np.ndarray:
-    """The node's own function on real numbers, float64; its other operands are scalar constants."""
-    operands = [x.astype(np.float64) if v is not None and v.data is None else None if v is None else v.data for v in node.inputs]
-    with np.errstate(all="ignore"):
-        return np.asarray(OPS[node.op].reference(RunContext(node, node.attrs, True), *operands))
 
 
 def is_function(node: Node) -> bool:
@@ -186,7 +179,10 @@ def _cast(low: Lowering, node: Node) -> None:
         return
     table = source.operands[0] if source is not None and source.op == "gather" else None
     if source is None or table is None or table.data is None or x.dtype is not DType.int8 or not node.output.dtype.is_float:
-        raise NoIntegerForm(f"it converts {x.dtype.name} to {node.output.dtype.name}")
+        raise NoIntegerForm(
+            f"it converts {x.dtype.name} to {node.output.dtype.name}; an input of uint8 or int8 can be converted to"
+            " real numbers and then be scaled. Let the model take bytes, or real numbers"
+        )
     codes = low.constant(table, QuantParams(DType.int8, np.float32(1)))
     low.set_form(node.output, low.op(x, "gather", codes, low.out[source.operands[1]], axis=source.attrs["axis"]))
 

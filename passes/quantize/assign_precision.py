@@ -16,6 +16,7 @@ from typing import Any
 from qcompiler.errors import UnsupportedError
 from qcompiler.ir import DType, Graph, Node, Value
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
+from qcompiler.passes.quantize.byte_values import exact_range
 from qcompiler.passes.quantize.code_flow import CodeFlow
 from qcompiler.passes.quantize.op_roles import (
     FIXED_RANGES,
@@ -270,13 +271,15 @@ def _groups(plan: QuantPlan) -> list[tuple[Value, ...]]:
 
 
 def fixed_range(plan: QuantPlan, value: Value) -> tuple[float, float] | None:
-    """The range of a value that is known without data (after ReLU6, softmax, ...), None if it has to be measured.
+    """The range of a value that is known without data (of bytes, after ReLU6, ...), None if it has to be measured.
 
     A clip's own limits are used rather than the largest number seen: calibrated maxima there lose what is rare.
     """
     node = plan.graph.producer(value)
     if node is None:
         return None
+    if value in plan.ranges and (bytes_range := exact_range(plan.graph, value, plan.ranges[value][0])) is not None:
+        return bytes_range
     if node.op == "clip":
         low, high = clip_limits(node)
         return (low, high) if low is not None and high is not None and low < high else None

@@ -8,6 +8,8 @@
     x / |x|         RMS norm with the constant weight 1 / sqrt(n); lengths below ten thousand times the smallest
                     divisor that the model allows (1e-12 in torch) are not told from it as sharply
     avg_pool        windows that hold different numbers of elements: padding counted, then a factor per position
+    (x - m) / s     of the bytes of an image, with constants per channel: a depthwise convolution by 1, so that bytes
+                    enter it as they are and what it gives is rounded once
 
 Each is equal to what it replaces up to the order of sums. Only programs that become integers need this; float islands
 keep the layers as they are.
@@ -25,7 +27,8 @@ from qcompiler.ir import Graph, GraphBuilder, Node, Rewriter, Value, rewrite
 from qcompiler.ir.dims import normalize
 from qcompiler.ir.ops.pool import interpolation_matrix
 from qcompiler.passes.base import Context, Kind, Note, Pass, Result
-from qcompiler.passes.canonicalize.pattern import Matcher
+from qcompiler.passes.canonicalize.pattern import Matcher, channel_vector, pairs
+from qcompiler.passes.quantize.byte_values import byte_table
 
 
 class Kept(Exception):
@@ -149,7 +152,7 @@ def _prelu(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
 def _normalize(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
     x, divisor = node.operands
     if divisor.data is not None:
-        return None
+        return _affine(r, node, matcher)
     expanded = matcher.made_by(divisor, "expand")
     floor = matcher.made_by(expanded.operands[0] if expanded else divisor, "clip")
     root = matcher.made_by(floor.operands[0] if floor else divisor, "sqrt")
@@ -169,6 +172,74 @@ def _normalize(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
     weight = r.const(np.full(size, size**-0.5, x.dtype.numpy), name=f"{node.output.name}.weight")
     y = r.op("rms_norm", y, weight, axes=1, eps=least * least / size)
     return y if axis == rank - 1 else r.op("transpose", y, perm=tuple(int(a) for a in np.argsort(perm)))
+
+
+def _affine(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
+    """The last of several steps on bytes; a transpose behind it that brings the channels to axis 1 is that rule's."""
+    found = _channel_affine(matcher.graph, node.output)
+    if found is None:
+        return None
+    base, factor, shift, axis = found
+    after = matcher.graph.sole_user(node.output)
+    if after is not None and (_channel_affine(matcher.graph, after.output) or (after.op == "transpose" and after.attrs["perm"][1] == axis)):
+        return None
+    perm = (0, axis, *(a for a in range(1, len(base.shape)) if a != axis))
+    y = _normalized(r, r[base], factor, shift, node, perm)
+    return y if axis == 1 else r.op("transpose", y, perm=tuple(int(a) for a in np.argsort(perm)))
+
+
+def _transposed_affine(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
+    found = _channel_affine(matcher.graph, node.operands[0])
+    if found is None or node.attrs["perm"][1] != found[3] or matcher.graph.sole_user(node.operands[0]) is not node:
+        return None
+    base, factor, shift, _ = found
+    return _normalized(r, r[base], factor, shift, node, node.attrs["perm"])
+
+
+def _normalized(r: Rewriter, x: Value, factor: np.ndarray, shift: np.ndarray, node: Node, perm: tuple[int, ...]) -> Value:
+    if perm != tuple(range(len(perm))):
+        x = r.op("transpose", x, perm=perm)
+    kind = x.dtype.numpy
+    return _per_channel(r, x, factor.astype(kind), shift.astype(kind), node.output.name)
+
+
+def _channel_affine(graph: Graph, value: Value) -> tuple[Value, np.ndarray, np.ndarray, int] | None:
+    """(base, a, b, axis) of a value that is a * base + b along an axis, in float64; None for any other.
+
+    Each element of base is a function of one byte, and the value itself is not.
+    """
+    steps: list[tuple[Node, Value, Value]] = []
+    rank = len(value.shape)
+    while rank in (3, 4, 5) and byte_table(graph, value) is None:
+        node = graph.producer(value)
+        if node is None or node.op not in ("add", "sub", "mul", "div"):
+            return None
+        x, c = next(((x, c) for x, c in pairs(node) if c.data is not None and x.data is None), (None, None))
+        if x is None or c is None or len(x.shape) != rank or (node.op == "div" and c is node.operands[0]):
+            return None
+        steps.append((node, x, c))
+        value = x
+    for axis in (1, rank - 1) if steps else ():
+        channels = value.shape[axis]
+        vectors = [channel_vector(c, rank, axis, channels) for _, _, c in steps] if isinstance(channels, int) else [None]
+        if not any(v is None for v in vectors):
+            return (value, *_composed(steps, vectors, channels), axis)
+    return None
+
+
+def _composed(steps: list[tuple[Node, Value, Value]], vectors: list[Any], channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Factor and shift of all steps, the last one first in the list."""
+    a, b = np.ones(channels), np.zeros(channels)
+    for (node, x, _), vector in zip(steps[::-1], vectors[::-1], strict=True):
+        c = vector.astype(np.float64)
+        if node.op in ("mul", "div"):
+            c = c if node.op == "mul" else 1 / c
+            a, b = a * c, b * c
+        elif node.op == "add":
+            b = b + c
+        else:
+            a, b = (a, b - c) if x is node.operands[0] else (-a, c - b)
+    return a, b
 
 
 def _avg_pool(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
@@ -229,5 +300,9 @@ RULES: Mapping[str, Rule] = {
     "resize": _resize,
     "prelu": _prelu,
     "div": _normalize,
+    "add": _affine,
+    "sub": _affine,
+    "mul": _affine,
+    "transpose": _transposed_affine,
     "avg_pool": _avg_pool,
 }

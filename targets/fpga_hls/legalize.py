@@ -171,11 +171,23 @@ class Legalizer:
             raise UnsupportedError(
                 f"input {value.name!r} is {value.dtype.name}; inputs on FPGAs are codes of at most 16 bits"
             )
-        order = channels_last(len(shape)) if len(shape) in self._spatial else tuple(range(len(shape)))
+        order = self._order(value)
         channels = shape[order[-1]] if shape else 1
         positions = np.arange(math.prod(shape)).reshape(shape).transpose(order).ravel()
         self.streams[value] = Stream(BORDER, index, positions, positions.size // channels, channels)
         return Terminal(value.name, value.dtype, shape, order)
+
+    def _order(self, value: Value) -> tuple[int, ...]:
+        """The order in which an input flows: pixels with their channels where it holds images, also transposed ones."""
+        rank = len(value.shape)
+        if rank not in self._spatial:
+            return tuple(range(rank))
+        readers = [node for node, _ in self.graph.uses(value)]
+        if len(readers) == 1 and readers[0].op == "lookup":
+            return self._order(readers[0].output)
+        if len(readers) == 1 and readers[0].op == "transpose":
+            return tuple(int(readers[0].attrs["perm"][axis]) for axis in self._order(readers[0].output))
+        return channels_last(rank)
 
     def _output(self, index: int, value: Value) -> Terminal:
         """The axes of the model in the order in which the stream has them."""

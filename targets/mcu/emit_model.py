@@ -147,7 +147,8 @@ class ModelText:
         else:
             names = self.program.input_names if storage.place == "input" else self.program.output_names
             base = f"{storage.place}s->{c_name(names[storage.index])}"
-        if not (at.first or move):
+        retyped = storage.place == "input" and tensor.c_type != self.program.inputs[storage.index].c_type
+        if not (at.first or move or retyped):
             return base
         qualifier = "const " if storage.place != "output" else ""
         return pointer_text(tensor, at.first, f"({qualifier}int8_t *)({base})", move, constant=not written)

@@ -11,7 +11,7 @@ Ops without a kernel are collected and refused together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -239,12 +239,17 @@ class Legalizer:
             raise UnsupportedError(
                 f"input {value.name!r} is {value.dtype.name}; inputs on microcontrollers are {', '.join(t.name for t in C_TYPES)}"
             )
-        spatial = any(node.op in WINDOWS for node, _ in self.graph.uses(value))
+        spatial = any(node.op in WINDOWS for node in self._readers(value))
         order = channels_last(len(shape)) if spatial else plain(len(shape))
         size = math.prod(shape) * element_bytes(value.dtype)
         tensor = Tensor(Storage(value.name, size, "input", index), value.dtype, shape, order, value.quant)
         self.tensors[value] = tensor
         return tensor
+
+    def _readers(self, value: Value) -> Iterator[Node]:
+        """The nodes that read a value, for a table of it those that read the result."""
+        for node, _ in self.graph.uses(value):
+            yield from self._readers(node.output) if node.op == "lookup" else (node,)
 
     def _outputs(self) -> tuple[Tensor, ...]:
         """Results in the caller's memory: the step that computes one writes there, or a copy is appended."""

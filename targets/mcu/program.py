@@ -18,6 +18,7 @@ from qcompiler.targets.mcu.memory_plan import Overlap
 
 C_TYPES: dict[DType, str] = {
     DType.int8: "int8_t", DType.int16: "int16_t", DType.int32: "int32_t", DType.int64: "int32_t", DType.bool: "uint8_t",
+    DType.uint8: "uint8_t",
 }  # fmt: skip
 """Elements in C. Numbers of rows (token ids), which models hold in 64 bits, have 32 here."""
 C_BYTES: dict[str, int] = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "int64_t": 8}

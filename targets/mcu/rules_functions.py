@@ -36,9 +36,14 @@ def _bounds(node: Node) -> dict[str, int]:
 
 
 def _lookup(low: Legalizer, node: Node) -> None:
-    x = in_any_order(low, _codes(node, (DType.int8,)), node)
+    """Kernels read signed bytes: the upper half of a table of unsigned ones is that of the negative ones."""
+    value = _codes(node, (DType.int8, DType.uint8))
+    x, table = in_any_order(low, value, node), _table(node)
+    if value.dtype is DType.uint8:
+        x = low.view(Value(DType.int8, value.shape, name=value.name), x, x.order)
+        table = np.roll(table, len(table) // 2)
     y = low.new(node.output, x.order)
-    data = low.data("table", _table(node), y.c_type)
+    data = low.data("table", table, y.c_type)
     name = "qc_lookup_s8" if y.bits == 8 else "qc_lookup_s8_s16"
     overlaps = {0: elementwise_overlap(x, y)}
     low.steps.append(Step(name, (At(x), At(y), x.count, data), (x,), y, (node,), overlaps=overlaps))

@@ -12,7 +12,7 @@ from qcompiler.targets.mcu.layouts import Order, channels_last, plain, reshaped,
 from qcompiler.targets.mcu.legalize import Legalizer, NoKernel, Rule, known_shape
 from qcompiler.targets.mcu.memory_plan import Overlap
 from qcompiler.targets.mcu.program import At, Step, Struct, Tensor
-from qcompiler.targets.mcu.rule_tools import first, reduced, window_of
+from qcompiler.targets.mcu.rule_tools import first, in_any_order, reduced, window_of
 
 
 def _reshape(low: Legalizer, node: Node) -> None:
@@ -89,6 +89,18 @@ def _slice(low: Legalizer, node: Node) -> None:
             node, x, y, kept, inner, step * inner, inner, x_first=begin * inner, repeat=(outer, size * inner, kept * inner)
         )
     low.bind(node.output, y)
+
+
+def _flip(low: Legalizer, node: Node) -> None:
+    """Runs from the last to the first, one axis after the other."""
+    x = in_any_order(low, first(node), node)
+    for axis in sorted({a % len(x.shape) for a in node.attrs["axes"]}):
+        y = low.new(Value(x.dtype, x.shape, x.quant, node.output.name), x.order)
+        run, size = _byte_strides(x)[axis], x.shape[axis]
+        outer = math.prod(x.shape[a] for a in x.order[: x.order.index(axis)])
+        low.copy(node, x, y, size, run, -run, run, x_first=(size - 1) * run, repeat=(outer, size * run, size * run))
+        x = y
+    low.bind(node.output, low.view(node.output, x, x.order))
 
 
 def _expand(low: Legalizer, node: Node) -> None:
@@ -231,6 +243,7 @@ RULES: dict[str, Rule] = {
     "transpose": _transpose,
     "concat": _concat,
     "slice": _slice,
+    "flip": _flip,
     "expand": _expand,
     "resize": _resize,
     "pad": _pad,

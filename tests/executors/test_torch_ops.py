@@ -7,10 +7,10 @@ import torch
 from op_cases import CASES, OpCase
 from qcompiler.executors.reference import bind_inputs, run_reference
 from qcompiler.executors.torch_executor import BUILDERS, TorchExecutor
-from qcompiler.ir import OPS, verify_graph
+from qcompiler.ir import OPS, Level, verify_graph
 from qcompiler.ir.dims import evaluate
 
-FLOAT_CASES = [c for c in CASES if not c.quantized]
+FLOAT_CASES = [c for c in CASES if c.level is Level.FLOAT]
 
 
 def max_rel(a: np.ndarray, b: np.ndarray) -> float:

@@ -30,6 +30,8 @@ def integer() -> list[OpCase]:
     return [
         case("lookup", q(2, 3, quant=S8), i(256, low=-128, high=127, **codes), quant=S8),
         case("lookup", q(7, quant=U8), i(256, low=-32768, high=32767, **wide), quant=S16, name="u8-to-16"),
+        case("lookup", i(5, 4, low=0, high=255, dtype=DType.uint8), i(256, low=-128, high=127, **codes), quant=S8, name="bytes"),
+        case("lookup", i(2, 3, low=-128, high=127, dtype=DType.int8), i(256, low=-9, high=9, **wide), quant=S16, name="signed-bytes"),
         case("lookup_interpolated", q(4, 9, quant=S16), knots, quant=S16),
         case("lookup_interpolated", q(4, 9, quant=S16), knots, quant=S8, shift=15, name="narrow"),
         case("lookup_interpolated", q(3, quant=S16, values=[-32768, -1, 32767]), knots, quant=U8, shift=16, name="ends"),

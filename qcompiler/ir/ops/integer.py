@@ -67,7 +67,8 @@ def source_quant(ctx: RunContext) -> QuantParams:
 
 def _lookup_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorType]:
     x, table = inputs
-    codes_of(x, "x", 8)
+    if x.quant is not None or x.dtype not in (DType.int8, DType.uint8):
+        codes_of(x, "x", 8)
     quant = result_quant(attrs)
     if table.shape != (1 << x.dtype.bits,) or table.dtype is not quant.dtype:
         raise GraphError(f"table must be {quant.dtype.name}[{1 << x.dtype.bits}], got {table!r}")
@@ -75,7 +76,7 @@ def _lookup_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[Tenso
 
 
 def _lookup(ctx: RunContext, x: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """y = table[x - min], min the smallest code of x's type; entries are codes of the result."""
+    """y = table[x - min], min the smallest code of x's type; entries are codes of the result. Plain bytes count as codes."""
     value = ctx.node.inputs[0]
     assert value is not None
     return table[x.astype(np.int64) - value.dtype.min]
@@ -280,7 +281,7 @@ def _shift_sigmoid(ctx: RunContext, x: np.ndarray) -> np.ndarray:
 QUANT = AttrSpec("quant", "quant")
 
 OPS: list[Op] = [
-    Op("lookup", ("x", "table"), (QUANT,), _lookup_infer, _lookup, "table[x - smallest code]; one entry per code", "integer"),
+    Op("lookup", ("x", "table"), (QUANT,), _lookup_infer, _lookup, "table[x - smallest code]; one entry per code, or per plain byte", "integer"),
     Op(
         "lookup_interpolated",
         ("x", "table"),

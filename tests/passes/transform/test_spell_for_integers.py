@@ -92,6 +92,47 @@ def test_equal_and_idempotent(name: str) -> None:
     assert not SpellForIntegers().run(result.graph, CONTEXT).changed
 
 
+def channels(*numbers: float, last: bool = False) -> torch.Tensor:
+    return torch.tensor(numbers) if last else torch.tensor(numbers).view(1, -1, 1, 1)
+
+
+BYTES: dict[str, tuple[Layer, tuple[int, ...], list[str]]] = {
+    "mean and deviation": (Layer(lambda x: (x / 255 - channels(0.4, 0.5)) / channels(0.2, 0.3)), (1, 2, 3, 4), ["cast", "div", "conv"]),
+    "of bytes": (Layer(lambda x: channels(120.0, 117.0) - x.float()), (1, 2, 3, 4), ["cast", "conv"]),
+    "last axis": (
+        Layer(lambda x: (x.float() * channels(0.1, 0.2, last=True) + 1.5)), (1, 4, 3, 2), ["cast", "transpose", "conv", "transpose"],
+    ),
+    "last axis, moved": (
+        Layer(lambda x: (x.float() - channels(9.0, 8.0, last=True)).permute(0, 3, 1, 2)), (1, 4, 3, 2), ["cast", "transpose", "conv"],
+    ),
+    "signal": (Layer(lambda x: x.float() - torch.tensor([[[1.0], [2.0]]])), (1, 2, 7), ["cast", "conv"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_what_is_done_to_channels_of_bytes_is_one_convolution(name: str) -> None:
+    layer, shape, ops = BYTES[name]
+    x = np.random.default_rng(2).integers(0, 256, shape).astype(np.uint8)
+    graph = run_passes(capture(layer.eval(), (torch.from_numpy(x),)), canonicalize_passes(), CONTEXT)[0]
+    result = SpellForIntegers().run(graph, CONTEXT)
+    verify_graph(result.graph)
+    assert [n.op for n in result.graph.nodes] == ops
+    (expected,), (found,) = run_reference(graph, [x]), run_reference(result.graph, [x])
+    assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()  # one factor in place of several roundings
+    assert not SpellForIntegers().run(result.graph, CONTEXT).changed
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: x.float() / 255 - 1,  # one table
+    lambda x: channels(1.0, 2.0) / (x.float() + 1),  # no factor and shift
+    lambda x: x.float() - torch.ones(2, 3, 4),  # a constant per element
+    lambda x: x.float().mean(1, keepdim=True) * channels(1.0, 2.0),  # not of bytes
+])  # fmt: skip
+def test_other_arithmetic_on_bytes_is_left(function: Callable[..., torch.Tensor]) -> None:
+    graph = capture(Layer(function).eval(), (torch.zeros(1, 2, 3, 4, dtype=torch.uint8),))
+    assert not SpellForIntegers().run(run_passes(graph, canonicalize_passes(), CONTEXT)[0], CONTEXT).changed
+
+
 def test_a_zero_vector_stays_zero() -> None:
     graph = SpellForIntegers().run(canonical(CASES["unit length"][0], 3, 8), CONTEXT).graph
     (found,) = run_reference(graph, [np.zeros((3, 8), np.float32)])

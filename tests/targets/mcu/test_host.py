@@ -56,6 +56,27 @@ def test_movement() -> None:
     check(b.graph(rows, b.op("transpose", z, perm=(2, 0, 3, 1)), wide))
 
 
+def test_flips() -> None:
+    """Along the axes of an image that lies channels last, and of rows of 16 bits."""
+    b = IntegerLayers("flips")
+    image = b.conv(b.codes("image", 2, 3, 4, 5), 6)
+    wide = b.input("wide", DType.int16, (2, 3, 4), QuantParams(DType.int16, np.float32(0.001)))
+    check(b.graph(b.op("flip", image, axes=(1,)), b.op("flip", image, axes=(-1, 2)), b.op("flip", wide, axes=(0, 2))))
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_tables_of_bytes(wide: bool) -> None:
+    """An input of uint8 goes through a table as it lies in the caller's memory, channels last for a convolution."""
+    b = IntegerLayers("bytes")
+    quant = QuantParams(DType.int16, np.float32(0.01)) if wide else int8(0.02, -3)
+    image = b.input("image", DType.uint8, (1, 3, 4, 5))
+    table = b.const(b.rng.integers(-128, 128, 256).astype(quant.dtype.numpy), name="table")
+    codes = b.op("lookup", image, table, quant=quant)
+    session = check(b.graph(codes if wide else b.conv(codes, 4)))
+    (tensor,) = session.plan.program.inputs
+    assert tensor.c_type == "uint8_t" and tensor.order == ((0, 1, 2, 3) if wide else (0, 2, 3, 1))
+
+
 def test_windows_of_16_bit_codes() -> None:
     """Pools with padding, in place without, over one axis; the largest of whole axes."""
     b = IntegerLayers("wide")
