@@ -37,37 +37,37 @@ app.command()(guarded(cli_export.export))
 
 METRIC_NAMES = "sqnr, agreement, cosine, top1, perplexity, kl, embedding_cosine, spearman"
 
-Model = Annotated[str, typer.Argument(help="file.pt2, file.onnx, Hugging Face directory, or module.py:factory")]
-Out = Annotated[Path, typer.Argument(help="artefact folder")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="file.pt2, file.onnx, Hugging Face directory, or module.py:factory")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="artefact folder")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
-TargetName = Annotated[str, typer.Option("--target", "-t", help="see `qcompiler targets`")]
-RecipeName = Annotated[str, typer.Option("--recipe", "-r", help="name or YAML file; see `qcompiler recipes`")]
+TargetName = Annotated[str, typer.Option("--target", "-t", metavar="TARGET", help="see `qcompiler targets`")]
+RecipeName = Annotated[str, typer.Option("--recipe", "-r", metavar="RECIPE", help="name or YAML file; see `qcompiler recipes`")]
 Calibration = Annotated[
     str | None,
     typer.Option(
-        "--calibration", "-c", help=".npz (one array per input, first axis samples) or module.py:factory"
+        "--calibration", "-c", metavar="CALIB", help=".npz (one array per input, first axis samples) or module.py:factory"
     ),
 ]
 EvaluationData = Annotated[
-    str | None, typer.Option("--evaluation", "-e", help="the same forms; default: held-back calibration data")
+    str | None, typer.Option("--evaluation", "-e", metavar="DATA", help="the same forms; default: held-back calibration data")
 ]
-SampleData = Annotated[str | None, typer.Option("--data", "-d", help=".npz or module.py:factory; default: random")]
+SampleData = Annotated[str | None, typer.Option("--data", "-d", metavar="DATA", help=".npz or module.py:factory; default: random")]
 MetricName = Annotated[
-    str | None, typer.Option("--metric", help=f"{METRIC_NAMES}, or module.py:fn (runs that file)")
+    str | None, typer.Option("--metric", metavar="M", help=f"{METRIC_NAMES}, or module.py:fn (runs that file)")
 ]
-Settings = Annotated[list[str], typer.Option("--set", help="FIELD=VALUE of the recipe, repeatable")]
+Settings = Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="field of the recipe, repeatable")]
 Ignore = Annotated[
-    list[str], typer.Option("--ignore", help="module path pattern that stays in float, repeatable")
+    list[str], typer.Option("--ignore", metavar="PATTERN", help="module path pattern that stays in float, repeatable")
 ]
-Allow = Annotated[list[str], typer.Option("--allow", help="op that may stay in float, repeatable")]
+Allow = Annotated[list[str], typer.Option("--allow", metavar="OP", help="op that may stay in float, repeatable")]
 Dynamic = Annotated[
-    list[str], typer.Option("--dynamic", help="dynamic axes, like input_ids:0=batch,1=seq, repeatable")
+    list[str], typer.Option("--dynamic", metavar="AXES", help="dynamic axes, like input_ids:0=batch,1=seq, repeatable")
 ]
 Shape = Annotated[
-    list[str], typer.Option("--shape", help="shape of an ONNX input, like x=1x3x224x224 or ids=batchx128, repeatable")
+    list[str], typer.Option("--shape", metavar="NAME=SHAPE", help="shape of an ONNX input, like x=1x3x224x224 or ids=batchx128, repeatable")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0)]
-Threads = Annotated[int, typer.Option("--threads", min=1)]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0)]
+Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1)]
 RandomData = Annotated[
     bool, typer.Option("--allow-random-calibration", help="calibrate on random numbers if no data is given")
 ]
@@ -92,15 +92,15 @@ def _main(
 @guarded
 def compile(
     model: Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="folder to write")],
     target: TargetName = "onnxruntime-cpu",
     recipe: RecipeName = "w8a8",
     calibration: Calibration = None,
     evaluation: EvaluationData = None,
     metric: MetricName = None,
     force: Annotated[bool, typer.Option("--force", help="replace an existing artefact folder")] = False,
-    lock: Annotated[Path | None, typer.Option(help="repeat this recipe.lock.yaml, measure nothing")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="folder to keep finished blocks in, to go on from")] = None,
+    lock: Annotated[Path | None, typer.Option(metavar="FILE", help="repeat this recipe.lock.yaml, measure nothing")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(metavar="FOLDER", help="folder to keep finished blocks in, to go on from")] = None,
     settings: Settings = [],  # noqa: B006  typer reads the default, nobody changes it
     ignore: Ignore = [],  # noqa: B006
     allow: Allow = [],  # noqa: B006
@@ -150,7 +150,7 @@ def compile(
 @guarded
 def tune(
     model: Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="folder to write")],
     target: TargetName = "onnxruntime-cpu",
     recipe: RecipeName = "auto",
     calibration: Calibration = None,
@@ -214,9 +214,9 @@ def evaluate(
         ),
     ],
     metric: Annotated[
-        list[str], typer.Option("--metric", help=f"{METRIC_NAMES}, or module.py:fn (runs that file); repeatable")
+        list[str], typer.Option("--metric", metavar="M", help=f"{METRIC_NAMES}, or module.py:fn (runs that file); repeatable")
     ] = [],  # noqa: B006
-    layers: Annotated[int, typer.Option("--layers", min=0, help="how many of the worst layers to name")] = 5,
+    layers: Annotated[int, typer.Option("--layers", metavar="N", min=0, help="how many of the worst layers to name")] = 5,
     json: Json = False,
 ) -> None:
     """Compare an artefact with its float model on data, and name the layers that lose most."""
@@ -233,11 +233,11 @@ def verify(
     out: Out,
     data: SampleData = None,
     samples: Annotated[
-        int | None, typer.Option("--samples", min=1, help="use at most this many; default: all of DATA, or 2 random")
+        int | None, typer.Option("--samples", metavar="N", min=1, help="use at most this many; default: all of DATA, or 2 random")
     ] = None,
     min_sqnr: Annotated[
         float | None,
-        typer.Option("--min-sqnr", help="least SQNR of the artefact against the reference, in dB"),
+        typer.Option("--min-sqnr", metavar="DB", help="least SQNR of the artefact against the reference, in dB"),
     ] = None,
     seed: Seed = 0,
     json: Json = False,
@@ -254,14 +254,14 @@ def verify(
 def bench(
     out: Out,
     data: SampleData = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="default: as compiled")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="default: as compiled")] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="size of a dynamic batch dimension")
+        int | None, typer.Option("--batch", metavar="N", min=1, help="size of a dynamic batch dimension")
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="time to measure for")] = 3.0,
+    seconds: Annotated[float, typer.Option("--seconds", metavar="S", min=0.1, help="time to measure for")] = 3.0,
     seed: Seed = 0,
-    on: Annotated[str | None, typer.Option("--on", help="simulate: qemu for microcontrollers; verilator, icarus or csim for FPGAs")] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="with --on: use at most this many")] = 4,
+    on: Annotated[str | None, typer.Option("--on", metavar="SIMULATOR", help="simulate: qemu for microcontrollers; verilator, icarus or csim for FPGAs")] = None,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="with --on: use at most this many")] = 4,
     json: Json = False,
 ) -> None:
     """Measure an artefact beside its float model, in one run; or run it on a simulator."""
@@ -322,7 +322,7 @@ def recipes(context: typer.Context, json: Json = False) -> None:
 @recipes_app.command("show")
 @guarded
 def recipes_show(
-    name: Annotated[str, typer.Argument(help="name or YAML file")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name or YAML file")],
     settings: Settings = [],  # noqa: B006
     json: Json = False,
 ) -> None:
@@ -339,7 +339,7 @@ def recipes_show(
 def doctor(
     require: Annotated[
         list[str],
-        typer.Option("--require", help="exit with 6 unless this component is installed, repeatable"),
+        typer.Option("--require", metavar="NAME", help="exit with 6 unless this component is installed, repeatable"),
     ] = [],  # noqa: B006
     json: Json = False,
 ) -> None:
@@ -363,9 +363,9 @@ def bisect(
     settings: Settings = [],  # noqa: B006
     dynamic: Dynamic = [],  # noqa: B006
     shape: Shape = [],  # noqa: B006
-    min_sqnr: Annotated[float, typer.Option("--min-sqnr", help="bound on lossy passes, in dB")] = 20.0,
+    min_sqnr: Annotated[float, typer.Option("--min-sqnr", metavar="DB", help="bound on lossy passes, in dB")] = 20.0,
     max_rel: Annotated[
-        float, typer.Option("--max-rel", help="bound on exact passes: max|a-b| / max|b|")
+        float, typer.Option("--max-rel", metavar="R", help="bound on exact passes: max|a-b| / max|b|")
     ] = 1e-4,
     seed: Seed = 0,
     allow_random_calibration: RandomData = False,

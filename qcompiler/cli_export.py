@@ -13,8 +13,8 @@ from qcompiler.errors import UsageError
 
 
 def export(
-    out: Annotated[Path, typer.Argument(help="artefact folder")],
-    qonnx: Annotated[Path, typer.Option("--qonnx", help="file to write the program to as QONNX")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="artefact folder")],
+    qonnx: Annotated[Path, typer.Option("--qonnx", metavar="FILE", help="file to write the program to as QONNX")],
     force: Annotated[bool, typer.Option("--force", help="replace an existing file")] = False,
 ) -> None:
     """Write an artefact's program as QONNX, for FINN, hls4ml and others that read it."""

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @guarded
 def tune_kernels(
-    model: Annotated[str, typer.Argument(help="artefact folder, or a model to compile first")],
-    target: Annotated[str | None, typer.Option("--target", "-t", help="default: the artefact's; for models tvm-cpu")] = None,
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="for models; see `qcompiler recipes`")] = "w8a8-int",
-    calibration: Annotated[str | None, typer.Option("--calibration", "-c", help="for models: .npz or module.py:factory")] = None,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="per kernel")] = 64,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    database: Annotated[Path | None, typer.Option("--database", help="file of records; default: this device's")] = None,
+    model: Annotated[str, typer.Argument(metavar="MODEL|OUT", help="artefact folder, or a model to compile first")],
+    target: Annotated[str | None, typer.Option("--target", "-t", metavar="TARGET", help="default: the artefact's; for models tvm-cpu")] = None,
+    recipe: Annotated[str, typer.Option("--recipe", "-r", metavar="RECIPE", help="for models; see `qcompiler recipes`")] = "w8a8-int",
+    calibration: Annotated[str | None, typer.Option("--calibration", "-c", metavar="CALIB", help="for models: .npz or module.py:factory")] = None,
+    trials: Annotated[int, typer.Option("--trials", metavar="N", min=1, help="per kernel")] = 64,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0)] = 0,
+    database: Annotated[Path | None, typer.Option("--database", metavar="FILE", help="file of records; default: this device's")] = None,
     rpc: Annotated[str | None, typer.Option("--rpc", metavar="HOST:PORT", help="tracker of a device farm")] = None,
-    key: Annotated[str | None, typer.Option("--key", help="of the farm's devices")] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="of the farm's devices")] = None,
     json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Measure tiles for the kernels of MODEL; compile takes the best. Interrupted, it goes on."""

@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from qcompiler.search.tune import Tuned
 
 MaxDrop = Annotated[
-    float | None, typer.Option("--max-drop", help="absolute drop of the metric; for sqnr minus the least dB")
+    float | None, typer.Option("--max-drop", metavar="D", help="absolute drop of the metric; for sqnr minus the least dB")
 ]
-MaxLatency = Annotated[str | None, typer.Option("--max-latency", help="like 5ms, or 0.4x of float")]
-MaxSize = Annotated[str | None, typer.Option("--max-size", help="like 4MB, or 0.3x of float")]
-MaxRam = Annotated[str | None, typer.Option("--max-ram", help="like 64kB; microcontrollers")]
+MaxLatency = Annotated[str | None, typer.Option("--max-latency", metavar="L", help="like 5ms, or 0.4x of float")]
+MaxSize = Annotated[str | None, typer.Option("--max-size", metavar="S", help="like 4MB, or 0.3x of float")]
+MaxRam = Annotated[str | None, typer.Option("--max-ram", metavar="S", help="like 64kB; microcontrollers")]
 MaxInstructions = Annotated[
-    str | None, typer.Option("--max-instructions", help="like 3.5M per inference, counted by a simulator")
+    str | None, typer.Option("--max-instructions", metavar="N", help="like 3.5M per inference, counted by a simulator")
 ]
 Objective = Annotated[
-    str | None, typer.Option("--objective", help="with --max-drop: latency, size, ram or instructions, minimised")
+    str | None, typer.Option("--objective", metavar="WHAT", help="with --max-drop: latency, size, ram or instructions, minimised")
 ]
 Solver = Annotated[
-    str, typer.Option("--solver", help="guided (boosted trees), ilp, pareto, greedy, evolution or bisection")
+    str, typer.Option("--solver", metavar="NAME", help="guided (boosted trees), ilp, pareto, greedy, evolution or bisection")
 ]
-Budget = Annotated[str | None, typer.Option("--budget", help="time for trials, like 90s, 20m or 2h")]
-Trials = Annotated[int, typer.Option("--trials", min=0, help="accuracy trials")]
-Generation = Annotated[int, typer.Option("--generation", min=1, help="trials proposed together")]
-Verified = Annotated[int, typer.Option("--verify-top", min=5, help="configurations compiled and measured at the end")]
-StoreFile = Annotated[Path | None, typer.Option("--store", help="SQLite file of trials; default OUT.trials.sqlite")]
-WorkersForm = Annotated[str | None, typer.Option("--workers", help="local:N or dask://HOST:PORT")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="seconds after which a trial counts as failed")]
-Sensitivity = Annotated[str, typer.Option("--sensitivity", help="provider that proposals start from")]
+Budget = Annotated[str | None, typer.Option("--budget", metavar="TIME", help="time for trials, like 90s, 20m or 2h")]
+Trials = Annotated[int, typer.Option("--trials", metavar="N", min=0, help="accuracy trials")]
+Generation = Annotated[int, typer.Option("--generation", metavar="N", min=1, help="trials proposed together")]
+Verified = Annotated[int, typer.Option("--verify-top", metavar="N", min=5, help="configurations compiled and measured at the end")]
+StoreFile = Annotated[Path | None, typer.Option("--store", metavar="FILE", help="SQLite file of trials; default OUT.trials.sqlite")]
+WorkersForm = Annotated[str | None, typer.Option("--workers", metavar="WORKERS", help="local:N or dask://HOST:PORT")]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="S", min=0.1, help="seconds after which a trial counts as failed")]
+Sensitivity = Annotated[str, typer.Option("--sensitivity", metavar="NAME", help="provider that proposals start from")]
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
