@@ -80,5 +80,5 @@ class CpuLibrary:
     def stages(self, function: Any, kind: str, layout: Any, where: str) -> Scheduled:
         """A reduction, pool, softmax, norm, copy or elementwise kernel."""
         s = Schedule(function)
-        rows.schedule(s, self.isa.vector_bytes // 4, layout.shape[-1] if layout.shape else 1)
+        rows.schedule(s, self.isa.vector_bytes // 4)
         return Scheduled(s.mod["main"].with_attr("tirx.is_scheduled", True), kind)

@@ -20,17 +20,16 @@ CHUNKS = (4, 2, 1)
 """Vectors of channels that a window keeps in registers, best first."""
 
 
-def schedule(s: Any, lanes: int, width: Any) -> None:
+def schedule(s: Any, lanes: int) -> None:
     """Schedule the stages of a kernel whose last one is `out`.
 
     Args:
         s: the schedule.
         lanes: 32-bit elements of a vector.
-        width: last axis of the result, for windows over an image.
     """
     out = s.get_sblock("out")
     if any(s.get(b).name_hint == paired_windows.STAGE for b in s.get_child_blocks(s.get_sblock("root"))):
-        return paired_windows.schedule(s, lanes, width, _size(s, s.get_loops(out)) >= PARALLEL_ELEMENTS)
+        return paired_windows.schedule(s, lanes, _size(s, s.get_loops(out)) >= PARALLEL_ELEMENTS)
     others = [b for b in s.get_child_blocks(s.get_sblock("root")) if s.get(b).name_hint != "out"]
     loops = s.get_loops(out)
     windows = [b for b in others if _is_window(s, b)]
@@ -41,7 +40,30 @@ def schedule(s: Any, lanes: int, width: Any) -> None:
         s.compute_at(block, row, preserve_unit_loops=True)
     if _size(s, loops if others else [row, loops[-1]]) >= PARALLEL_ELEMENTS:
         s.parallel(row)
-    last = s.get_loops(out)[-1]
+    for block in others:
+        if _is_window(s, block):
+            _reduction_of_vectors(s, block, lanes)
+        elif tirx.IterVar.CommReduce not in _kinds(s, block, len(s.get_loops(block)) - 1):
+            _in_vectors(s, block, lanes)
+    _in_vectors(s, out, lanes)
+
+
+def _reduction_of_vectors(s: Any, block: Any, lanes: int) -> None:
+    """A reduction whose innermost axis is kept, as whole vectors."""
+    own = s.get_loops(block)[1:]
+    kinds = _kinds(s, block, len(own))
+    taps = [loop for loop, kind in zip(own, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
+    last = [loop for loop in own if loop not in taps][-1]
+    if _extent(s, last) % lanes:
+        return
+    s.reorder(*taps, last)
+    s.vectorize(last)  # before the reduction is taken apart, which the schedule does not vectorize
+    s.vectorize(s.get_loops(s.decompose_reduction(block, taps[0]))[-1])
+
+
+def _in_vectors(s: Any, block: Any, lanes: int) -> None:
+    """Vectors along the last axis where they fill it."""
+    last = s.get_loops(block)[-1]
     size = _extent(s, last)
     if size and size % lanes == 0:
         _, inner = s.split(last, [None, lanes])

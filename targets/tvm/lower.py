@@ -41,7 +41,7 @@ from qcompiler.targets.tvm.pointwise import pointwise_view
 from qcompiler.targets.tvm.products import PRODUCTS
 from qcompiler.targets.tvm.symbols import Symbols
 from qcompiler.targets.tvm.views import PLAIN, Layout, Point, View
-from qcompiler.targets.tvm.windows import depthwise
+from qcompiler.targets.tvm.windows import depthwise, in_pairs
 
 KERNEL_PREFIX = "k_"
 """What the names of kernels begin with; the virtual machine calls other functions too."""
@@ -205,7 +205,8 @@ def _describe(state: _Lowering, planned: Planned) -> _Plan:
         view = pointwise_view(builder, anchor, POINTWISE[anchor.op])
     # an op of several results is a kernel for each of them
     builder.views[group.output if len(anchor.outputs) > 1 else anchor.output] = view
-    return _stage_plan(state, builder, group, planned.kind, planned.layout, anchor.where())
+    by_axes = planned.kind == DEPTHWISE and in_pairs(anchor, state.library.pair_lanes)
+    return _stage_plan(state, builder, group, planned.kind, planned.layout, anchor.where(), by_axes)
 
 
 def _before(state: _Lowering, planned: Planned) -> dict[Value, Layout]:
@@ -214,15 +215,24 @@ def _before(state: _Lowering, planned: Planned) -> dict[Value, Layout]:
     return {value: layout for value, layout in state.layouts.items() if value not in own}
 
 
-def _stage_plan(state: _Lowering, builder: KernelBuilder, group: Group, kind: str, layout: Layout, where: str) -> _Plan:
+def _stage_plan(
+    state: _Lowering, builder: KernelBuilder, group: Group, kind: str, layout: Layout, where: str, by_axes: bool = False
+) -> _Plan:
+    """`by_axes`: the kernel runs over [N, spatial..., C], not over rows of channels; the memory is the same."""
     value = group.output
     view, element = builder.view(value), storage(value)
-    shape = layout.physical_shape(state.symbols) or (1,)
+    if by_axes:
+        n, c, *spatial = state.symbols.shape(value.shape)
+        shape = (n, *spatial, c)
+    else:
+        shape = layout.physical_shape(state.symbols) or (1,)
 
     def at(*place: Any) -> Any:
         if not value.shape:
             return view.at(Point((), ())).astype(element)
-        return view.at(Point(value.shape, layout.logical(place, state.symbols), layout, place)).astype(element)
+        index = (place[0], place[-1], *place[1:-1]) if by_axes else layout.logical(place, state.symbols)
+        place = layout.physical(index, state.symbols) if by_axes else place
+        return view.at(Point(value.shape, index, layout, place)).astype(element)
 
     out = te.compute(shape, at, name="out")
     scheduled = state.library.stages(_function(state, builder, out), kind, layout, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from tvm import te, tirx
 
 from qcompiler.ir import Node
+from qcompiler.kernels.common.reach import Reach
 from qcompiler.targets.tvm.arithmetic import i32
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, weight_codes, zero_of
 from qcompiler.targets.tvm.pair_sum import PAIRED, as_pairs, pair_sum, side_by_side
@@ -41,11 +43,8 @@ def depthwise(builder: KernelBuilder, node: Node, pair_lanes: int) -> View:
     Args:
         pair_lanes: pairs of 16-bit numbers that the machine multiplies and adds by one instruction; 0 where it does not.
     """
-    x, w, bias = operand(node, 0), operand(node, 1), node.inputs[2]
-    codes, _, w_zero = weight_codes(w)
-    taps = np.ascontiguousarray(np.moveaxis(codes[:, 0], 0, -1))  # [kernel..., channels]
-    taps = taps if storage(x) == "float32" else taps.astype(np.int64) - w_zero
-    acc, offsets = _by_pairs(builder, node, taps) if _in_pairs(node, taps, pair_lanes) else _by_taps(builder, node, taps)
+    bias = node.inputs[2]
+    acc, offsets = (_by_pairs if in_pairs(node, pair_lanes) else _by_taps)(builder, node, _taps(node))
     if bias is not None:
         assert bias.data is not None
         offsets = offsets + bias.data
@@ -55,9 +54,20 @@ def depthwise(builder: KernelBuilder, node: Node, pair_lanes: int) -> View:
     return View(acc.shape, lambda point: acc.at(point) + held(point.index[1]))
 
 
-def _in_pairs(node: Node, taps: np.ndarray, lanes: int) -> bool:
-    """8-bit images of known size, kernels of several rows, whole vectors of channels, one input per output."""
-    x, channels = operand(node, 0), taps.shape[-1]
+def _taps(node: Node) -> np.ndarray:
+    """Weights [kernel..., channels] less their zero point."""
+    codes, _, zero = weight_codes(operand(node, 1))
+    taps = np.ascontiguousarray(np.moveaxis(codes[:, 0], 0, -1))
+    return taps if storage(operand(node, 0)) == "float32" else taps.astype(np.int64) - zero
+
+
+def in_pairs(node: Node, lanes: int) -> bool:
+    """8-bit images of known size, kernels of several rows, whole vectors of channels, one input per output.
+
+    Their kernels run over [N, rows, places, channels], which is the memory of the layout.
+    """
+    x, taps = operand(node, 0), _taps(node)
+    channels = taps.shape[-1]
     known = all(isinstance(d, int) for d in (*x.shape[1:], *node.output.shape[1:]))
     several = taps.ndim == 3 and taps.shape[0] > 1 and channels == node.attrs["groups"]
     if not (lanes and known and several and storage(x) in ("int8", "uint8") and channels % lanes == 0):
@@ -85,36 +95,45 @@ def _by_taps(builder: KernelBuilder, node: Node, taps: np.ndarray) -> tuple[View
 def _by_pairs(builder: KernelBuilder, node: Node, taps: np.ndarray) -> tuple[View, np.ndarray]:
     """(sums of codes, what the zero point takes off per channel) of an image: two rows of the kernel at a time.
 
-    A stage holds what a row of windows reads, the zero point around the image included: two image rows side by side,
-    as 16-bit numbers, for every two rows of the kernel. A missing last row has weight 0.
+    A stage holds two image rows side by side, as 16-bit numbers, the zero point around the image included, for every two
+    rows that a window multiplies. Windows of other rows of the result read many of the same pairs. A missing last row
+    has weight 0, whatever it is multiplied by.
     """
     x, attrs = operand(node, 0), node.attrs
     height, width, channels = taps.shape
     outs, sizes = node.output.shape[2:], x.shape[2:]
-    view, kind, zero = builder.view(x), storage(x), zero_of(x)
+    image, kind, zero = builder.view(x), storage(x), zero_of(x)
     strides, pads, dilations = attrs["strides"], attrs["pads"], attrs["dilations"] or (1, 1)
     rows, n_dim = -(-height // 2), builder.symbols(x.shape[0])
-    reached = (outs[1] - 1) * strides[1] + (width - 1) * dilations[1] + 1
+    apart = math.gcd(strides[0], 2 * dilations[0])  # image rows from one pair that windows read to the next
+    step, next_pair = strides[0] // apart, 2 * dilations[0] // apart
+    down, across = Reach(step, (rows - 1) * next_pair + 1), Reach(strides[1], (width - 1) * dilations[1] + 1)
 
-    def code(row: Any, tap: Any, place: Any, c: Any) -> Any:
-        y, at = row % outs[0] * strides[0] + tap * dilations[0] - pads[0], place - pads[1]
-        inside = [tap < height, y >= 0, y < sizes[0], at >= 0, at < sizes[1]]
-        return tirx.if_then_else(tirx.all(*inside), view(row // outs[0], c, y, at), tirx.const(zero, kind))
+    def code(n: Any, y: Any, place: Any, c: Any) -> Any:
+        at = place - pads[1]
+        inside = [y >= 0, y < sizes[0], at >= 0, at < sizes[1]]
+        return tirx.if_then_else(tirx.all(*inside), image(n, c, y, at), tirx.const(zero, kind))
+
+    def two_rows(n: Any, pair: Any, place: Any, c: Any) -> Any:
+        y = pair * apart - pads[0]
+        return side_by_side(code(n, y, place, c), code(n, y + dilations[0], place, c))
 
     paired = te.compute(
-        (n_dim * outs[0], rows, reached, channels),
-        lambda row, pair, place, c: side_by_side(code(row, 2 * pair, place, c), code(row, 2 * pair + 1, place, c)),
-        name=PAIRED,
-    )
+        (n_dim, down.of(outs[0]), across.of(outs[1]), channels), two_rows, name=PAIRED,
+        attrs={"down": [down.step, down.span], "across": [across.step, across.span]},
+    )  # fmt: skip
     grown = np.pad(taps, ((0, height % 2), (0, 0), (0, 0))).reshape(rows, 2, width, channels)
     held = builder.constant(as_pairs(np.moveaxis(grown, 1, 3)))
 
-    def element(r: Any, at: tuple[Any, ...], c: Any) -> Any:
-        pair, tap = at
-        return pair_sum(paired(r // outs[1], pair, r % outs[1] * strides[1] + tap * dilations[1], c), held(pair, tap, c))
+    pair, tap = _axes((rows, width))
 
-    acc = _stage(builder, node, _axes((rows, width)), te.sum, element, "acc")
-    return acc, (-zero * taps.sum((0, 1))).astype(np.int32)
+    def element(n: Any, y: Any, place: Any, c: Any) -> Any:
+        window = paired(n, y * step + pair * next_pair, place * strides[1] + tap * dilations[1], c)
+        return te.sum(pair_sum(window, held(pair, tap, c)), axis=(pair, tap))
+
+    acc = te.compute((n_dim, *outs, channels), element, name="acc")
+    view = View(node.output.shape, lambda point: acc(point.index[0], *point.index[2:], point.index[1]))
+    return view, (-zero * taps.sum((0, 1))).astype(np.int32)
 
 
 def max_pool(builder: KernelBuilder, node: Node) -> View:

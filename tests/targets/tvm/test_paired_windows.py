@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from qcompiler.ir import DType, Graph, QuantParams
+from qcompiler.kernels.common.reach import Reach
 from qcompiler.kernels.cpu.paired_windows import ACCUMULATORS, CACHED_BYTES, choose_tile
 from support.integer_networks import IntegerLayers, random_codes
 from support.tvm_programs import differing, session_of
@@ -38,6 +39,8 @@ CASES = {
     "several images": depthwise(48, (5, 7), (3, 3), batch=3, zero_point=127),
     "uint8": depthwise(16, (6, 6), (3, 3), zero_point=255, dtype=DType.uint8),
     "a long row": depthwise(8, (3, 600), (3, 3), zero_point=3),
+    "rows in several blocks": depthwise(16, (40, 40), (5, 5), pads=(2, 2, 2, 2)),
+    "rows further apart than a pair": depthwise(8, (17, 11), (3, 3), (3, 1), dilations=(2, 1)),
 }
 
 
@@ -72,7 +75,13 @@ def test_channels_that_fill_no_vector_go_tap_by_tap(channels: int) -> None:
 @pytest.mark.parametrize("width", [1, 7, 13, 56, 112, 600])
 @pytest.mark.parametrize("vectors", [1, 2, 3, 12])
 def test_tiles_divide_what_they_cover(width: int, vectors: int) -> None:
-    tile = choose_tile(width, 2 * width + 1, vectors, 64)
-    assert width % tile.block == 0 and tile.block % tile.places == 0 and vectors % tile.vectors == 0
+    height, down, across = 14, Reach(1, 3), Reach(2, 3)
+    tile = choose_tile(height, width, down, across, 6, vectors, 32)
+    assert width % tile.block == 0 and tile.block % tile.places == 0 and vectors % tile.vectors == 0 and height % tile.rows == 0
     assert tile.places * tile.vectors <= ACCUMULATORS
-    assert tile.block == 1 or (2 * width + 1) * tile.block / width * tile.vectors * 64 <= CACHED_BYTES
+    assert tile.block == tile.rows == 1 or down.of(tile.rows) * across.of(tile.block) * tile.vectors * 32 <= CACHED_BYTES
+
+
+def test_pairs_are_made_once_for_all_rows_that_fit() -> None:
+    assert choose_tile(14, 14, Reach(1, 3), Reach(1, 3), 6, 60, 32).rows == 14
+    assert choose_tile(112, 112, Reach(1, 3), Reach(1, 3), 6, 4, 32).rows > 4
