@@ -25,8 +25,11 @@ from qcompiler.targets.tvm.arithmetic import (
     shift_exp,
 )
 from qcompiler.targets.tvm.kernel import KernelBuilder, interned, operand, weight_codes, zero_of
+from qcompiler.targets.tvm.table_entry import table_entry
 from qcompiler.targets.tvm.views import Point, View
 
+WIDE_ENTRIES = 1024
+"""Tables of so many entries are kept as 32-bit numbers, which are read faster, and stay in a first cache level."""
 Body = Callable[[KernelBuilder, Node, Point, list[Any]], Any]
 
 
@@ -161,7 +164,9 @@ def _lookup(builder: KernelBuilder, node: Node, point: Point, xs: list[Any]) -> 
     assert table.data is not None
     low = operand(node, 0).dtype.min
     at = i32(xs[0]) - low if low else i32(xs[0])
-    return builder.constant(table.data)(at)
+    if table.data.size > WIDE_ENTRIES:
+        return builder.constant(table.data)(at)
+    return table_entry(builder.constant(interned(table.data.astype(np.int32))), at).astype(_kind(node))
 
 
 def _lookup_interpolated(builder: KernelBuilder, node: Node, point: Point, xs: list[Any]) -> Any:
@@ -171,7 +176,7 @@ def _lookup_interpolated(builder: KernelBuilder, node: Node, point: Point, xs: l
     knots = table.data.astype(np.int64)
     words = (knots[:-1] & 0xFFFF) | (knots[1:] << 16)
     u, shift = i32(xs[0]) + (1 << 15), node.attrs["shift"]
-    word = builder.constant(interned(words.astype(np.int32)))(u >> 8)
+    word = table_entry(builder.constant(interned(words.astype(np.int32))), u >> 8)
     f = u & 255
     # first (256 - f) + second f: an expression is a tree, and every further use of a part is another copy of it
     t = ((word << 16) >> 16) * (256 - f) + (word >> 16) * f

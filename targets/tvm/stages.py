@@ -27,10 +27,13 @@ from qcompiler.targets.tvm.arithmetic import (
 )
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
 from qcompiler.targets.tvm.pointwise import result_limits
+from qcompiler.targets.tvm.table_entry import table_entry
 from qcompiler.targets.tvm.views import ROWS, Layout, Point, View
 from qcompiler.targets.tvm.windows import avg_pool, max_pool
 
 MakeStages = Callable[[KernelBuilder, Node], View]
+PARTS = 8
+"""Elements that are added side by side."""
 FAR = -(1 << 19)
 """Below all codes of 16 bits, by more than any two of them are apart."""
 
@@ -52,6 +55,19 @@ def _row_view(builder: KernelBuilder, node: Node, element: Callable[[Any, Any], 
         return element(*(point.place if same else layout.physical(point.index, builder.symbols)))
 
     return View(node.output.shape, at)
+
+
+def _over_row(rows: Any, length: Any, join: Any, element: Callable[[Any, Any], Any], name: str) -> Any:
+    """[rows]: `element` (row, column) joined over the columns; every `PARTS`th of them first, where they are as many.
+
+    Stages that are read as whole vectors only are kept as such, aligned.
+    """
+    if not isinstance(length, int) or length % PARTS:
+        k = te.reduce_axis((0, length), "k")
+        return te.compute((rows,), lambda r: join(element(r, k), axis=k), name=name)
+    j, part = te.reduce_axis((0, length // PARTS), "j"), te.reduce_axis((0, PARTS), "part")
+    parts = te.compute((rows, PARTS), lambda r, p: join(element(r, j * PARTS + p), axis=j), name=f"{name}_parts")
+    return te.compute((rows,), lambda r: join(parts[r, part], axis=part), name=name)
 
 
 # -- softmaxes
@@ -83,13 +99,10 @@ def _exponentials(
         return (value & ones) | (tirx.const(2 * FAR, "int32") & ~ones)
 
     codes = te.compute((rows, length), kept, name="codes")
-    k = te.reduce_axis((0, length), "k")
-    top = te.compute((rows,), lambda r: te.max(codes[r, k], axis=k), name="top")
+    top = _over_row(rows, length, te.max, lambda r, c: codes[r, c], "top")
     # what the mask leaves out is far below, where nothing is kept too
     exps = te.compute((rows, length), lambda r, c: exponential(tirx.max(top[r], tirx.const(FAR, "int32")) - codes[r, c]), name="exps")
-    j = te.reduce_axis((0, length), "j")
-    kind = "int32" if narrow else "int64"
-    total = te.compute((rows,), lambda r: te.sum(exps[r, j].astype(kind), axis=j), name="total")
+    total = _over_row(rows, length, te.sum, lambda r, c: exps[r, c].astype("int32" if narrow else "int64"), "total")
     return exps, total, rows, length
 
 
@@ -97,8 +110,8 @@ def _table(builder: KernelBuilder, node: Node) -> Callable[[Any], Any]:
     """Reads the table, 0 beyond its end: without a condition, which would be a branch per element."""
     table = operand(node, 1).data
     assert table is not None
-    held, count = builder.constant(np.append(table, np.zeros(1, table.dtype))), len(table)
-    return lambda d: i32(held(tirx.min(d, count)))
+    held, count = builder.constant(np.append(table, 0).astype(np.int32)), len(table)
+    return lambda d: table_entry(held, tirx.min(d, count))
 
 
 def _rounded(e: Any, total: Any, bits: int) -> Any:
@@ -110,17 +123,17 @@ def _rounded(e: Any, total: Any, bits: int) -> Any:
 def _probabilities(e: Any, total: Any, rows: Any, length: Any) -> Callable[[Any, Any], Any]:
     """(512 e + total) div (2 total) by (row, column), for int32 sums below 2^30 and e < 2^15.
 
-    It is ((512 e + total) >> 1) div total, at most 256: a float32 quotient is off by less than 2^-12 and so its floor
-    by at most one, which the remainder shows.
+    It is (256 e + (total >> 1)) div total, at most 256. The float32 quotient is made smaller by 2^-20, which is more than
+    its rounding errors and less than 1 of 256: its floor is the result or less by one, which the remainder shows.
     """
-    inverse = te.compute((rows,), lambda r: tirx.const(1.0, "float32") / tirx.max(total[r], 1).astype("float32"), name="inverse")
+    less = tirx.const(1.0 - 2.0**-20, "float32")
+    inverse = te.compute((rows,), lambda r: less / tirx.max(total[r], 1).astype("float32"), name="inverse")
 
     def probability(r: Any, c: Any) -> Any:
-        whole = tirx.max(total[r], 1)
-        top = (e[r, c] * 512 + total[r]) >> 1
+        top = (e[r, c] << 8) + (total[r] >> 1)
         q = (top.astype("float32") * inverse[r]).astype("int32")
-        rest = top - q * whole
-        return q + i32(rest >= whole) - i32(rest < 0)
+        whole = tirx.max(total[r], 1)
+        return q + i32(top - q * whole >= whole)
 
     return probability
 
@@ -207,32 +220,36 @@ def _integer_norm(builder: KernelBuilder, node: Node) -> View:
     centred = te.compute((rows, length), wide, name="wide")
     doubled = whole64 if narrow else i64
     if node.op == "integer_layer_norm":
-        j = te.reduce_axis((0, length), "j")
-        total = te.compute((rows,), lambda r: te.sum(i64(centred[r, j]), axis=j), name="total")
-        plain = centred
+        short, plain = narrow and length * (int(info.max) - int(info.min)) << fraction < 1 << 31, centred
+        total = _over_row(rows, length, te.sum, lambda r, c: plain[r, c] if short else i64(plain[r, c]), "total")
 
         def less_mean(r: Any, c: Any) -> Any:
             count = const64(2 * length)
-            return plain[r, c] - tirx.floordiv(total[r] * const64(2) + const64(length), count).astype(held)
+            return plain[r, c] - tirx.floordiv(i64(total[r]) * const64(2) + const64(length), count).astype(held)
 
         centred = te.compute((rows, length), less_mean, name="centred")
-    k = te.reduce_axis((0, length), "k")
-    squares = te.compute((rows,), lambda r: te.sum(doubled(centred[r, k]) * doubled(centred[r, k]), axis=k), name="squares")
-    reciprocal = te.compute(
-        (rows,),
-        lambda r: tirx.truncdiv(const64(1 << RECIPROCAL_BITS), floor_sqrt(squares[r] + const64(attrs["eps"]))),
-        name="reciprocal",
-    )
+    squares = _over_row(rows, length, te.sum, lambda r, c: doubled(centred[r, c]) * doubled(centred[r, c]), "squares")
+    # a number is at most the root of the squares: its product with the reciprocal has 40 bits, exact in float64
+    unit = tirx.const(2.0 ** (NORMAL_BITS - RECIPROCAL_BITS), "float64")
+
+    def inverse(r: Any) -> Any:
+        root = floor_sqrt(squares[r] + const64(attrs["eps"]))
+        return tirx.truncdiv(const64(1 << RECIPROCAL_BITS), root).astype("float64") * unit
+
+    reciprocal = te.compute((rows,), inverse, name="reciprocal")
     gamma = builder.constant(weight.data)
-    beta = None if bias is None or bias.data is None else builder.constant(bias.data)
     shift = attrs["shift"]
+    half = const64(1 << (shift - 1))
+    beta = None if bias is None or bias.data is None else builder.constant(bias.data + (np.int64(1) << (shift - 1)))
 
     def element(r: Any, c: Any) -> Any:
-        t = (i64(centred[r, c]) * reciprocal[r]) >> const64(RECIPROCAL_BITS - NORMAL_BITS)
-        total = whole64(t.astype("int32")) * whole64(gamma(c)) + const64(1 << (shift - 1))  # t is at most 2^30
-        if beta is not None:
-            total = total + beta(c)
-        return saturate(total >> const64(shift), *result_limits(node), storage(node.output))
+        t = tirx.floor(centred[r, c].astype("float64") * reciprocal[r]).astype("int32")  # at most 2^30
+        total = whole64(t) * whole64(gamma(c)) + (half if beta is None else beta(c))
+        if shift >= 32:  # 32-bit lanes for what is left
+            total, left = (total >> const64(32)).astype("int32"), tirx.const(shift - 32, "int32")
+        else:
+            left = const64(shift)
+        return saturate(total >> left, *result_limits(node), storage(node.output))
 
     return _row_view(builder, node, element)
 
