@@ -55,6 +55,7 @@ Rounding = Literal["nearest", "hessian", "adaround", "gptq", "autoround", "brecq
 Granularity = Literal["tensor", "token", "group"]
 ActivationBits = Literal[2, 3, 4, 5, 6, 7, 8, 16]
 WeightDigits = Literal[1, 2, 3]
+Int16Products = Literal["auto", 1, 2, 4, 8]
 RangeMethod = Literal["auto", "minmax", "percentile", "mse", "entropy", "moving_average"]
 Switch = Literal["auto"] | bool
 
@@ -96,6 +97,10 @@ class LayerSettings(_Model):
     weight_range: Literal["minmax", "mse"] = "mse"
     rounding: Rounding = "auto"
     activation_range: ActivationRange = ActivationRange()
+    int16_products: Int16Products = "auto"
+    """Weights are limited so that the products of so many neighbours with 8-bit codes add up within 16 bits, which the
+    products of AVX2 and AVX512 without VNNI need: the more the faster, and the smaller the weights. 1: no limit. `auto`:
+    2 where the target asks for it, not in integer-only programs, which are the same for every target."""
 
 
 class Rule(_Model):
@@ -115,6 +120,7 @@ class Rule(_Model):
     weight_range: Literal["minmax", "mse"] | None = None
     rounding: Rounding | None = None
     activation_range: ActivationRange | None = None
+    int16_products: Int16Products | None = None
 
     def applies_to(self, module_path: str, op: str) -> bool:
         return matches(self.match, module_path) and (self.ops is None or op in self.ops)
@@ -160,9 +166,6 @@ class Recipe(LayerSettings):
     """Linear layers whose result the model returns stay in float: the vocabulary layer of a language model."""
     never_slower: bool = True
     """Put a quantized region back to float where it is measured to be slower than float."""
-    pair_safe: Switch = "auto"
-    """Limit neighbouring weights so that u8 x s8 products add up in pairs within 16 bits, which AVX2's fast products
-    need. `auto`: where the target asks for it, not in integer-only programs, which are the same for every target."""
     integer: IntegerSettings | None = None
     """An integer-only program, where the target has the choice."""
     calibration: CalibrationSettings = CalibrationSettings()

@@ -1,9 +1,12 @@
-"""When u8 x s8 products are exact on machines that add them in pairs of 16 bits.
+"""When u8 x s8 products are exact on machines that add them in 16 bits.
 
 AVX2, and AVX512 without VNNI, multiply unsigned by signed bytes with `vpmaddubsw`: two neighbouring products are
 added in int16 with saturation. A sum beyond [-32768, 32767] is silently cut. Activations reach 255, so a pair is
 exact for every activation if its positive weights sum to at most 128 and its negative ones to at least -128:
 255 * 128 = 32640.
+
+Kernels of our own add two or four such pairs before they widen the sum (`vpmaddubsw-x2`, `-x4`), where the limit holds
+for all of these weights: the even pairs of every four channels in a run of 8 or 16 are neighbours, and the odd ones.
 
 ONNX Runtime pairs flat positions (2j, 2j + 1) of the reduction: the K axis of a matrix product, and (kernel
 position, input channel within the group), channel fastest, of a convolution. Depthwise convolutions widen each
@@ -16,8 +19,10 @@ from typing import Any
 
 import numpy as np
 
-# Largest magnitude of the same-sign sum of two neighbouring weights.
-PAIR_LIMIT = 128
+# Largest magnitude of the same-sign sum of neighbouring weights.
+SUM_LIMIT = 128
+LEAST_CHANNELS = {4: 64, 8: 128}
+"""Channels from which on sums of so many products are worth their price."""
 
 
 def reduction_rows(weight: np.ndarray) -> np.ndarray:
@@ -56,24 +61,58 @@ def is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
     return len(weight_shape) > 2 and weight_shape[1] == 1 and weight_shape[0] == groups
 
 
-def keeps_pairs(pair_safe: bool | str, target: Any, integer_only: bool) -> bool:
-    """Whether products of neighbouring weights are to add up within 16 bits.
+def summed_products(wanted: int | str, target: Any, integer_only: bool) -> int:
+    """Of how many neighbouring weights the products are to add up within 16 bits: 1 (any weights will do), 2, 4 or 8.
 
     Integer programs are emitted with offset weights where pairs could saturate, and keep their 8 bits everywhere unless
     the recipe says otherwise.
 
     Args:
-        pair_safe: the recipe's word, "auto" for what the target asks for.
+        wanted: the recipe's word, "auto" for what the target asks for.
         target: asked for `int16_pair_products`; None for none.
     """
-    if pair_safe != "auto":
-        return bool(pair_safe)
-    return target is not None and bool(target.can("int16_pair_products")) and not integer_only
+    if wanted != "auto":
+        return int(wanted)
+    return 2 if target is not None and target.can("int16_pair_products") and not integer_only else 1
+
+
+def worthwhile_sums(count: int, weight_shape: tuple[int, ...], groups: int = 1) -> int:
+    """As many products as `count`, less in layers of few channels, none in depthwise ones.
+
+    The fewer channels a filter has, the more of its precision sums of many cost (8 dB of 40 at 24 channels, 2 dB at 480),
+    and the less of its time the products take.
+    """
+    if is_depthwise(weight_shape, groups):
+        return 1
+    return min(count, 2 if weight_shape[1] < LEAST_CHANNELS[4] else 4 if weight_shape[1] < LEAST_CHANNELS[8] else 8)
+
+
+def neighbours(weight_shape: tuple[int, ...], count: int) -> np.ndarray:
+    """Places in a flat filter whose products our kernels add in 16 bits, int64 [sets, count]; its length for padding.
+
+    Args:
+        weight_shape: [N, K] or [O, I/groups, kernel...].
+        count: 2, 4 or 8.
+    """
+    channels, taps = weight_shape[1], int(np.prod(weight_shape[2:]))
+    padded = -(-channels // (2 * count)) * 2 * count
+    places = np.arange(padded)[:, None] * taps + np.arange(taps)
+    places[channels:] = channels * taps
+    runs = places.T.reshape(taps, -1, count // 2, 2, 2)
+    return np.ascontiguousarray(runs.transpose(0, 1, 3, 2, 4).reshape(-1, count))
+
+
+def sums_fit(codes: np.ndarray, count: int) -> bool:
+    """True if no activation takes a sum of `count` neighbours beyond 16 bits; codes int8 with zero point 0."""
+    rows = np.pad(codes.reshape(len(codes), -1).astype(np.int16), ((0, 0), (0, 1)))
+    members = rows[:, neighbours(codes.shape, count)]
+    positive, negative = np.maximum(members, 0).sum(-1), np.minimum(members, 0).sum(-1)
+    return bool(positive.max(initial=0) <= SUM_LIMIT and negative.min(initial=0) >= -SUM_LIMIT)
 
 
 def is_pair_safe(codes: np.ndarray, groups: int = 1) -> bool:
     """True if no activation can saturate a pair; codes int8 with zero point 0."""
-    return is_depthwise(codes.shape, groups) or bool((pair_peak(codes) <= PAIR_LIMIT).all())
+    return is_depthwise(codes.shape, groups) or bool((pair_peak(codes) <= SUM_LIMIT).all())
 
 
 def pair_safe_scale(weight: np.ndarray, groups: int = 1, qmax: int = 127) -> np.ndarray:
@@ -87,4 +126,4 @@ def pair_safe_scale(weight: np.ndarray, groups: int = 1, qmax: int = 127) -> np.
     scale = rows.max(1, initial=0) / qmax
     if is_depthwise(weight.shape, groups):
         return np.asarray(scale)
-    return np.maximum(scale, pair_peak(weight) / (PAIR_LIMIT - 1))
+    return np.maximum(scale, pair_peak(weight) / (SUM_LIMIT - 1))

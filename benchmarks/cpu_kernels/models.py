@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_integer import Case, case_of, kept
+from benchmarks.cpu_kernels.products import SUMS
 from benchmarks.workloads import WORKLOADS, _tokens
 
-SAFE = ", pair_safe"
-"""Marks a network whose integer program has `pair_safe` weights."""
 LARGE = ("efficientnet-lite0", "minilm-l6")
-NETWORKS = ("resnet8", "ds_cnn", "vit_tiny_fmnist", *LARGE, *(name + SAFE for name in LARGE))
+# `int16_products` of the recipe is the number in the mark
+NETWORKS = ("resnet8", "ds_cnn", "vit_tiny_fmnist", *LARGE, *(f"{name}{SUMS}{n}" for n in (2, 4, 8) for name in LARGE))
 STATE = "counts.json"
 
 
@@ -35,11 +35,11 @@ def model_case(name: str, inputs: int) -> Case:
     return replace(case, shapes=None, calibration=[tuple(s[k] for k in WORKLOADS[name].inputs) for s in samples])
 
 
-def compile_both(case: Case, calibration: int, folder: Path, pair_safe: bool) -> tuple[Any, Any]:
+def compile_both(case: Case, calibration: int, folder: Path, summed: int | str) -> tuple[Any, Any]:
     """The integer program for this CPU and `w8a8` for ONNX Runtime, kept in `folder`."""
     import qcompiler as qc
 
-    integers = {"base": "w8a8-int", "name": "w8a8-int", "never_slower": False, "pair_safe": pair_safe or "auto"}
+    integers = {"base": "w8a8-int", "name": "w8a8-int", "never_slower": False, "int16_products": summed}
     recipes: dict[str, Any] = {"tvm-cpu": integers, "onnxruntime-cpu": "w8a8"}
     for target, recipe in recipes.items():
         if not (folder / target).is_dir():
@@ -110,9 +110,10 @@ def model_row(name: str, inputs: int, calibration: int, seconds: float, folder: 
     """Figures of one network; without times where `seconds` is 0."""
     from qcompiler.metrics import energy_ratio_db
 
-    case = model_case(name.removesuffix(SAFE), inputs)
+    network, _, summed = name.partition(SUMS)
+    case = model_case(network, inputs)
     folder /= name.replace(", ", "-")
-    mine, peer = compile_both(case, calibration, folder, name.endswith(SAFE))
+    mine, peer = compile_both(case, calibration, folder, int(summed) if summed else "auto")
     session, spent, kernels = compile_kernels(mine, folder / "library")
     library = hashlib.sha256((folder / "library" / mine.target.artefact).read_bytes()).hexdigest()
     counts = count_differing(mine, session, case, inputs, folder / STATE, library)

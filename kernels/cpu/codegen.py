@@ -62,13 +62,15 @@ def register_pipeline() -> str:
 @functools.cache
 def intrinsic(form: Form) -> str:
     """Name of the tensor intrinsic of a form: acc[lanes] += sum over pair of a[pair] w[lanes, pair]."""
-    name = f"qcompiler_{form.name}_{form.lanes}_{form.weight}"
+    name = f"qcompiler_{form.name}_{form.lanes}_{form.weight}".replace("-", "_")
     lanes, pair, at, wt = form.lanes, form.pair, form.activation, form.weight
     ct = "float32" if at == "float32" else "int32"
 
     multiply = _products(form)
-    described = _single if pair == 1 else _pairs
-    description, implementation = described(lanes, pair, at, wt, ct, multiply)
+    if form.chunks > 1:
+        description, implementation = _chunks(lanes, form.chunks, pair // form.chunks, at, wt, ct, multiply)
+    else:
+        description, implementation = (_single if pair == 1 else _pairs)(lanes, pair, at, wt, ct, multiply)
     TensorIntrin.register(name, description, implementation, override=True)
     return name
 
@@ -96,6 +98,37 @@ def _pairs(lanes: int, pair: int, at: str, wt: str, ct: str, multiply: Any) -> t
     ):
         with T.sblock("root"):
             T.reads(C[0:lanes], A[0:pair], W[0:lanes, 0:pair])
+            T.writes(C[0:lanes])
+            C[T.ramp(T.int32(0), 1, lanes)] = multiply(A, W, C)
+
+    return description, implementation
+
+
+def _chunks(lanes: int, chunks: int, width: int, at: str, wt: str, ct: str, multiply: Any) -> tuple[Any, Any]:
+    pair = chunks * width
+
+    @T.prim_func(s_tir=True)
+    def description(
+        A: T.Buffer((pair,), at, offset_factor=1),
+        W: T.Buffer((chunks, lanes, width), wt, offset_factor=1),
+        C: T.Buffer((lanes,), ct, offset_factor=1),
+    ):
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:pair], W[0:chunks, 0:lanes, 0:width])
+            T.writes(C[0:lanes])
+            for i, c, k in T.grid(lanes, chunks, width):
+                with T.sblock("update"):
+                    vi, vc, vk = T.axis.remap("SRR", [i, c, k])
+                    C[vi] = C[vi] + T.cast(A[vc * width + vk], ct) * T.cast(W[vc, vi, vk], ct)
+
+    @T.prim_func(s_tir=True)
+    def implementation(
+        A: T.Buffer((pair,), at, offset_factor=1),
+        W: T.Buffer((chunks, lanes, width), wt, offset_factor=1),
+        C: T.Buffer((lanes,), ct, offset_factor=1),
+    ):
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:pair], W[0:chunks, 0:lanes, 0:width])
             T.writes(C[0:lanes])
             C[T.ramp(T.int32(0), 1, lanes)] = multiply(A, W, C)
 
@@ -138,9 +171,12 @@ def _products(form: Form) -> Any:
     def call(*operands: Any, result: str) -> Any:
         return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(form.intrinsic), *operands, dtype=result)
 
-    def broadcast(a: Any, kind: str) -> Any:
-        """The pair of activations in every lane, as a vector of `kind`."""
-        return T.reinterpret(T.broadcast(T.reinterpret(a.vload([0], f"{form.activation}x{pair}"), dtype="int32"), lanes), dtype=kind)
+    width = pair // form.chunks
+
+    def broadcast(a: Any, kind: str, start: int = 0) -> Any:
+        """The neighbours of an activation in every lane, as a vector of `kind`."""
+        word = T.reinterpret(a.vload([start], f"{form.activation}x{width}"), dtype="int32")
+        return T.reinterpret(T.broadcast(word, lanes), dtype=kind)
 
     def weights(w: Any) -> Any:
         return w.vload([0] if pair == 1 else [0, 0], dtype=f"{form.weight}x{lanes * pair}")
@@ -155,10 +191,15 @@ def _products(form: Form) -> Any:
         return c.vload([0], f"int32x{lanes}") + call(broadcast(a, kind), wide, result=f"int32x{lanes}")
 
     def in_bytes(a: Any, w: Any, c: Any) -> Any:
-        pairs = call(broadcast(a, f"int8x{lanes * pair}"), weights(w), result=f"int16x{lanes * pair // 2}")
+        count = lanes * width
+        sums: Any = None
+        for i in range(form.chunks):
+            part = w.vload([0, 0] if form.chunks == 1 else [i, 0, 0], dtype=f"{form.weight}x{count}")
+            pairs = call(broadcast(a, f"int8x{count}", i * width), part, result=f"int16x{count // 2}")
+            sums = pairs if sums is None else sums + pairs
         wide = T.llvm_lookup_intrinsic_id({8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[lanes])
-        ones = T.broadcast(tirx.const(1, "int16"), lanes * pair // 2)
-        return c.vload([0], f"int32x{lanes}") + T.call_llvm_pure_intrin(wide, pairs, ones, dtype=f"int32x{lanes}")
+        ones = T.broadcast(tirx.const(1, "int16"), count // 2)
+        return c.vload([0], f"int32x{lanes}") + T.call_llvm_pure_intrin(wide, sums, ones, dtype=f"int32x{lanes}")
 
     def fused(a: Any, w: Any, c: Any) -> Any:
         kind = f"float32x{lanes}"
@@ -167,4 +208,4 @@ def _products(form: Form) -> Any:
     return {
         "vpdpbusd": accumulating, "sdot": accumulating, "vpmaddwd": in_pairs, "vpmaddubsw": in_bytes,
         "fma": fused, "fmla": fused,
-    }[form.name]  # fmt: skip
+    }[form.name.partition("-")[0]]  # fmt: skip

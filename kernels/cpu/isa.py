@@ -1,9 +1,10 @@
 """Instruction sets and the forms of product that their micro-kernels use. Nothing here needs TVM.
 
 A form multiplies `pair` neighbouring elements of the depth for `lanes` output columns and adds the products into
-`lanes` int32 accumulators, exactly: nothing saturates. `vpmaddubsw` adds pairs of u8 x s8 in 16 bits with saturation:
-it is a form for weights of which no two neighbours can leave 16 bits only (`paired`). Other 8-bit codes are widened
-to 16 bits and multiplied by `vpmaddwd`.
+`lanes` int32 accumulators, exactly: nothing saturates. `vpmaddubsw` adds pairs of u8 x s8 in 16 bits with saturation.
+Its results may be added in 16 bits too before they are widened to 32, which is what limits it: 1, 2 or 4 of them
+(`chunks`) take 3, 5 or 9 instructions, of which 2, 3 or 5 multiply. These are forms for constant weights that cannot
+leave 16 bits so (`short`); other 8-bit codes are widened to 16 bits and multiplied by `vpmaddwd`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ class Form:
     """One way to multiply and accumulate.
 
     Attributes:
-        name: of the instruction.
+        name: of the instruction, and of how many where several results add up.
         lanes: output columns per instruction.
         pair: neighbours of the depth per lane.
         activation: type of the packed left operand.
         weight: type of the packed right operand.
         intrinsic: LLVM's name, "" for plain vector arithmetic.
+        chunks: instructions whose results add up in 16 bits; each multiplies `pair` / `chunks` neighbours.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Form:
     activation: str
     weight: str
     intrinsic: str = ""
+    chunks: int = 1
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Isa:
         registers: vector registers.
         vector_bytes: of one.
         slow: why code for it is slow, "" if it has products of integers.
-        paired: for 8-bit codes and constant weights whose pairs stay within 16 bits, where that is faster than `narrow`.
+        short: for 8-bit codes and constant weights whose sums of 2 or more products stay within 16 bits, where that is
+            faster than `narrow`.
     """
 
     name: str
@@ -59,7 +63,7 @@ class Isa:
     registers: int
     vector_bytes: int
     slow: str = ""
-    paired: Form | None = None
+    short: tuple[Form, ...] = ()
 
 
 def _x86(name: str, features: tuple[str, ...], bits: int, vnni: bool, registers: int, slow: str = "") -> Isa:
@@ -67,14 +71,15 @@ def _x86(name: str, features: tuple[str, ...], bits: int, vnni: bool, registers:
     pmadd = {128: "llvm.x86.sse2.pmadd.wd", 256: "llvm.x86.avx2.pmadd.wd", 512: "llvm.x86.avx512.pmaddw.d.512"}[bits]
     narrow = Form("vpmaddwd", lanes, 2, "int16", "int8", pmadd)
     wide = Form("vpmaddwd", lanes, 2, "int16", "int16", pmadd)
-    paired = None
+    short: tuple[Form, ...] = ()
     if bits > 128 and not vnni:
         maddubs = {256: "llvm.x86.avx2.pmadd.ub.sw", 512: "llvm.x86.avx512.pmaddubs.w.512"}[bits]
-        paired = Form("vpmaddubsw", lanes, 4, "uint8", "int8", maddubs)
+        names = {1: "vpmaddubsw", 2: "vpmaddubsw-x2", 4: "vpmaddubsw-x4"}
+        short = tuple(Form(name, lanes, 4 * chunks, "uint8", "int8", maddubs, chunks) for chunks, name in names.items())
     if vnni:
         narrow = Form("vpdpbusd", lanes, 4, "uint8", "int8", f"llvm.x86.avx512.vpdpbusd.{bits}")
     real = Form("fma", lanes, 1, "float32", "float32", f"llvm.fma.v{lanes}f32") if bits > 128 else _plain_real(lanes)
-    return Isa(name, features, narrow, wide, real, registers, bits // 8, slow, paired)
+    return Isa(name, features, narrow, wide, real, registers, bits // 8, slow, short)
 
 
 def _plain_real(lanes: int) -> Form:

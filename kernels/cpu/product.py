@@ -2,7 +2,8 @@
 
 The left operand is packed by rows into the type that the instruction takes (convolutions gather their image patches
 here), the right one into panels [columns / (vectors * lanes), depth / pair, vectors, lanes, pair], constants when the
-program is compiled. The micro-kernel keeps rows * vectors accumulators in registers over the whole depth:
+program is compiled; where a form adds the results of several instructions before it widens them, these are
+[..., vectors, chunks, lanes, pair / chunks]. The micro-kernel keeps rows * vectors accumulators in registers over the whole depth:
 
     for column panels: for row tiles: for tiles of the panel:
         for depth / pair:  for rows, vectors:  acc[row, vector, lanes] += broadcast(a[row, pair]) . w[vector, lanes, pair]
@@ -49,7 +50,7 @@ class Tile:
 
 def tile_space(product: Product, form: Form, isa: Isa) -> Iterator[Tile]:
     """Every legal tile: accumulators, activations, the weights of a step and what is between fit the registers."""
-    others = 3 if form.name == "vpmaddubsw" else 1
+    others = 3 if form in isa.short else 1
     columns = product.columns if isinstance(product.columns, int) else 64
     needed = max(1, -(-columns // form.lanes))
     for rows, vectors in itertools.product((1, 2, 3, 4, 5, 6, 7, 8, 12), (1, 2, 3, 4, 6)):
@@ -87,17 +88,22 @@ def describe(product: Product, form: Form, tile: Tile, constant: CONSTANT) -> te
 
     packed_a = te.compute((product.batch, row_tiles, rows, product.taps * depth), pack_a, name="pack_a")
     packed_w = _packed_w(product, form, tile, depth, steps, column_tiles, constant)
-    ko, ki = te.reduce_axis((0, steps), "ko"), te.reduce_axis((0, pair), "ki")
+    chunk = pair // form.chunks
+    ko, kc, ki = te.reduce_axis((0, steps), "ko"), te.reduce_axis((0, form.chunks), "kc"), te.reduce_axis((0, chunk), "ki")
     shape = (product.batch, row_tiles, column_tiles, rows, tile.vectors, lanes)
 
     def in_pairs(b: Any, mo: Any, no: Any, mi: Any, v: Any, lane: Any) -> Any:
         left = packed_a[b, mo, mi, ko * pair + ki].astype(kind)
         return te.sum(left * packed_w[b, no, ko, v, lane, ki].astype(kind), axis=[ko, ki])
 
+    def in_chunks(b: Any, mo: Any, no: Any, mi: Any, v: Any, lane: Any) -> Any:
+        left = packed_a[b, mo, mi, ko * pair + kc * chunk + ki].astype(kind)
+        return te.sum(left * packed_w[b, no, ko, v, kc, lane, ki].astype(kind), axis=[ko, kc, ki])
+
     def single(b: Any, mo: Any, no: Any, mi: Any, v: Any, lane: Any) -> Any:
         return te.sum(packed_a[b, mo, mi, ko].astype(kind) * packed_w[b, no, ko, v, lane].astype(kind), axis=ko)
 
-    acc = te.compute(shape, single if pair == 1 else in_pairs, name="acc")
+    acc = te.compute(shape, single if pair == 1 else in_pairs if form.chunks == 1 else in_chunks, name="acc")
     bias = _bias(product, form, zero, depth, packed_w, constant)
 
     def out(b: Any, m: Any, n: Any) -> Any:
@@ -162,6 +168,8 @@ def pack_weight(product: Product, form: Form, tile: Tile) -> np.ndarray:
     grown = np.pad(w, ((0, 0), (0, -columns % width), (0, 0), (0, -channels % form.pair)))
     panels = grown.reshape(batch, -1, tile.vectors, form.lanes, taps * grown.shape[3] // form.pair, form.pair)
     packed = panels.transpose(0, 1, 4, 2, 3, 5)
+    if form.chunks > 1:
+        packed = packed.reshape(*packed.shape[:-1], form.chunks, -1).swapaxes(-3, -2)
     return np.ascontiguousarray(packed[..., 0] if form.pair == 1 else packed)
 
 
@@ -244,8 +252,8 @@ def _register_tile(s: Any, acc: Any, form: Form) -> None:
         mi, v, lane, ko = s.get_loops(acc)[-4:]
         s.reorder(ko, mi, v, lane)
     else:
-        mi, v, lane, ko, ki = s.get_loops(acc)[-5:]
-        s.reorder(ko, mi, v, lane, ki)
+        mi, v, lane, ko, *inner = s.get_loops(acc)[-6 if form.chunks > 1 else -5 :]
+        s.reorder(ko, mi, v, lane, *inner)
     if not form.intrinsic:
         s.vectorize(lane)  # before the reduction is taken apart, which the schedule does not vectorize
     zeros = s.get_loops(s.decompose_reduction(acc, ko))
@@ -268,7 +276,7 @@ def _vectors_of(s: Any, pack_a: Any, product: Product, form: Form) -> None:
         _, k = s.split(k, [product.taps, depth])
     if product.channels != depth:
         return
-    step = math.gcd(depth, 32 if form.pair == 4 else 16)
+    step = math.gcd(depth, 32 if form.activation != "int16" else 16)
     if step >= 4:
         _, inner = s.split(k, [None, step])
         s.vectorize(inner)
@@ -279,7 +287,7 @@ def default_tile(product: Product, form: Form, isa: Isa) -> Tile:
     return min(tile_space(product, form, isa), key=lambda tile: predicted_cycles(product, form, isa, tile))
 
 
-STEPS = {"vpmaddubsw": (1.0, 0.17, 0.17)}
+STEPS = {"vpmaddubsw": (1.0, 0.17, 0.17), "vpmaddubsw-x2": (1.6, 0.34, 0.34), "vpmaddubsw-x4": (2.9, 0.68, 0.68)}
 MULTIPLY, LOAD_WEIGHT, BROADCAST, FINISH, SCATTER, PACK, REREAD = 0.5, 0.33, 0.17, 9.8, 10.2, 0.29, 0.047
 TOGETHER, EDGE = {2: 1.9, 4: 1.5}, 1.5
 """Cycles of: multiplying and adding a vector; loading one of weights; spreading a pair of activations (`STEPS` has all
@@ -312,7 +320,7 @@ def predicted_cycles(product: Product, form: Form, isa: Isa, tile: Tile) -> floa
     once = FINISH - TOGETHER.get(tile.vectors, 0.0) if columns % width == 0 else FINISH + SCATTER
     finish = tile.rows * tile.vectors * once
     passes = column_tiles / tile.panel if tile.panel else 1.0
-    element = PACK + EDGE if form.pair == 4 and rows % tile.rows else PACK
+    element = PACK + EDGE if form.pair >= 4 and rows % tile.rows else PACK
     pack = element + passes * REREAD if tile.whole else passes * element
     weight_bytes = column_tiles * width * depth * np.dtype(form.weight).itemsize
     again = next(cost for most, cost in CACHES if weight_bytes / passes <= most)

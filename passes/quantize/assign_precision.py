@@ -38,9 +38,15 @@ from qcompiler.passes.quantize.plan import (
     QuantPlan,
     RangeRule,
 )
-from qcompiler.passes.quantize.weight_widths import check_groups, check_real_operand, check_static
+from qcompiler.passes.quantize.weight_widths import (
+    check_groups,
+    check_real_operand,
+    check_static,
+    check_summed,
+)
 from qcompiler.passes.transform.site_rounding import SCHEMES
 from qcompiler.recipe import LayerSettings, Recipe
+from qcompiler.targets.saturation import summed_products, worthwhile_sums
 
 PLAN = "plan"
 
@@ -91,8 +97,7 @@ class _Assignment:
             raise UnsupportedError(self._nothing())
         check_groups({node: self.settings[node] for node in real})
         flow = CodeFlow(self.graph, static, self._gives_real, self._follows)
-        recipe = self.recipe
-        plan = QuantPlan(self.graph, stored=flow.codes, integer_only=recipe.integer_only, pair_safe=recipe.pair_safe)
+        plan = QuantPlan(self.graph, stored=flow.codes)
         for node in self.graph.nodes:
             plan.nodes[node] = self._node_plan(node, flow, real)
         self._add_ranges(plan, static)
@@ -126,6 +131,17 @@ class _Assignment:
         if settings.scheme != "auto" and chosen != FLOAT:
             return settings
         return settings.model_copy(update={"scheme": chosen or STATIC})
+
+    def _summed(self, node: Node, settings: LayerSettings) -> int:
+        """Products that add up in 16 bits; those of real numbers and of groups do not."""
+        value = node.inputs[1]
+        assert value is not None
+        if settings.scheme == WEIGHT_ONLY or settings.group_size:
+            return 1
+        count = summed_products(settings.int16_products, self.target, self.recipe.integer_only)
+        count = worthwhile_sums(count, tuple(int(d) for d in value.shape), node.attrs.get("groups", 1))
+        check_summed(node, settings, count)
+        return count
 
     def _why_not(self, node: Node, settings: LayerSettings) -> str:
         if settings.scheme == "float":
@@ -193,6 +209,7 @@ class _Assignment:
                 group_size=settings.group_size or None,
                 progressive=settings.progressive,
                 digits=settings.weight_digits if weight else None,
+                summed=self._summed(node, settings) if weight else 1,
             )
         source = next((p for p, a in flow.fused.items() if a is node), None)
         if node in flow.followers:

@@ -44,6 +44,7 @@ class NodePlan:
         group_size: input channels that share a weight scale; None for all of them.
         progressive: scales of groups are integers times a scale of the row.
         digits: most signed powers of two that a weight's code is the sum of; None for any code.
+        summed: neighbouring weights whose products with codes are to add up within 16 bits; 1 for no limit.
     """
 
     scheme: str
@@ -59,6 +60,7 @@ class NodePlan:
     group_size: int | None = None
     progressive: bool = False
     digits: int | None = None
+    summed: int = 1
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,6 @@ class QuantPlan:
         ranges: how the range of each value that needs parameters is to be chosen, and the type of its codes.
         groups: sets of values that must share their parameters (operands and result of a concatenation, a value
             and what data movement makes of it).
-        integer_only: nothing real will be left; such a program is the same for every target.
-        pair_safe: whether neighbouring weights are limited, "auto" where the target asks for it.
     """
 
     graph: Graph
@@ -108,8 +108,6 @@ class QuantPlan:
     biases: dict[Node, np.ndarray] = field(default_factory=dict)
     ranges: dict[Value, tuple[DType, RangeRule]] = field(default_factory=dict)
     groups: list[tuple[Value, ...]] = field(default_factory=list)
-    integer_only: bool = False
-    pair_safe: bool | str = "auto"
 
     def with_real_activations(self) -> QuantPlan:
         """A view that rounds weights only; codes and biases written to either are seen by both."""

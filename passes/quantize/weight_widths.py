@@ -43,6 +43,23 @@ def check_static(node: Node, settings: LayerSettings, activation: DType, target:
     )
 
 
+def check_summed(node: Node, settings: LayerSettings, summed: int) -> None:
+    """Weights of which four or eight neighbours are limited.
+
+    Raises:
+        ConstraintError: a rounding that moves codes without regard to that.
+    """
+    if summed <= 2:
+        return
+    other = "" if settings.rounding in ("auto", "nearest", "gptq") else f"rounding: {settings.rounding}"
+    other = other or (f"weight_digits: {settings.weight_digits}" if settings.weight_digits else "")
+    if other:
+        raise ConstraintError(
+            f"{node.where()}: int16_products: {settings.int16_products} limits sums of {summed} weights, which {other} does not"
+            " keep to; set rounding to nearest, gptq or auto and no weight_digits, or int16_products: 2, in a rule for it"
+        )
+
+
 def check_real_operand(node: Node, settings: LayerSettings, target: Any) -> None:
     """Integer weights, activations real or quantized at run time.
 

@@ -16,6 +16,8 @@ import torch
 from scipy.linalg.lapack import dtrtri
 from torch import Tensor
 
+from qcompiler.targets.saturation import SUM_LIMIT
+
 BLOCK = 32
 RETRIES = 6
 
@@ -29,7 +31,7 @@ class Grid:
         zero: [N, G] integers (as floats), 0 for symmetric grids.
         low, high: smallest and largest code.
         group_size: columns per group; the last group may be shorter.
-        pair_limit: most that the codes of columns 2j and 2j + 1 may sum to where both have one sign; None: anything.
+        sets: [S, count] columns whose codes of one sign may sum to `SUM_LIMIT` at most, K for none; None: no limit.
     """
 
     scale: Tensor
@@ -37,7 +39,7 @@ class Grid:
     low: int
     high: int
     group_size: int
-    pair_limit: int | None = None
+    sets: Tensor | None = None
 
     def real(self, codes: Tensor) -> Tensor:
         """Weights [N, K] that codes stand for."""
@@ -159,8 +161,8 @@ def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = B
     w = weight.to(factor.dtype).T[order].contiguous()  # [K, N]: a column of the weight is a row here
     scales, zeros = grid.scale.to(w.dtype).T.contiguous(), grid.zero.to(w.dtype).T.contiguous()
     divisors, shifted = factor.diagonal().tolist(), bool(zeros.any())
-    groups = (order // grid.group_size).tolist()
-    partners = _places_of_partners(order)
+    columns, groups = order.tolist(), (order // grid.group_size).tolist()
+    settled = None if grid.sets is None else _Settled(grid.sets, w)
     codes, total = torch.zeros_like(w), 0.0
     for start in range(0, len(w), block):
         stop = min(start + block, len(w))
@@ -172,8 +174,8 @@ def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = B
             if shifted:
                 code.add_(zero)
             code.clamp_(grid.low, grid.high)
-            if grid.pair_limit is not None and partners[j] < j:
-                _limit_pair(code, codes[partners[j]], grid.pair_limit)
+            if settled is not None:
+                settled.limit(code, columns[j])
             torch.mul(code - zero if shifted else code, scale, out=error)
             torch.sub(w[j], error, out=error).div_(divisors[j])
             if j + 1 < stop:
@@ -185,16 +187,22 @@ def round_columns(weight: Tensor, factorized: Factor, grid: Grid, block: int = B
     return found.T.to(torch.int64).contiguous(), total
 
 
-def _limit_pair(code: Tensor, beside: Tensor, limit: int) -> None:
-    """Cut codes to what keeps their sum with those beside them, which are settled, within the limit where signs agree."""
-    code.copy_(code.minimum(limit - beside.clamp_min(0)).maximum(-limit - beside.clamp_max(0)))
+class _Settled:
+    """What the codes found so far leave to the others of their sets. sets [S, count]; w [K, N]."""
 
+    def __init__(self, sets: Tensor, w: Tensor) -> None:
+        members = torch.zeros(len(w) + 1, dtype=torch.int64)
+        members[sets.flatten()] = torch.arange(len(sets)).repeat_interleave(sets.shape[1])
+        self.members = members.tolist()
+        self.above = w.new_full((len(sets), w.shape[1]), SUM_LIMIT)
+        self.below = -self.above
 
-def _places_of_partners(order: Tensor) -> list[int]:
-    """Where in the order the other column of each one's pair is; beyond the end for the last of an odd number."""
-    places = torch.full((len(order) + 1,), len(order))
-    places[order] = torch.arange(len(order))
-    return [int(p) for p in places[order ^ 1]]
+    def limit(self, code: Tensor, column: int) -> None:
+        """Cut the codes of a column to what is left of either sign, and take them off that."""
+        above, below = self.above[self.members[column]], self.below[self.members[column]]
+        torch.maximum(torch.minimum(code, above, out=code), below, out=code)
+        above.sub_(code.clamp_min(0))
+        below.sub_(code.clamp_max(0))
 
 
 def refit_scales(

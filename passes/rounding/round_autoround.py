@@ -48,7 +48,7 @@ class RoundAutoround(LearnedRounding):
         rate = self.config.rate or 1 / self.config.steps
 
         def learn(node: Node, weight: np.ndarray, start: WeightCodes) -> SignRoundWeight:
-            floor = scale_floor(plan, node, context.target) if start.quant.scale.ndim == 1 else None
+            floor = scale_floor(plan, node) if start.quant.scale.ndim == 1 else None
             return SignRoundWeight(weight, start, rate, floor)
 
         return self.reconstruct(graph, context, learn, Schedule(self.config.steps))

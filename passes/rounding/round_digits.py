@@ -54,7 +54,7 @@ class RoundDigits(Pass):
             if digits is None:
                 continue
             weight, covariance = weight_of(node), covariance_of(statistics, node)
-            found = self.round(weight, plan.weights[node].quant, covariance, scale_floor(plan, node, context.target), digits)
+            found = self.round(weight, plan.weights[node].quant, covariance, scale_floor(plan, node), digits)
             plan.weights[node] = found
             measure = "" if covariance is not None else "no second moment of its input was collected; by squared weight error"
             notes.append(Note(node.where(), True, measure, {"digits": digits, "sqnr_db": sqnr(weight, found.real())}))

@@ -32,7 +32,7 @@ from torch import Tensor
 from qcompiler.errors import CalibrationError, UsageError
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
-from qcompiler.passes.quantize.plan import NodePlan, QuantPlan, WeightCodes
+from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
 from qcompiler.passes.rounding.blocks import block_of
 from qcompiler.passes.rounding.checkpoint import Checkpoint
 from qcompiler.passes.rounding.gptq import (
@@ -50,7 +50,7 @@ from qcompiler.passes.rounding.progressive import refitted_rows, row_steps, snap
 from qcompiler.passes.rounding.round_nearest import RoundNearest
 from qcompiler.passes.rounding.side_by_side import SideBySide
 from qcompiler.passes.rounding.sites import is_matrix, matrix_of, weight_of, weighted_nodes
-from qcompiler.targets.saturation import PAIR_LIMIT, keeps_pairs
+from qcompiler.targets.saturation import neighbours
 
 DRIFT_EVERY = 2
 """D is taken over half of the parts; the others need no float side."""
@@ -250,15 +250,12 @@ class _Rounding:
         if plan.scheme == "weight_only" or plan.group_size is not None:
             search = plan.weight_range == "mse"
             return group_grid(target.float(), plan.weight_dtype, plan.group_size, search, h.diagonal()), True
-        start = RoundNearest().round(self.plan, node, self.context.target).quant
+        start = RoundNearest().round(self.plan, node).quant
         scale = torch.from_numpy(start.scale.copy()).reshape(-1, 1).expand(len(target), 1).contiguous()
         top = plan.weight_dtype.max
-        limit = PAIR_LIMIT if self._adds_in_pairs(plan) else None
-        return Grid(scale, torch.zeros_like(scale), -top, top, target.shape[1], limit), False
-
-    def _adds_in_pairs(self, plan: NodePlan) -> bool:
-        """Whether the scale keeps pairs of nearest codes exact on the target, which codes moved further are to keep too."""
-        return keeps_pairs(self.plan.pair_safe, self.context.target, self.plan.integer_only) and plan.per_channel
+        # nearest codes add up in 16 bits on the target, and codes that are moved further are to do so too
+        sets = torch.from_numpy(neighbours(target.shape, plan.summed)) if plan.summed > 1 else None
+        return Grid(scale, torch.zeros_like(scale), -top, top, target.shape[1], sets), False
 
 
 def _ratio_to_nearest(target: Tensor, h: Tensor, first: Grid, grid: Grid, codes: Tensor) -> float:

@@ -79,7 +79,7 @@ class RoundHessian(Pass):
             if covariance is None:
                 notes.append(Note(node.where(), False, "no covariance of its input was collected"))
                 continue
-            floor = scale_floor(plan, node, context.target)
+            floor = scale_floor(plan, node)
             codes, gain = self.round(weight_of(node), plan.weights[node], covariance, floor)
             if gain > LEAST_GAIN:
                 plan.weights[node] = codes

@@ -6,7 +6,8 @@
 GPTQ's and BRECQ's quantizers). It is then raised where that is needed:
 - so that the bias stays a small part of int32: bias / (activation scale x weight scale) must fit. Channels of a
   folded batch norm may be all about 1e-9 beside an ordinary bias; their own scale would overflow it.
-- to the target's floor: machines that add 16-bit pairs of products need smaller neighbours.
+- to the target's floor: machines that add 16-bit pairs of products need smaller neighbours. Sums of four or eight would
+  cost too much so; there the weights beyond the limit are cut instead (`limit_sums`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from qcompiler.ir import Graph, Node, QuantParams
 from qcompiler.passes.base import Context, Kind, Note, Pass, PassConfig, Result
 from qcompiler.passes.quantize.plan import QuantPlan, WeightCodes
 from qcompiler.passes.rounding.group_grid import round_groups
+from qcompiler.passes.rounding.limit_sums import limited_weights
 from qcompiler.passes.rounding.sites import bias_of, is_matrix, weight_of, weighted_nodes
-from qcompiler.targets.saturation import keeps_pairs, pair_safe_scale
+from qcompiler.targets.saturation import pair_safe_scale
 
 BIAS_ROOM = float(1 << 29)
 """A bias may take a quarter of the positive int32 range at most; correction of the bias later moves it a little."""
@@ -53,12 +55,12 @@ class RoundNearest(Pass):
         for node in weighted_nodes(plan):
             if plan.nodes[node].rounding == "gptq" and is_matrix(node):
                 continue  # round_gptq needs no start
-            codes = self.round(plan, node, context.target)
+            codes = self.round(plan, node)
             plan.weights[node] = codes
             notes.append(Note(node.where(), True, plan.nodes[node].weight_range, {"sqnr_db": sqnr(weight_of(node), codes.real())}))
         return Result(graph, False, tuple(notes))
 
-    def round(self, plan: QuantPlan, node: Node, target: Any) -> WeightCodes:
+    def round(self, plan: QuantPlan, node: Node) -> WeightCodes:
         """Codes of one layer's weight."""
         node_plan, weight = plan.nodes[node], weight_of(node)
         assert node_plan.weight_dtype is not None
@@ -66,11 +68,14 @@ class RoundNearest(Pass):
             search = node_plan.weight_range == "mse"
             return round_groups(weight, node_plan.weight_dtype, node_plan.group_size, search, node_plan.progressive)
         qmax = node_plan.weight_dtype.max
-        floor = scale_floor(plan, node, target)
+        floor = scale_floor(plan, node)
         peak = np.abs(weight.reshape(weight.shape[0], -1)).max(1, initial=0).astype(np.float64)
         if not node_plan.per_channel:
             peak, floor = peak.max(keepdims=True), floor.max(keepdims=True)
         scale = np.maximum(peak / qmax, floor)
+        if node_plan.summed > 2:
+            codes, scale = limited_weights(weight, scale, node_plan.summed, qmax)
+            return with_scale(codes, scale, node_plan.weight_dtype, node_plan.per_channel)
         if node_plan.weight_range == "mse":
             scale = self._least_squares(weight, scale, floor, qmax)
         return quantize_weight(weight, scale, node_plan.weight_dtype, node_plan.per_channel)
@@ -91,11 +96,11 @@ class RoundNearest(Pass):
         return best
 
 
-def scale_floor(plan: QuantPlan, node: Node, target: Any) -> np.ndarray:
+def scale_floor(plan: QuantPlan, node: Node) -> np.ndarray:
     """Smallest admissible weight scale per output channel, float64 [O]."""
     weight, bias = weight_of(node), bias_of(plan, node)
     floor = np.full(weight.shape[0], SMALLEST)
-    if keeps_pairs(plan.pair_safe, target, plan.integer_only):
+    if plan.nodes[node].summed > 1:
         floor = np.maximum(floor, pair_safe_scale(weight, node.attrs.get("groups", 1)))
     value = node.inputs[0]
     quant = plan.activations.get(value) if value is not None else None
@@ -108,11 +113,16 @@ def scale_floor(plan: QuantPlan, node: Node, target: Any) -> np.ndarray:
 
 def quantize_weight(weight: np.ndarray, scale: np.ndarray, dtype: Any, per_channel: bool = True) -> WeightCodes:
     """Nearest codes, limited to [-qmax, qmax]; scale [O], or [1] per tensor."""
+    params = with_scale(weight, scale, dtype, per_channel).quant
+    codes = np.clip(np.rint(weight / params.broadcast(params.scale, weight.shape)), -dtype.max, dtype.max)
+    return WeightCodes(codes.astype(dtype.numpy), params)
+
+
+def with_scale(codes: np.ndarray, scale: np.ndarray, dtype: Any, per_channel: bool = True) -> WeightCodes:
+    """Codes of a symmetric scale [O], or [1] per tensor."""
     single = scale.astype(np.float32)
     params = QuantParams(dtype, single, axis=0) if per_channel else QuantParams(dtype, single.reshape(()))
-    shaped = params.broadcast(params.scale, weight.shape)
-    codes = np.clip(np.rint(weight / shaped), -dtype.max, dtype.max).astype(dtype.numpy)
-    return WeightCodes(codes, params)
+    return WeightCodes(codes.astype(dtype.numpy), params)
 
 
 def sqnr(signal: np.ndarray, approximation: np.ndarray) -> float:

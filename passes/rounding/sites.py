@@ -63,7 +63,9 @@ def wants_hessian(plan: QuantPlan, node: Node) -> bool:
     """
     method = plan.nodes[node].rounding
     short = node.op == "conv" and filter_length(node) <= SMALL_FILTER and filter_length(node) > weight_of(node).shape[1]
-    return plan.nodes[node].scheme == STATIC and (method == "hessian" or (method in ("auto", "gptq") and short))
+    if plan.nodes[node].scheme != STATIC or plan.nodes[node].summed > 2:  # codes it finds may sum to more
+        return False
+    return method == "hessian" or (method in ("auto", "gptq") and short)
 
 
 def layer_input(node: Node) -> ConvInput | None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from qcompiler.targets.saturation import PAIR_LIMIT, keeps_pairs
+from qcompiler.passes.rounding.limit_sums import limited_codes
+from qcompiler.targets.saturation import SUM_LIMIT, neighbours, summed_products, worthwhile_sums
 
 if TYPE_CHECKING:
     from qcompiler.passes.base import Context
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 STATIC, TENSOR, TOKEN, REAL = "static", "tensor", "token", "real"
 TINY = 1e-12
+SUMMED_SCALE = {4: 1.55, 8: 2.1}
+"""Of weights of which so many are limited, times the scale of pairs: what the rounding passes choose for most rows."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class SiteRounding:
         activation_bits, weight_bits: widths.
         group_size: input channels that share a weight scale, None for all of them.
         weight_symmetric: zero point 0.
-        pair_safe: neighbouring weights are limited so that their products add up in 16 bits.
+        summed: neighbouring weights whose products are to add up in 16 bits; 1 for no limit.
     """
 
     activation: str = STATIC
@@ -45,7 +48,7 @@ class SiteRounding:
     weight_bits: int = 8
     group_size: int | None = None
     weight_symmetric: bool = True
-    pair_safe: bool = False
+    summed: int = 1
 
     def weights(self, w: Tensor) -> Tensor:
         """Rounded weights [N, K]."""
@@ -76,8 +79,12 @@ class SiteRounding:
             return ((torch.round(w / scale) + zero).clamp_(0, levels) - zero) * scale
         top = (1 << (self.weight_bits - 1)) - 1
         scale = (w.abs().amax(1, keepdim=True) / top).clamp_min(TINY)
-        if self.pair_safe and self.activation != REAL:
-            scale = torch.maximum(scale, _pair_peak(w) / (PAIR_LIMIT - 1))
+        summed = 1 if self.activation == REAL else worthwhile_sums(self.summed, tuple(w.shape))
+        if summed > 1:
+            scale = torch.maximum(scale, _pair_peak(w) / (SUM_LIMIT - 1))
+        if summed > 2:
+            scale = scale * SUMMED_SCALE[summed]
+            return limited_codes((w / scale).clamp_(-top, top), torch.from_numpy(neighbours(tuple(w.shape), summed))).mul_(scale)
         return torch.round(w / scale).mul_(scale)
 
 
@@ -137,5 +144,5 @@ def site_rounding(settings: LayerSettings, recipe: Recipe, target: Any, scheme: 
         settings.weight_bits,
         (getattr(settings, "group_size", None) or None) if grouped else None,
         getattr(settings, "weight_symmetric", True) if grouped else True,
-        keeps_pairs(recipe.pair_safe, target, recipe.integer_only),
+        summed_products(settings.int16_products, target, recipe.integer_only),
     )

@@ -122,9 +122,7 @@ class Branch:
         settings = {n: plan.nodes[n] for n in missing}
         # Codes to start from, and for layers whose precision is not the one that GPTQ fits codes in.
         settings = {n: replace(p, rounding="auto") if p.rounding == "gptq" else p for n, p in settings.items()}
-        part = QuantPlan(
-            self.graph, settings, activations=plan.activations, integer_only=plan.integer_only, pair_safe=plan.pair_safe
-        )  # fmt: skip
+        part = QuantPlan(self.graph, settings, activations=plan.activations)
         sweep.need_covariances(part)
         tables = {PLAN: part, STATISTICS: sweep.statistics()}
         context = Context(target=self.workload.target, seed=self.workload.seed, tables=tables)

@@ -39,7 +39,7 @@ def profile_session(session: VmSession, folder: Path, machine: Machine, arrays: 
 
 def fastest_form(machine: Machine) -> Form:
     """The form of products of 8 bits that no other outruns."""
-    return machine.isa.paired or machine.isa.narrow
+    return machine.isa.short[-1] if machine.isa.short else machine.isa.narrow
 
 
 def measure_peak(machine: Machine) -> float:

@@ -105,7 +105,7 @@ def tvm_cpu_target(option: str) -> TvmCpuTarget:
     require_tvm()
     machine = machine_named(option)
     capabilities = {"float_islands", "accumulator_to_float", "dynamic_linear"}
-    if machine.isa.paired is not None:
+    if machine.isa.short:
         capabilities.add("int16_pair_products")
     if machine.host:
         capabilities.add("measurable")

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.targets.saturation import is_pair_safe, pair_peak, pair_safe_scale, reduction_rows
+from qcompiler.targets.saturation import (
+    is_pair_safe,
+    neighbours,
+    pair_peak,
+    pair_safe_scale,
+    reduction_rows,
+    sums_fit,
+    worthwhile_sums,
+)
 
 
 def worst_pair(codes: np.ndarray) -> int:
@@ -54,6 +62,32 @@ def test_depthwise_weights_use_the_whole_range() -> None:
     weight = np.random.default_rng(0).normal(size=(6, 1, 3, 3))
     np.testing.assert_allclose(pair_safe_scale(weight, groups=6), np.abs(weight).max((1, 2, 3)) / 127)
     assert is_pair_safe(np.full((6, 1, 3, 3), 127, np.int8), groups=6)
+
+
+def test_neighbours_are_even_or_odd_pairs_of_a_run_of_channels() -> None:
+    assert neighbours((1, 8), 4).tolist() == [[0, 1, 4, 5], [2, 3, 6, 7]]
+    assert neighbours((1, 8), 2).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert neighbours((1, 16), 8).tolist() == [[0, 1, 4, 5, 8, 9, 12, 13], [2, 3, 6, 7, 10, 11, 14, 15]]
+    # taps are apart, and 8 is beside the filter
+    assert neighbours((1, 4, 1, 2), 4).tolist() == [[0, 2, 8, 8], [4, 6, 8, 8], [1, 3, 8, 8], [5, 7, 8, 8]]
+
+
+@pytest.mark.parametrize(("count", "places"), [(2, (0, 1)), (4, (0, 1, 4, 5)), (8, (2, 3, 6, 7, 10, 11, 14, 15))])
+def test_a_sum_of_many_is_limited_as_a_whole(count: int, places: tuple[int, ...]) -> None:
+    codes = np.full((2, 16), -1, np.int8)
+    codes[1, list(places)] = 128 // count
+    assert sums_fit(codes, count) and sums_fit(-codes, count)
+    codes[1, places[-1]] += 1
+    assert not sums_fit(codes, count) and not sums_fit(-codes, count)
+    assert count == 2 or sums_fit(codes, count // 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "groups", "sums"), [((8, 1, 3, 3), 8, 1), ((8, 63, 3, 3), 1, 2), ((8, 64), 1, 4), ((8, 128), 1, 8), ((8, 64), 2, 4)]
+)
+def test_layers_of_few_channels_sum_few_products(shape: tuple[int, ...], groups: int, sums: int) -> None:
+    assert worthwhile_sums(8, shape, groups) == sums
+    assert worthwhile_sums(1, shape, groups) == 1
 
 
 @pytest.mark.parametrize("shape", [(2, 0), (0, 4)])

@@ -13,7 +13,8 @@ from support.tvm_programs import differing, session_of
 
 tvm = pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
 
-PAIRED, NARROW = "vpmaddubsw int8", "vpmaddwd int8"
+SHORT = {2: "vpmaddubsw int8", 4: "vpmaddubsw-x2 int8", 8: "vpmaddubsw-x4 int8"}
+PAIRED, NARROW = SHORT[2], "vpmaddwd int8"
 
 
 def linear(weights: np.ndarray, rows: int, zero_point: int, shift: int = 40, multipliers: int | np.ndarray = (1 << 30) + 12345) -> Graph:
@@ -59,15 +60,37 @@ def test_one_pair_beyond_16_bits_decides(first: int, second: int, form: str) -> 
 
 def test_pairs_begin_at_even_channels() -> None:
     weights = np.zeros((32, 9), np.int64)
-    weights[:, 1:3] = 127  # channels 1 and 2 are in different pairs
+    weights[:, :8] = 60  # four of these do not fit
+    weights[:, [0, 3]], weights[:, 1:3] = 0, 127  # channels 1 and 2 are in different pairs
     assert kernel_of(linear(weights, 8, -128), 8, 9) == PAIRED
-    weights[:, 3] = 2  # channels 2 and 3 are one
+    weights[:, 3] = 2  # channels 2 and 3 are in one
     assert kernel_of(linear(weights, 8, -128), 8, 9) == NARROW
+
+
+@pytest.mark.parametrize(("count", "places"), [(4, (0, 1, 4, 5)), (4, (2, 3, 6, 7)), (8, (0, 1, 4, 5, 8, 9, 12, 13))])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_one_sum_beyond_16_bits_decides(count: int, places: tuple[int, ...], sign: int) -> None:
+    """128 of one sign is the most that codes of 255 leave room for, whatever the others sum to."""
+    weights = np.random.default_rng(1).integers(-16, 17, (96, 128))
+    if count == 4:
+        weights[0, :16] = 20  # eight of these are too many
+    weights[17, 64:80] = -sign * 16
+    weights[17, [64 + p for p in places]] = sign * (128 // count)
+    assert kernel_of(linear(weights, 9, 5), 9, 128) == SHORT[count]
+    weights[17, 64 + places[-1]] += sign
+    assert kernel_of(linear(weights, 9, 5), 9, 128) == SHORT[count // 2]
+
+
+def test_a_run_is_of_one_place_of_the_kernel() -> None:
+    """Of 8 channels there are no 16 neighbours, and the padding of 3 to 8 costs more than sums of four save."""
+    weights = np.full((32, 8), 32)
+    assert kernel_of(linear(weights, 4, 0), 4, 8) == SHORT[4]
+    assert kernel_of(linear(weights[:, :3], 4, 0), 4, 3) == SHORT[2]
 
 
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(13, 384, 100), (3, 128, 96), (30, 161, 103)])
 @pytest.mark.parametrize("zero_point", [-128, 127])
-@pytest.mark.parametrize(("peak", "form"), [(127, NARROW), (64, PAIRED)])
+@pytest.mark.parametrize(("peak", "form"), [(127, NARROW), (64, PAIRED), (32, SHORT[4]), (16, SHORT[8])])
 def test_extreme_operands(rows: int, depth: int, columns: int, zero_point: int, peak: int, form: str) -> None:
     weights = np.random.default_rng(2).choice(np.array([-peak, 1 - peak, 0, peak]), (columns, depth))
     weights[0], weights[1] = peak, -peak
@@ -84,7 +107,9 @@ def test_rescaling_by_every_kind_of_shift(isa: str, shift: int) -> None:
     assert differing(graph, arrays, session_of(graph, isa).run(arrays)) == 0
 
 
-@pytest.mark.parametrize(("cpu", "register", "peak"), [("haswell", "ymm", 64), ("skylake-avx512", "zmm", 64), ("skylake-avx512", "zmm", 127)])
+@pytest.mark.parametrize(("cpu", "register", "peak"), [
+    *(("haswell", "ymm", peak) for peak in (64, 32)), *(("skylake-avx512", "zmm", peak) for peak in (127, 64, 32, 16)),
+])  # fmt: skip
 def test_accumulators_stay_in_registers(cpu: str, register: str, peak: int) -> None:
     from qcompiler.kernels.cpu.codegen import register_pipeline
     from qcompiler.kernels.cpu.library import CpuLibrary
@@ -96,7 +121,7 @@ def test_accumulators_stay_in_registers(cpu: str, register: str, peak: int) -> N
     lowered = lower(linear(weights, 8, 0), CpuLibrary(machine.isa))
     function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
     assembly = tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()).inspect_source("asm")
-    assert ("vpmaddubsw" in assembly) == (peak == 64)
+    assert ("vpmaddubsw" in assembly) == (peak < 127)
     blocks = re.split(r"^\.LBB\w+:", assembly, flags=re.MULTILINE)
     loops = [re.split(r"\bj\w+\s+\.LBB", block)[0] for block in blocks if block.count("vpmaddwd") >= 4 and re.search(r"\bj\w+\s+\.LBB", block)]
     assert loops

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from qcompiler.passes.rounding.gptq import GramSum, Grid, gptq, inverse_factor, objective, refit_scales
 from qcompiler.passes.rounding.group_grid import nearest_codes
+from qcompiler.targets.saturation import neighbours
 
 
 def grid_for(weight: torch.Tensor, bits: int, group_size: int) -> Grid:
@@ -152,7 +153,7 @@ def test_moments_in_panels_are_the_plain_sums(parts: int) -> None:
 def test_pairs_of_codes_keep_a_limit_on_their_sum(columns: int, act_order: bool) -> None:
     weight, hessian = problem(5, 32, columns)
     free = grid_for(weight, 8, columns)
-    limited = replace(free, pair_limit=free.high + 1)
+    limited = replace(free, sets=torch.from_numpy(neighbours((32, columns), 2)))
     loose, _ = gptq(weight, hessian, free, act_order=act_order)
     codes, _ = gptq(weight, hessian, limited, act_order=act_order)
     pairs = codes[:, : columns // 2 * 2].reshape(32, -1, 2)

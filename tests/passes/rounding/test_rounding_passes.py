@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from qcompiler.calibration import ConvInput
+from qcompiler.errors import ConstraintError
 from qcompiler.executors.torch_executor import TorchExecutor
 from qcompiler.ir import DType, Graph
 from qcompiler.passes.base import Context, run_passes
@@ -23,7 +24,8 @@ from qcompiler.passes.rounding.round_nearest import NearestConfig, RoundNearest,
 from qcompiler.passes.rounding.side_by_side import SideBySide
 from qcompiler.passes.rounding.sites import weight_of, weighted_nodes
 from qcompiler.recipe import load_recipe
-from qcompiler.targets.saturation import is_pair_safe
+from qcompiler.targets import saturation
+from qcompiler.targets.saturation import is_depthwise, is_pair_safe, sums_fit
 from support.toy_networks import (
     Layers,
     ToyTarget,
@@ -69,7 +71,7 @@ def test_least_squares_scale_is_no_worse_than_the_largest_weight():
     plan, node, errors = plan_of(context), graph.nodes[0], {}
     for method in ("minmax", "mse"):
         plan.nodes[node] = replace(plan.nodes[node], weight_dtype=DType.int4, weight_range=method)
-        errors[method] = np.square(RoundNearest().round(plan, node, context.target).real() - w).sum(1)
+        errors[method] = np.square(RoundNearest().round(plan, node).real() - w).sum(1)
     assert (errors["mse"] <= errors["minmax"] * (1 + 1e-6)).all() and errors["mse"].sum() < 0.9 * errors["minmax"].sum()
 
 
@@ -99,16 +101,32 @@ def test_integer_programs_keep_eight_bits_where_pairs_saturate():
     assert not all(is_pair_safe(c.codes, n.attrs.get("groups", 1)) for n, c in first.items())
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_a_recipe_decides_on_pairs_whatever_the_target_asks_for(wanted):
+@pytest.fixture
+def few_channels(monkeypatch):
+    """Layers of a toy network may add up many products too."""
+    monkeypatch.setattr(saturation, "LEAST_CHANNELS", {4: 1, 8: 1})
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 4, 8])
+def test_a_recipe_decides_on_sums_whatever_the_target_asks_for(wanted, few_channels):
     graph, weights = mobile_network(), []
     for capabilities in ({"accumulator_to_float"}, {"accumulator_to_float", "int16_pair_products"}):
         for base in ("w8a8", "w8a8-int"):
-            context = prepared(graph, load_recipe({"base": base, "pair_safe": wanted}), ToyTarget(capabilities=frozenset(capabilities)))
+            context = prepared(graph, load_recipe({"base": base, "int16_products": wanted}), ToyTarget(capabilities=frozenset(capabilities)))
             RoundHessian().run(graph, context)
             weights.append({n: c.codes for n, c in plan_of(context).weights.items()})
-    safe = [all(is_pair_safe(c, n.attrs.get("groups", 1)) for n, c in found.items()) for found in weights]
-    assert safe == [wanted] * 4
+    full = [{n: c for n, c in found.items() if not is_depthwise(c.shape, n.attrs.get("groups", 1))} for found in weights]
+    assert all(0 < len(found) < len(weights[0]) for found in full)
+    for count in (2, 4, 8):
+        assert [all(sums_fit(c, count) for c in found.values()) for found in full] == [count <= wanted] * 4
+
+
+def test_roundings_that_move_codes_beyond_the_limit_are_refused(few_channels):
+    graph = mobile_network()
+    for field in ({"rounding": "hessian"}, {"rounding": "adaround"}, {"weight_digits": 2}):
+        recipe = load_recipe({"base": "w8a8", "int16_products": 4, **field})
+        with pytest.raises(ConstraintError, match=r"int16_products: 4 limits sums of 4 weights, which .* does not keep to"):
+            prepared(graph, recipe)
 
 
 def test_hessian_rounding_finds_the_best_of_all_roundings():

@@ -10,13 +10,14 @@ import torch
 
 from qcompiler.executors.fake_quant import fake_quant_dynamic
 from qcompiler.passes.base import Context
+from qcompiler.passes.rounding.limit_sums import limited_weights
 from qcompiler.passes.rounding.round_nearest import quantize_weight
 from qcompiler.passes.transform.add_low_rank_branch import AddLowRankBranch, LowRankConfig
 from qcompiler.passes.transform.choose_factors import Candidate, score_candidates
 from qcompiler.passes.transform.groups import NORM, UP, VALUE, find_sites, residual_sums
 from qcompiler.passes.transform.site_rounding import REAL, TENSOR, TOKEN, SiteRounding, readers_rounding
 from qcompiler.passes.transform.site_rows import SampleRows
-from qcompiler.recipe import Recipe
+from qcompiler.recipe import Int16Products, Recipe
 from qcompiler.targets.saturation import pair_safe_scale
 from support.decoder import decoder
 from support.toy_networks import ToyTarget
@@ -36,9 +37,18 @@ def test_pair_safe_weights_are_those_of_the_rounding_pass(columns: int) -> None:
     expected = quantize_weight(w.numpy(), pair_safe_scale(w.numpy()), DType.int8).real()
     # A last digit of the scale may differ (float64 there): by far less than a step.
     step = pair_safe_scale(w.numpy()).max()
-    np.testing.assert_allclose(SiteRounding(pair_safe=True).weights(w).numpy(), expected, atol=1e-4 * step)
-    plain = SiteRounding(pair_safe=True, activation=REAL).weights(w)
+    np.testing.assert_allclose(SiteRounding(summed=2).weights(w).numpy(), expected, atol=1e-4 * step)
+    plain = SiteRounding(summed=2, activation=REAL).weights(w)
     torch.testing.assert_close(plain, SiteRounding(activation=REAL).weights(w))
+
+
+@pytest.mark.parametrize("summed", [4, 8])
+def test_limited_weights_are_close_to_those_of_the_rounding_pass(summed: int) -> None:
+    w = weights(columns=384)
+    codes, scale = limited_weights(w.numpy(), pair_safe_scale(w.numpy()), summed, 127)
+    least = float(np.square(codes * scale[:, None] - w.numpy()).sum())
+    found = SiteRounding(summed=summed).weights(w)
+    assert least <= float((found - w).square().sum()) < 1.3 * least  # 1 dB: one scale, not the best of a grid
 
 
 @pytest.mark.parametrize(("kind", "granularity"), [(TOKEN, "token"), (TENSOR, "tensor")])
@@ -61,7 +71,7 @@ def test_groups_have_scales_and_zero_points_of_their_own() -> None:
 def test_the_recipe_and_the_target_say_how_readers_round() -> None:
     site = find_sites(decoder())[0][0]
     found = readers_rounding(site, Recipe(activation_bits=4, weight_bits=3), Context(target=PAIRS))
-    assert found == SiteRounding(activation_bits=4, weight_bits=3, pair_safe=True)
+    assert found == SiteRounding(activation_bits=4, weight_bits=3, summed=2)
     assert readers_rounding(site, Recipe(scheme="float"), Context(target=PAIRS)) is None
     token = readers_rounding(site, Recipe(scheme="dynamic", granularity="token"), Context(target=PAIRS))
     assert token is not None and token.activation == TOKEN
@@ -70,18 +80,18 @@ def test_the_recipe_and_the_target_say_how_readers_round() -> None:
     assert real is not None and real.activation == REAL
 
 
-@pytest.mark.parametrize(("word", "safe"), [("auto", True), (False, False), (True, True)])
-def test_the_recipes_word_on_pairs_counts_for_every_pass(word: bool | str, safe: bool) -> None:
+@pytest.mark.parametrize(("word", "summed"), [("auto", 2), (1, 1), (2, 2), (4, 4)])
+def test_the_recipes_word_on_sums_counts_for_every_pass(word: Int16Products, summed: Int16Products) -> None:
     graph = decoder()
-    site, recipe = find_sites(graph)[0][0], Recipe(scheme="static", pair_safe=word)
+    site, recipe = find_sites(graph)[0][0], Recipe(scheme="static", int16_products=word)
     found = readers_rounding(site, recipe, Context(target=PAIRS))
-    assert found is not None and found.pair_safe is safe
+    assert found is not None and found.summed == summed
     without = readers_rounding(site, recipe, Context(target=ToyTarget()))
-    assert without is not None and without.pair_safe is (word is True)
+    assert without is not None and without.summed == (1 if word == "auto" else word)
     target = replace(PAIRS, capabilities=PAIRS.capabilities | {"float_islands"})
     wanted = AddLowRankBranch(LowRankConfig(rank=2), recipe).run(graph, Context(target=target)).graph
     other = replace(ToyTarget(), capabilities=frozenset({"float_islands"}))
-    plain = AddLowRankBranch(LowRankConfig(rank=2), Recipe(scheme="static", pair_safe=safe)).run(graph, Context(target=other)).graph
+    plain = AddLowRankBranch(LowRankConfig(rank=2), Recipe(scheme="static", int16_products=summed)).run(graph, Context(target=other)).graph
     assert all(np.array_equal(a.data, b.data) for a, b in zip(wanted.constants(), plain.constants(), strict=True))
 
 

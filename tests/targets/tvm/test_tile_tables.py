@@ -45,8 +45,10 @@ def test_rows_of_the_tables(table: dict[Any, float], monkeypatch: pytest.MonkeyP
     assert min(row["xgboost"], row["random"]) >= 1
 
 
-def test_weights_safe_in_pairs_are_of_a_form_of_their_own() -> None:
+def test_small_weights_are_of_forms_of_their_own() -> None:
     isa = isa_named("avx2")
-    for mark, form in (("", "vpmaddwd"), (", safe in pairs", "vpmaddubsw")):
-        _, (task,) = tasks_of(tiles.PRODUCTS[f"ResNet-8, 16 channels{mark}"](), isa)
+    marks = {"ResNet-8, 16 channels": "vpmaddwd-8", "ResNet-8, 16 channels, sums of 2": "vpmaddubsw-8"}
+    marks |= {"MiniLM down, sums of 4": "vpmaddubsw-x2-8", "MiniLM down, sums of 8": "vpmaddubsw-x4-8"}
+    for name, form in marks.items():
+        _, (task,) = tasks_of(tiles.PRODUCTS[name](), isa)
         assert task.key.startswith(form)
