@@ -50,11 +50,12 @@ class Tile:
 
 def tile_space(product: Product, form: Form, isa: Isa) -> Iterator[Tile]:
     """Every legal tile: accumulators, activations, the weights of a step and what is between fit the registers."""
-    others = 3 if form in isa.short else 1
+    # weights of two chunks at most are held at a time, and an activation for each; then a sum on its way, and ones
+    held, others = (min(form.chunks, 2), 2) if form in isa.short else (1, 0)
     columns = product.columns if isinstance(product.columns, int) else 64
     needed = max(1, -(-columns // form.lanes))
     for rows, vectors in itertools.product((1, 2, 3, 4, 5, 6, 7, 8, 12), (1, 2, 3, 4, 6)):
-        if vectors > needed or rows * vectors + vectors + others > isa.registers:
+        if vectors > needed or rows * vectors + (vectors + 1) * held + others > isa.registers:
             continue
         if isinstance(product.rows, int) and rows > product.rows:
             continue
