@@ -16,6 +16,7 @@ GENERATORS: dict[Generator, int] = {
     layers.conv2d: 8,
     layers.conv2d_add: 3,
     layers.depthwise_conv2d: 6,
+    layers.scale_channels: 2,
     layers.fully_connected: 4,
     layers.matmul: 2,
     layers.add: 2,

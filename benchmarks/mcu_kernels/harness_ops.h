@@ -120,6 +120,15 @@ static int32_t run_requantize_s32(const qc_case *c, int8_t *y)
     return 0;
 }
 
+static int32_t run_scale_channels(const qc_case *c, int8_t *y)
+{
+    const int32_t rows = take32(c);
+    const int32_t channels = take32(c);
+    const qc_rescale_params p = take_rescale(c, 2);
+    qc_scale_channels_s8((const int8_t *)c->b[0], y, rows, channels, (const int8_t *)c->b[1], &p);
+    return 0;
+}
+
 static int32_t run_pad(const qc_case *c, int8_t *y)
 {
     qc_pad_s8_params p;
@@ -400,6 +409,8 @@ static int32_t run_op(const qc_case *c, int8_t *y, void *scratch)
         return run_logical_and(c, y);
     case 31:
         return run_max_pool(c, y);
+    case 32:
+        return run_scale_channels(c, y);
     default:
         return 3;
     }

@@ -210,6 +210,24 @@ def depthwise_conv2d(rng: draw.Rng, profile: str) -> Case:
     return Case("depthwise_conv2d_s8", profile, _nhwc(y), call, about)
 
 
+def scale_channels(rng: draw.Rng, profile: str) -> Case:
+    """A depthwise convolution whose window is one pixel, in place or not."""
+    channels, rows = int(rng.choice([1, 2, 3, 4, 5, 8, 15, 17])), int(rng.integers(1, 13))
+    w, wq = _weights(rng, (channels, 1, 1))
+    zero, y_zero = draw.zero_point(rng), draw.zero_point(rng)
+    low, high = draw.limits(rng, y_zero)
+    flat = w.reshape(channels, 1)
+    layer = _layer(rng, flat, zero, profile, bool(rng.random() < 0.8))
+    x = draw.codes(rng, (1, channels, rows))
+    out = {"quant": int8_quant(y_zero), "rounding": profile, "qmin": low, "qmax": high}
+    y = _product("conv", x, zero, w, wq, layer, out, strides=(1,), pads=(0, 0), dilations=(1,), groups=channels)
+    packed = pack.pack_rescale(pack.fold_zero_point(layer[0], flat, zero), layer[1], layer[2], profile, low, high, flat)
+    numbers, arrays = _rescale(packed, y_zero, low, high)
+    offset = 0 if rng.random() < 0.5 else -1
+    call = Call((rows, channels, *numbers), (_nhwc(x), flat.reshape(-1), *arrays), 0, offset)
+    return Case("scale_channels_s8", profile, _nhwc(y), lambda isa: call, {"rows": rows, "channels": channels, "in place": offset == 0})
+
+
 def fully_connected(rng: draw.Rng, profile: str) -> Case:
     """Fully connected layers of one or more rows, 8 and 4 bits, 8- and 16-bit results."""
     rows = int(rng.choice([1, 1, 2, 3, 4, 5, 8]))

@@ -154,6 +154,11 @@ void qc_requantize_s8(const int8_t *x, int8_t *y, int32_t count, const qc_mul_pa
 /* y[i, c] = rescale(x[i, c] + bias[c]) for accumulators x [rows, channels]. */
 void qc_requantize_s32_s8(const int32_t *x, int8_t *y, int32_t rows, int32_t channels, const qc_rescale_params *p);
 
+/* y[i, c] = rescale(x[i, c] weights[c] + bias[c]) for codes x [rows, channels], zero point folded into the bias. y may
+ * be x. */
+void qc_scale_channels_s8(const int8_t *x, int8_t *y, int32_t rows, int32_t channels, const int8_t *weights,
+                          const qc_rescale_params *p);
+
 /* ---- movement ------------------------------------------------------------------------------------------------- */
 /* y: x surrounded by `value`. Shapes [height, width, channels]. */
 typedef struct {

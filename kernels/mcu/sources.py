@@ -20,6 +20,7 @@ USES: dict[str, tuple[str, ...]] = {
     "mul_s8": (),
     "requantize_s8": (),
     "requantize_s32_s8": (),
+    "scale_channels_s8": (),
     "pad_s8": (),
     "copy": (),
     "transpose": (),

@@ -51,19 +51,19 @@ def function(low: Lowering, node: Node) -> None:
 
 
 def _forms(low: Lowering, node: Node, source: Value, x: Value, quant: QuantParams) -> dict[str, Form]:
-    name = node.output.name
+    name, seen = node.output.name, low.ranges.extremes(source)
     assert x.quant is not None
     if x.dtype.bits > 8 and (x.dtype is not DType.int16 or not x.quant.symmetric):
         raise NoIntegerForm(f"it reads codes of {x.dtype.name}; functions have 8 bits, or int16 with zero point 0")
     if x.dtype is not DType.int16:
-        return {"lookup": lambda b, xs: lookup(b, node, xs[0], quant, name)} | _shift_forms(low, node, x, quant)
+        return {"lookup": lambda b, xs: lookup(b, node, xs[0], quant, name, seen)} | _shift_forms(low, node, x, quant)
     narrow = low.narrow_quant(source)
 
     def narrowed(b: GraphBuilder, xs: list[Value]) -> Value:
-        return lookup(b, node, requantize(b, low.profile, xs[0], narrow), quant, name)
+        return lookup(b, node, requantize(b, low.profile, xs[0], narrow), quant, name, seen)
 
     def interpolated(b: GraphBuilder, xs: list[Value]) -> Value:
-        return lookup_interpolated(b, node, xs[0], quant, name)
+        return lookup_interpolated(b, node, xs[0], quant, name, seen)
 
     forms = {"interpolated": interpolated, **_shift_forms(low, node, x, quant)}
     # What is shown to the forms was rounded to 8 bits on its way; it cannot tell what 16 are worth.
@@ -88,25 +88,35 @@ def rounding_db(node: Node, arrays: Sequence[np.ndarray], step: float) -> float:
     return 10 * math.log10(max(signal, 1e-30) / max(noise, 1e-30))
 
 
-def lookup(b: GraphBuilder, node: Node, x: Value, quant: QuantParams, name: str) -> Value:
+def lookup(b: GraphBuilder, node: Node, x: Value, quant: QuantParams, name: str, seen: tuple[float, float]) -> Value:
     """A table with one entry per code."""
     assert x.quant is not None
     codes = np.arange(x.dtype.min, x.dtype.max + 1).astype(x.dtype.numpy)
-    entries = _finite(node, quant.quantize(real_function(node, x.quant.dequantize(codes))))
+    entries = quant.quantize(_finite(node, x.quant.dequantize(codes), seen))
     return b.op("lookup", x, constant(entries, quant.dtype, name="table"), quant=quant, name=name)
 
 
-def _finite(node: Node, entries: np.ndarray) -> np.ndarray:
-    if not np.isfinite(entries).all():
-        raise NoIntegerForm("the function is not finite on the range of its operand")
-    return entries
+def _finite(node: Node, x: np.ndarray, seen: tuple[float, float]) -> np.ndarray:
+    """The function of x.
+
+    One that is not finite for all codes (a logarithm) takes those outside of what calibration has seen for the ends of
+    that range, as codes saturate there.
+    """
+    y = real_function(node, x)
+    if not np.isfinite(y).all():
+        y = real_function(node, np.clip(x, *seen))
+    if not np.isfinite(y).all():
+        raise NoIntegerForm(f"the function is not finite on the range of its operand, {seen[0]:.4g} to {seen[1]:.4g}; limit that first (clamp)")
+    return y
 
 
-def lookup_interpolated(b: GraphBuilder, node: Node, x: Value, quant: QuantParams, name: str) -> Value:
+def lookup_interpolated(
+    b: GraphBuilder, node: Node, x: Value, quant: QuantParams, name: str, seen: tuple[float, float]
+) -> Value:
     """257 knots over the range of int16; narrow results get knots of finer steps."""
     assert x.quant is not None
     at = np.arange(KNOTS) * 256.0 - 32768
-    real = _finite(node, real_function(node, at * float(x.quant.scale)))
+    real = _finite(node, at * float(x.quant.scale), seen)
     extra = max(0, 15 - quant.dtype.bits)
     centre = real / float(quant.scale)
     zero = int(quant.zero_point)

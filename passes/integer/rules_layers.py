@@ -105,7 +105,7 @@ def _avg_pool(low: Lowering, node: Node) -> None:
     a = node.attrs
     if a["ceil_mode"] or (any(a["pads"]) and not a["count_include_pad"]):
         raise NoIntegerForm("windows that hold different numbers of elements (ceil_mode, or padding that does not count)")
-    x = low.codes(node.inputs[0])
+    x = low.codes8(node.inputs[0])  # convolutions of wider codes have few kernels
     channels, rank = x.shape[1], len(a["kernel"])
     if not isinstance(channels, int):
         raise NoIntegerForm("the number of channels is not known")

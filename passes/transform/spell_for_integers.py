@@ -5,6 +5,8 @@
                     outer ones count half), which are the weights of linear interpolation between half-pixel centres;
                     any other size, corners aligned or cubic: a linear layer per axis, its weight the interpolation
     prelu           relu, plus a depthwise convolution by 1 of what relu cuts off
+    log_softmax     d - log(sum(exp(d))) of the distances d from the row's largest element
+    x / y           x times the inverse of y, a function of one value; of y = u^c (LRN) u^-c
     x / |x|         RMS norm with the constant weight 1 / sqrt(n); lengths below ten thousand times the smallest
                     divisor that the model allows (1e-12 in torch) are not told from it as sharply
     avg_pool        windows that hold different numbers of elements: padding counted, then a factor per position
@@ -159,7 +161,7 @@ def _normalize(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
     total = matcher.made_by(root.operands[0], "reduce_sum") if root else None
     square = matcher.made_by(total.operands[0], "mul") if total else None
     if square is None or total is None or any(v is not x for v in square.operands) or (floor and floor.attrs["max"] is not None):
-        return None  # another division
+        return _inverse(r, node, matcher)
     axes = total.attrs["axes"]
     if len(axes) != 1 or not total.attrs["keepdims"]:
         raise Kept(f"a length over axes {axes}; one axis that is kept has an RMS norm")
@@ -172,6 +174,14 @@ def _normalize(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
     weight = r.const(np.full(size, size**-0.5, x.dtype.numpy), name=f"{node.output.name}.weight")
     y = r.op("rms_norm", y, weight, axes=1, eps=least * least / size)
     return y if axis == rank - 1 else r.op("transpose", y, perm=tuple(int(a) for a in np.argsort(perm)))
+
+
+def _log_softmax(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
+    (x,) = node.operands
+    axes = (node.attrs["axis"] % len(x.shape),)
+    distance = r.op("sub", r[x], r.op("reduce_max", r[x], axes=axes, keepdims=True))
+    total = r.op("reduce_sum", r.op("exp", distance), axes=axes, keepdims=True)
+    return r.op("sub", distance, r.op("log", total), name=node.output.name)
 
 
 def _affine(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
@@ -242,6 +252,17 @@ def _composed(steps: list[tuple[Node, Value, Value]], vectors: list[Any], channe
     return a, b
 
 
+def _inverse(r: Rewriter, node: Node, matcher: Matcher) -> Value:
+    x, divisor = node.operands
+    power = matcher.made_by(divisor, "pow", "sqrt")
+    exponent = 0.5 if power is not None and power.op == "sqrt" else matcher.scalar(power.operands[1]) if power is not None else None
+    if power is None or exponent is None:
+        factor = r.op("reciprocal", r[divisor])
+    else:
+        factor = r.op("pow", r[power.operands[0]], r.const(np.asarray(-exponent, divisor.dtype.numpy)))
+    return r.op("mul", r[x], factor, name=node.output.name)
+
+
 def _avg_pool(r: Rewriter, node: Node, matcher: Matcher) -> Value | None:
     (x,) = node.operands
     attrs, rank = node.attrs, len(x.shape) - 2
@@ -305,4 +326,5 @@ RULES: Mapping[str, Rule] = {
     "mul": _affine,
     "transpose": _transposed_affine,
     "avg_pool": _avg_pool,
+    "log_softmax": _log_softmax,
 }

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from qcompiler.ir import DType, Node, Value
+from qcompiler.ir import DType, Node, Value, constant
 from qcompiler.ir.ops.movement import END
 from qcompiler.targets.mcu.layouts import Order, channels_last, plain, reshaped, strides, transposed
 from qcompiler.targets.mcu.legalize import Legalizer, NoKernel, Rule, known_shape
@@ -123,22 +123,35 @@ def _expand(low: Legalizer, node: Node) -> None:
 
 
 def _resize(low: Legalizer, node: Node) -> None:
-    """Nearest neighbours by a whole factor: every pixel, then every row, several times."""
+    """Nearest neighbours: along one axis after the other, by a whole factor as copies, else as rows by their numbers."""
     value = first(node)
-    if node.attrs["mode"] != "nearest" or len(value.shape) != 4:
-        raise NoKernel("only nearest neighbours of images have a kernel")
-    x = low.ordered(value, channels_last(4), node)
-    batch, channels, height, width = x.shape
-    rows, columns = (int(d) for d in node.output.shape[2:])
-    if rows % height or columns % width or x.dtype is not DType.int8:
-        raise NoKernel(f"resizes {height} x {width} to {rows} x {columns}; whole factors have a kernel")
-    wide = low.new(Value(x.dtype, (batch, channels, height, columns), x.quant, node.output.name), channels_last(4))
-    factor = columns // width
-    low.copy(node, x, wide, factor, channels, 0, channels, repeat=(batch * height * width, channels, channels * factor))
-    y = low.new(node.output, channels_last(4))
-    run, factor = channels * columns, rows // height
-    low.copy(node, wide, y, factor, run, 0, run, repeat=(batch * height, run, run * factor))
-    low.bind(node.output, y)
+    if node.attrs["mode"] != "nearest":
+        raise NoKernel(f"resizing in mode {node.attrs['mode']} has no kernel; nearest neighbours have one")
+    rank = len(value.shape)
+    x = low.ordered(value, channels_last(rank), node)
+    for axis in range(rank - 1, 1, -1):
+        size, wanted = x.shape[axis], int(node.output.shape[axis])
+        if size == wanted:
+            continue
+        shape = tuple(wanted if a == axis else d for a, d in enumerate(x.shape))
+        y = low.new(Value(x.dtype, shape, x.quant, node.output.name), x.order)
+        run = _byte_strides(x)[axis]
+        outer = x.count * x.item // (size * run)
+        if wanted % size == 0:
+            factor = wanted // size
+            low.copy(node, x, y, factor, run, 0, run, repeat=(outer * size, run, run * factor))
+        else:
+            _choose(low, node, x, y, np.arange(wanted) * size // wanted, run, outer)
+        x = y
+    low.bind(node.output, low.view(node.output, x, x.order))
+
+
+def _choose(low: Legalizer, node: Node, x: Tensor, y: Tensor, index: np.ndarray, run: int, outer: int) -> None:
+    """Runs of `run` bytes by their numbers, `outer` times."""
+    rows, count = x.count * x.item // (run * outer), len(index)
+    chosen = low.tensor(constant(index.astype(np.int64), name=f"{node.output.name}_index"))
+    arguments = (At(x, rows * run), At(chosen), At(y, count * run), count, rows, run)
+    low.steps.append(Step("qc_gather_rows", arguments, (x, chosen), y, (node,), repeat=outer))
 
 
 def _pad(low: Legalizer, node: Node) -> None:

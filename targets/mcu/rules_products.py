@@ -133,9 +133,34 @@ def _average(low: Legalizer, product: Node, rescale: Node) -> None:
     low.bind(rescale.output, y)
 
 
+def is_scale(low: Legalizer, product: Node) -> bool:
+    """True for a scale per channel: a depthwise convolution by one pixel. MVE's depthwise kernel is faster at it."""
+    a, w = product.attrs, product.operands[1]
+    plain_window = set(w.shape[2:]) == {1} and set(a["strides"]) == {1} and not any(a["pads"])
+    return is_depthwise(product) and plain_window and low.isa != "mve"
+
+
+def _scale(low: Legalizer, product: Node, rescale: Node) -> None:
+    value = first(product)
+    w, _ = _weights(product)
+    order = channels_last(len(value.shape))
+    x, y = low.ordered(value, order, product), low.new(rescale.output, order)
+    name = low.fresh(product.origin.module or "scale")
+    weights = low.data(f"{name}_weights", w.reshape(-1), "int8_t")
+    params = Struct(name, "qc_rescale_params", _rescale(low, product, rescale, w.reshape(len(w), 1), name))
+    arguments = (At(x), At(y), x.count // len(w), len(w), weights, params)
+    low.steps.append(
+        Step("qc_scale_channels_s8", arguments, (x,), y, (product, rescale), overlaps={0: IN_PLACE}, macs=x.count)
+    )
+    low.bind(rescale.output, y)
+
+
 def _conv(low: Legalizer, product: Node, rescale: Node, addition: Addition | None) -> None:
     if addition is None and is_average(product, rescale):
         _average(low, product, rescale)
+        return
+    if addition is None and is_scale(low, product):
+        _scale(low, product, rescale)
         return
     value = first(product)
     w, bits = _weights(product)

@@ -103,6 +103,21 @@ def test_functions_of_8_bit_codes_are_tables_that_round_once(op):
     assert sqnr_db(stacked(quantized, samples), stacked(program, samples)) > 34
 
 
+def test_functions_that_are_not_finite_for_all_codes_saturate():
+    """Codes hold numbers below 1 too, which a logarithm of 1 + relu never sees; but a reciprocal may not pass 0."""
+    b = Layers("log")
+    x = b.conv(b.input("x", DType.float32, (1, 4, 6, 6)), 4, at="first")
+    y = b.op("log", b.op("add", b.op("relu", x), b.const(np.float32(1))))
+    b.origin = type(b.origin)("inverse")
+    inverse = b.op("reciprocal", b.op("add", x, b.const(np.float32(1.234e-3))))
+    graph = b.build([b.conv(y, 3, at="last")])
+    quantized, program = quantize(graph, context_for(graph)), integer_program(graph)
+    samples = random_samples(graph, 4, seed=5)
+    assert sqnr_db(stacked(quantized, samples), stacked(program, samples)) > 34
+    with pytest.raises(UnsupportedError, match=r"reciprocal at inverse.*not finite on the range of its operand, -.* to .*clamp"):
+        integer_program(b.build([inverse]))
+
+
 def test_gates_multiply_two_activations():
     b = Layers("se")
     x = b.conv(b.input("x", DType.float32, (1, 4, 6, 6)), 8, at="stem")

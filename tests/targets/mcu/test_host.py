@@ -64,6 +64,24 @@ def test_flips() -> None:
     check(b.graph(b.op("flip", image, axes=(1,)), b.op("flip", image, axes=(-1, 2)), b.op("flip", wide, axes=(0, 2))))
 
 
+def test_a_scale_per_channel_is_no_window() -> None:
+    b = IntegerLayers("scale")
+    image = b.conv(b.codes("image", 2, 3, 4, 6), 5)
+    session = check(b.graph(b.conv(image, 5, kernel=1, groups=5), b.conv(image, 5, kernel=1, groups=5, stride=2)))
+    functions = [step.function for step in session.plan.program.steps]
+    assert functions.count("qc_scale_channels_s8") == 1 and functions.count("qc_depthwise_conv2d_s8") == 1
+
+
+def test_nearest_neighbours() -> None:
+    """Larger and smaller, by whole factors of each axis or none; a signal; 16 bits."""
+    b = IntegerLayers("nearest")
+    image = b.conv(b.codes("image", 2, 3, 4, 6), 5)
+    wide = b.input("wide", DType.int16, (1, 3, 5, 4), QuantParams(DType.int16, np.float32(0.001)))
+    signal = b.codes("signal", 1, 3, 6)
+    sizes = [(image, (8, 9)), (image, (2, 18)), (image, (4, 3)), (wide, (7, 8)), (signal, (4,)), (signal, (6,))]
+    check(b.graph(*(b.op("resize", x, size=size, mode="nearest") for x, size in sizes)))
+
+
 @pytest.mark.parametrize("wide", [False, True])
 def test_tables_of_bytes(wide: bool) -> None:
     """An input of uint8 goes through a table as it lies in the caller's memory, channels last for a convolution."""
