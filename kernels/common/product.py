@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+IMAGE = "image"
+"""Name of a stage that `a` may read: it is to be computed once, in front."""
 Expr = Any  # int or an expression of the code generator
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
-from qcompiler.kernels.common.product import Product
+from qcompiler.kernels.common.product import IMAGE, Product
 from qcompiler.kernels.cpu.codegen import intrinsic
 from qcompiler.kernels.cpu.forms import centred, padded, tiles
 from qcompiler.kernels.cpu.isa import Form, Isa
@@ -217,6 +217,8 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> None:
         s.reorder(b, mo, no, mi, v, lane)
         outer = [b, mo]
     s.compute_at(acc, no, preserve_unit_loops=True)
+    if IMAGE in names:
+        s.unroll(s.get_loops(s.get_sblock(IMAGE))[-1])  # LLVM interleaves the channels of neighbouring places
     if not tile.whole:
         s.compute_at(pack_a, mo, preserve_unit_loops=True)
     for name in ("sums", "pack_w"):

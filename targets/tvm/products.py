@@ -6,16 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tvm import tirx
+from tvm import te, tirx
 
 from qcompiler.errors import UnsupportedError
 from qcompiler.ir import Node, Value
 from qcompiler.ir.dims import normalize, product, same
-from qcompiler.kernels.common.product import Product
+from qcompiler.kernels.common.product import IMAGE, Product
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, weight_codes, zero_of
-from qcompiler.targets.tvm.views import CHANNELS_LAST, ROWS, Layout, Point, unflatten
+from qcompiler.targets.tvm.views import CHANNELS_LAST, ROWS, Layout, Point, View, unflatten
 
 Finish = Callable[[Any, Point], Any]
+WORD, FEW_CHANNELS = 4, 16
+"""Codes of a word; images of fewer channels, and no whole words of them, are filled up."""
 
 
 def linear(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> Product:
@@ -95,27 +97,54 @@ def conv(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> P
     rows, _ = layout.physical_shape(symbols)
     kernel = w.shape[2:]
     inner, outer = w.shape[1], w.shape[0] // groups
-    patch = patch_reader(builder, node)
+    grown = _grown_channels(node)
+    patch = patch_reader(builder, node, view=_image(builder, x, grown) if grown > inner else None)
 
     def a(b: Any, m: Any, tap: Any, c: Any) -> Any:
         channel = c if groups == 1 else b * inner + c
         return patch(m, unflatten(tap, kernel), channel)
 
     taps = int(np.prod(kernel))
-    weight = weight_codes(w)[0].reshape(groups, outer, inner, taps).transpose(0, 1, 3, 2)
+    codes, _, w_zero = weight_codes(w)
+    weight = codes.reshape(groups, outer, inner, taps).transpose(0, 1, 3, 2)
+    weight = np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, grown - inner)), constant_values=w_zero)
     return _product(
-        builder, node, layout, groups, rows, outer, taps, inner, a, np.ascontiguousarray(weight), x, w, bias, finish,
+        builder, node, layout, groups, rows, outer, taps, grown, a, np.ascontiguousarray(weight), x, w, bias, finish,
         out_type, groups > 1,
     )  # fmt: skip
 
 
+def _grown_channels(node: Node) -> int:
+    """Channels of the image that a convolution reads: where there are few, so many that windows are copied word by word."""
+    x, w = operand(node, 0), operand(node, 1)
+    channels, places = w.shape[1], int(np.prod(w.shape[2:]))
+    known = all(isinstance(d, int) for d in x.shape[1:])
+    few = 1 < channels < FEW_CHANNELS and node.attrs["groups"] == 1 and places > 1
+    return channels + -channels % WORD if known and few and storage(x) in ("int8", "uint8") else channels
+
+
+def _image(builder: KernelBuilder, x: Value, channels: int) -> View:
+    """A stage that holds the image channels last, filled up to so many channels."""
+    view, kind = builder.view(x), storage(x)
+    n, given, *sizes = builder.symbols.shape(x.shape)
+    stage = te.compute(
+        (n, *sizes, channels),
+        lambda n, *at: tirx.if_then_else(at[-1] < given, view(n, at[-1], *at[:-1]), tirx.const(0, kind)),
+        name=IMAGE,
+    )
+    return View((x.shape[0], channels, *x.shape[2:]), lambda p: stage(p.index[0], *p.index[2:], p.index[1]))
+
+
 def patch_reader(
-    builder: KernelBuilder, node: Node, outside: float | None = None
+    builder: KernelBuilder, node: Node, outside: float | None = None, view: View | None = None
 ) -> Callable[[Any, tuple[Any, ...], Any], Any]:
-    """(row m, kernel position, channel) -> element of the image, `outside` of it that number or the zero point."""
+    """(row m, kernel position, channel) -> element of the image, `outside` of it that number or the zero point.
+
+    `view` is the image where it is not the operand as it lies.
+    """
     x, attrs = operand(node, 0), node.attrs
     symbols, shape = builder.symbols, node.output.shape
-    view, rank = builder.view(x), len(x.shape) - 2
+    view, rank = view or builder.view(x), len(x.shape) - 2
     sizes = symbols.shape(x.shape[2:])
     outs = symbols.shape((shape[0], *shape[2:]))
     kind, fill = storage(x), zero_of(x) if outside is None else outside
