@@ -5,7 +5,7 @@
     requantize   multiplier and shift of the profile instead of a real factor
     real values  int16 codes with a measured range; int8 where their readers quantize them anyway
     bytes        real functions of one byte of an 8-bit input: a table, in the parameters that each reader asks for
-    real ops     one rule each, in the `rules_*` modules
+    real ops     one rule each, in the `rules_*` modules; choices by comparison of one value are functions of it
 
 Ops without a rule are collected and refused together.
 """
@@ -19,6 +19,7 @@ import numpy as np
 from qcompiler.ir import DType, Graph, Level, Node, QuantParams, Value
 from qcompiler.passes.base import Context, Kind, Pass, Result
 from qcompiler.passes.integer import rules_attention, rules_functions, rules_layers, rules_norm
+from qcompiler.passes.integer.conditional_functions import conditionals, only_within
 from qcompiler.passes.integer.config import IntegerConfig
 from qcompiler.passes.integer.lowering import Lowering, NoIntegerForm, Rule, refuse
 from qcompiler.passes.integer.measure_ranges import measure_ranges
@@ -56,15 +57,21 @@ class Integerize(Pass):
             ConstraintError: a rescale factor that the profile does not have.
             UsageError: ranges are needed and there is no calibration data.
         """
-        refuse([f"{n.where()}: {why}" for n in graph.nodes if (why := why_not(n))])
-        ranges = measure_ranges(graph, real_values(graph), shown_values(graph), context, self.config.samples)
+        choices_of_one = conditionals(graph)
+        gone = only_within(graph, choices_of_one)
+        refuse([f"{n.where()}: {why}" for n in graph.nodes if n not in gone and (why := why_not(n))])
+        shown = list(dict.fromkeys([*shown_values(graph), *(f.source for f in choices_of_one.values())]))
+        ranges = measure_ranges(graph, real_values(graph), shown, context, self.config.samples)
         choices = Choices((context.locked or {}).get(self.name))
         lowering = Lowering(graph, self.config, ranges, choices, profile_for(self.config, context.target))
         problems = []
         for node in graph.nodes:
             lowering.out.origin = node.origin
             try:
-                lower_node(lowering, node)
+                if (found := choices_of_one.get(node)) is not None and byte_table(graph, node.output) is None:
+                    rules_functions.function(lowering, node, found.source, found)
+                elif node not in gone:
+                    lower_node(lowering, node)
             except NoIntegerForm as problem:
                 problems.append(f"{node.where()}: {problem}")
                 for value in node.outputs:  # so that what reads it can be looked at as well

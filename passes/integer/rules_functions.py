@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from qcompiler.passes.integer.lowering import Lowering, NoIntegerForm, Rule, req
 from qcompiler.passes.integer.measured_choice import Examples, Form
 from qcompiler.passes.quantize.byte_values import real_function
 
+RealFunction = Callable[[np.ndarray], np.ndarray]
 INT16 = np.iinfo(np.int16)
 MOST_EXAMPLES = 1 << 15
 # Functions with a form by shifts: factor of the sigmoid's argument, form of `shift_sigmoid`, scale of its result.
@@ -29,13 +31,27 @@ def is_function(node: Node) -> bool:
     return len(varying) == 1 and varying[0].dtype.is_float and node.output.dtype.is_float and all(v.data.size == 1 for v in rest)
 
 
-def function(low: Lowering, node: Node) -> None:
-    """One of the forms, by measured error."""
-    (source,) = [v for v in node.operands if v.data is None]
-    if low.form(source).dtype is DType.int32 and not wants_16_bits(low, [node], source, float(low.narrow_quant(source).scale)):
+def of_node(node: Node) -> RealFunction:
+    """A node as a function."""
+    return partial(real_function, node)
+
+
+def function(low: Lowering, node: Node, source: Value | None = None, real: RealFunction | None = None) -> None:
+    """One of the forms, by measured error.
+
+    Args:
+        low: the walk.
+        node: whose output it computes.
+        source: the value it is a function of, by default the node's operand.
+        real: the function, by default the node's own.
+    """
+    if source is None:
+        (source,) = [v for v in node.operands if v.data is None]
+    real = real or of_node(node)
+    if low.form(source).dtype is DType.int32 and not wants_16_bits(low, [real], source, float(low.narrow_quant(source).scale)):
         low.set_form(source, low.codes8(source))
     x, quant = low.codes(source), low.result_quant(node.output)
-    forms = _forms(low, node, source, x, quant)
+    forms = _forms(low, node, source, real, x, quant)
     wanted = low.config.activation
     if wanted != "auto" and (wanted in forms or any(name.startswith(wanted) for name in forms)):
         forms = {name: form for name, form in forms.items() if name.startswith(wanted)}
@@ -44,33 +60,35 @@ def function(low: Lowering, node: Node) -> None:
 
     def examples() -> Examples:
         arrays = [a.ravel()[:: max(1, a.size // MOST_EXAMPLES)] for a in low.ranges.examples[source]]
-        return [([params.quantize(a)], real_function(node, a)) for a in arrays]
+        return [([params.quantize(a)], real(a)) for a in arrays]
 
     best = low.choices.choose(node.where(), forms, [x], examples)
     low.set_form(node.output, forms[best](low.out, [x]))
 
 
-def _forms(low: Lowering, node: Node, source: Value, x: Value, quant: QuantParams) -> dict[str, Form]:
+def _forms(
+    low: Lowering, node: Node, source: Value, real: RealFunction, x: Value, quant: QuantParams
+) -> dict[str, Form]:
     name, seen = node.output.name, low.ranges.extremes(source)
     assert x.quant is not None
     if x.dtype.bits > 8 and (x.dtype is not DType.int16 or not x.quant.symmetric):
         raise NoIntegerForm(f"it reads codes of {x.dtype.name}; functions have 8 bits, or int16 with zero point 0")
     if x.dtype is not DType.int16:
-        return {"lookup": lambda b, xs: lookup(b, node, xs[0], quant, name, seen)} | _shift_forms(low, node, x, quant)
+        return {"lookup": lambda b, xs: lookup(b, real, xs[0], quant, name, seen)} | _shift_forms(low, node, x, quant)
     narrow = low.narrow_quant(source)
 
     def narrowed(b: GraphBuilder, xs: list[Value]) -> Value:
-        return lookup(b, node, requantize(b, low.profile, xs[0], narrow), quant, name, seen)
+        return lookup(b, real, requantize(b, low.profile, xs[0], narrow), quant, name, seen)
 
     def interpolated(b: GraphBuilder, xs: list[Value]) -> Value:
-        return lookup_interpolated(b, node, xs[0], quant, name, seen)
+        return lookup_interpolated(b, real, xs[0], quant, name, seen)
 
     forms = {"interpolated": interpolated, **_shift_forms(low, node, x, quant)}
     # What is shown to the forms was rounded to 8 bits on its way; it cannot tell what 16 are worth.
     return forms if source in low.widened else {"lookup": narrowed, **forms}  # type: ignore[dict-item]
 
 
-def wants_16_bits(low: Lowering, functions: Sequence[Node], source: Value, step: float) -> bool:
+def wants_16_bits(low: Lowering, functions: Sequence[RealFunction], source: Value, step: float) -> bool:
     """True if functions are to read 16 bits of a value: rounding it to steps of 8-bit codes costs one of them too much."""
     config = low.config
     if config.activation in ("lookup", "interpolated"):
@@ -80,43 +98,43 @@ def wants_16_bits(low: Lowering, functions: Sequence[Node], source: Value, step:
     return any(rounding_db(f, low.ranges.examples[source], step) < config.function_db for f in functions)
 
 
-def rounding_db(node: Node, arrays: Sequence[np.ndarray], step: float) -> float:
+def rounding_db(real: RealFunction, arrays: Sequence[np.ndarray], step: float) -> float:
     """Signal to noise of a function whose operand is rounded to steps: noise is uniform in a step, to first order."""
     x = np.concatenate([a.ravel()[:: max(1, a.size // MOST_EXAMPLES)] for a in arrays])
-    slope = real_function(node, x + step / 2) - real_function(node, x - step / 2)
-    noise, signal = float(np.square(slope).mean()) / 12, float(np.square(real_function(node, x)).mean())
+    slope = real(x + step / 2) - real(x - step / 2)
+    noise, signal = float(np.square(slope).mean()) / 12, float(np.square(real(x)).mean())
     return 10 * math.log10(max(signal, 1e-30) / max(noise, 1e-30))
 
 
-def lookup(b: GraphBuilder, node: Node, x: Value, quant: QuantParams, name: str, seen: tuple[float, float]) -> Value:
+def lookup(b: GraphBuilder, real: RealFunction, x: Value, quant: QuantParams, name: str, seen: tuple[float, float]) -> Value:
     """A table with one entry per code."""
     assert x.quant is not None
     codes = np.arange(x.dtype.min, x.dtype.max + 1).astype(x.dtype.numpy)
-    entries = quant.quantize(_finite(node, x.quant.dequantize(codes), seen))
+    entries = quant.quantize(_finite(real, x.quant.dequantize(codes), seen))
     return b.op("lookup", x, constant(entries, quant.dtype, name="table"), quant=quant, name=name)
 
 
-def _finite(node: Node, x: np.ndarray, seen: tuple[float, float]) -> np.ndarray:
+def _finite(real: RealFunction, x: np.ndarray, seen: tuple[float, float]) -> np.ndarray:
     """The function of x.
 
     One that is not finite for all codes (a logarithm) takes those outside of what calibration has seen for the ends of
     that range, as codes saturate there.
     """
-    y = real_function(node, x)
+    y = real(x)
     if not np.isfinite(y).all():
-        y = real_function(node, np.clip(x, *seen))
+        y = real(np.clip(x, *seen))
     if not np.isfinite(y).all():
         raise NoIntegerForm(f"the function is not finite on the range of its operand, {seen[0]:.4g} to {seen[1]:.4g}; limit that first (clamp)")
     return y
 
 
 def lookup_interpolated(
-    b: GraphBuilder, node: Node, x: Value, quant: QuantParams, name: str, seen: tuple[float, float]
+    b: GraphBuilder, function: RealFunction, x: Value, quant: QuantParams, name: str, seen: tuple[float, float]
 ) -> Value:
     """257 knots over the range of int16; narrow results get knots of finer steps."""
     assert x.quant is not None
     at = np.arange(KNOTS) * 256.0 - 32768
-    real = _finite(node, at * float(x.quant.scale), seen)
+    real = _finite(function, at * float(x.quant.scale), seen)
     extra = max(0, 15 - quant.dtype.bits)
     centre = real / float(quant.scale)
     zero = int(quant.zero_point)

@@ -9,7 +9,7 @@ import numpy as np
 from qcompiler.ir import DType, Node, QuantParams, Value, constant
 from qcompiler.ir.dims import is_symbolic
 from qcompiler.passes.integer.lowering import MOVEMENT, Lowering, NoIntegerForm, Rule, requantize
-from qcompiler.passes.integer.rules_functions import is_function, wants_16_bits
+from qcompiler.passes.integer.rules_functions import is_function, of_node, wants_16_bits
 from qcompiler.passes.integer.signed_codes import signed, signed_array, signed_limit
 
 
@@ -44,7 +44,7 @@ def _wants_more(low: Lowering, node: Node) -> bool:
     quant = node.operands[0].quant
     if quant is None or not (_of_linear(low, node) and all(map(is_function, asking))):
         return False
-    if not wants_16_bits(low, asking, node.output, float(quant.scale)):
+    if not wants_16_bits(low, [of_node(n) for n in asking], node.output, float(quant.scale)):
         return False
     low.widened.add(node.output)
     return True
