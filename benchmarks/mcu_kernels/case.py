@@ -22,7 +22,7 @@ OPS = {
             "matmul_s8", "softmax_lookup_s8", "softmax_lookup_s16", "shiftmax", "add_s16", "mul_s16", "requantize_s16",
             "lookup_s8_s16", "lookup_interpolated_s16", "normalize_s16", "mean_s16",
             "log2_softmax", "shift_sigmoid", "gather_rows", "not_zero", "logical_and", "max_pool_s16",
-            "scale_channels_s8",
+            "scale_channels_s8", "where",
         ),
         start=1,
     )

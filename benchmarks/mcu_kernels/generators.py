@@ -43,6 +43,7 @@ GENERATORS: dict[Generator, int] = {
     indexing.gather: 1,
     indexing.not_zero: 1,
     indexing.logical_and: 1,
+    indexing.where: 1,
 }
 
 

@@ -249,6 +249,18 @@ static int32_t run_logical_and(const qc_case *c, int8_t *y)
     return 0;
 }
 
+static int32_t run_where(const qc_case *c, int8_t *y)
+{
+    qc_where_params p;
+    p.count = take32(c);
+    p.condition_period = take32(c);
+    p.a_period = take32(c);
+    p.b_period = take32(c);
+    p.bits = take32(c);
+    qc_where((const uint8_t *)c->b[2], c->b[0], c->b[1], y, &p);
+    return 0;
+}
+
 static int32_t run_gather(const qc_case *c, int8_t *y)
 {
     const int32_t *at = c->s;
@@ -411,6 +423,8 @@ static int32_t run_op(const qc_case *c, int8_t *y, void *scratch)
         return run_max_pool(c, y);
     case 32:
         return run_scale_channels(c, y);
+    case 33:
+        return run_where(c, y);
     default:
         return 3;
     }

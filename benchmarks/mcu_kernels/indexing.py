@@ -31,3 +31,17 @@ def logical_and(rng: draw.Rng, profile: str) -> Case:
     period, repeat = int(rng.integers(1, 40)), int(rng.choice([1, 1, 3]))
     a, b = (rng.integers(0, 2, shape).astype(np.uint8) for shape in ((repeat, period), (1, period)))
     return Case("logical_and", profile, a & b, lambda isa: Call((a.size, period), (a, b)))
+
+
+def where(rng: draw.Rng, profile: str) -> Case:
+    """Codes of 8 or 16 bits, operands repeated, single numbers among them; the first one in place sometimes."""
+    period, repeat = int(rng.integers(1, 30)), int(rng.choice([1, 1, 3]))
+    bits = int(rng.choice([8, 8, 16]))
+    lengths = [int(rng.choice([1, period, period * repeat])) for _ in range(3)]
+    a, b = (draw.wide_codes(rng, (n,), bits) for n in lengths[:2])
+    condition = rng.integers(0, 2, lengths[2]).astype(np.uint8)
+    count = period * repeat
+    c, x, y = (np.tile(v, count // len(v)) for v in (condition, a, b))
+    scalars = (count, lengths[2], lengths[0], lengths[1], bits)
+    offset = 0 if lengths[0] == count and rng.random() < 0.5 else -1
+    return Case("where", profile, np.where(c, x, y), lambda isa: Call(scalars, (a, b, condition), 0, offset), {"scalars": scalars})

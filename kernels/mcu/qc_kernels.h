@@ -323,6 +323,18 @@ void qc_not_zero(const int32_t *x, uint8_t *y, int32_t count);
 /* y[i] = a[i] & b[i % period] of truth values. y may be a, or b if period == count. */
 void qc_logical_and(const uint8_t *a, const uint8_t *b, uint8_t *y, int32_t count, int32_t period);
 
+/* y[i] = condition[i] ? a[i] : b[i] for codes of 8 or 16 bits; each operand repeats after its period, which is `count` for
+ * one that does not. y may be an operand of period `count`. */
+typedef struct {
+    int32_t count;
+    int32_t condition_period;
+    int32_t a_period;
+    int32_t b_period;
+    int32_t bits;
+} qc_where_params;
+
+void qc_where(const uint8_t *condition, const void *a, const void *b, void *y, const qc_where_params *p);
+
 /* ---- normalization of rows ------------------------------------------------------------------------------------ */
 /* a = (x - input_zero_point) << fraction, less its rounded mean if `centre`; t = a / sqrt(sum a a + eps) in 30 bits;
  * y = clip(((t weight + bias + 2^(shift-1)) >> shift) + zero_point, qmin, qmax). Square root and divisions are exact. */

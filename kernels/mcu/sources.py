@@ -44,6 +44,7 @@ USES: dict[str, tuple[str, ...]] = {
     "gather_rows": (),
     "not_zero": (),
     "logical_and": (),
+    "where": (),
 }  # fmt: skip
 # Needed as well when a layer has 4-bit weights (-DQC_INT4=1).
 INT4 = ("product_s4",)

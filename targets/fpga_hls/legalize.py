@@ -31,6 +31,17 @@ class NoStream(GraphError):
     """An op, or a form of it, that no streaming unit computes; the message says why."""
 
 
+REMEDIES: Mapping[str, str] = {
+    "pad": "; a convolution or pool that alone reads the padded value does its padding itself (padding=...)",
+    "slice": "; let the layer before it be several layers with a result each",
+    "gather": "; reorder the input channels of the layer that reads it instead",
+    "flip": "; reorder the input channels of the layer that reads it instead",
+    "resize": "; end the circuit before it, and enlarge its results outside",
+    "reduce_max": "; a max pool over the whole image has one",
+    "where": "; a choice by comparisons of one value is a function, which has one",
+}
+"""What to do about ops that no unit computes."""
+
 Rule = Callable[["Legalizer", Node], None]
 
 
@@ -105,7 +116,7 @@ class Legalizer:
             rule = self._rules.get(node.op)
             try:
                 if rule is None:
-                    raise NoStream("it has no streaming form")
+                    raise NoStream("it has no streaming form" + REMEDIES.get(node.op, ""))
                 rule(self, node)
             except NoStream as problem:
                 problems.append(f"  {node.where()}: {problem}")

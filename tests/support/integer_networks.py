@@ -109,6 +109,8 @@ def residual_network(seed: int = 0, rounding: str = "dyadic", size: int = 12) ->
 def random_codes(graph: Graph, seed: int = 0) -> list[np.ndarray]:
     """Inputs over the whole range of their types."""
     rng = np.random.default_rng(seed)
+    ends = [(0, 1) if v.dtype is DType.bool else (v.dtype.min, v.dtype.max) for v in graph.inputs]
     return [
-        rng.integers(v.dtype.min, v.dtype.max + 1, v.shape, np.int64).astype(v.dtype.numpy) for v in graph.inputs
+        rng.integers(low, high, v.shape, np.int64, endpoint=True).astype(v.dtype.numpy)
+        for v, (low, high) in zip(graph.inputs, ends, strict=True)
     ]

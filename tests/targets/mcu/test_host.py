@@ -64,6 +64,22 @@ def test_flips() -> None:
     check(b.graph(b.op("flip", image, axes=(1,)), b.op("flip", image, axes=(-1, 2)), b.op("flip", wide, axes=(0, 2))))
 
 
+def test_choices() -> None:
+    """By constant masks of pixels and of channels, by computed ones that repeat; single numbers; 16 bits."""
+    b = IntegerLayers("choices")
+    image = b.conv(b.codes("image", 1, 3, 4, 6), 5)
+    other = b.op("flip", image, axes=(3,))
+    zero = b.const(np.int8(-7), quant=image.quant, name="zero")
+    pixels = b.const(b.rng.integers(0, 2, (4, 6)).astype(bool), name="pixels")
+    channels = b.const(b.rng.integers(0, 2, (5, 1, 1)).astype(bool), name="channels")
+    truth = b.input("chosen", DType.bool, (1, 1, 4, 6))
+    quant = QuantParams(DType.int16, np.float32(0.001))
+    wide, few = b.input("wide", DType.int16, (2, 3, 4), quant), b.input("few", DType.int16, (3, 4), quant)
+    every = b.input("every", DType.bool, (2, 3, 4))
+    results = [(pixels, image, zero), (channels, other, image), (truth, zero, other), (every, few, wide)]
+    check(b.graph(*(b.op("where", *operands) for operands in results)))
+
+
 def test_a_scale_per_channel_is_no_window() -> None:
     b = IntegerLayers("scale")
     image = b.conv(b.codes("image", 2, 3, 4, 6), 5)
