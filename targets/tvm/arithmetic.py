@@ -2,7 +2,7 @@
 
 Rescaling is defined in 64 bits. Vector units of 32 bits per lane are twice as fast and often have no arithmetic shift
 of 64 bits, so a shift of 32 and more takes the high word first: `p >> s == (p >> 32) >> (s - 32)`. Multipliers of
-fewer bits, or the products, are moved up until the shift is that large, which changes no result.
+fewer bits, accumulators with room, or the products are moved up until the shift is that large, which changes no result.
 """
 
 from __future__ import annotations
@@ -61,13 +61,17 @@ def high_word(m: np.ndarray, s: np.ndarray, bound: int) -> tuple[np.ndarray, np.
     and half. The result is the high word of that, shifted right by what is beyond 32. None if accumulators of
     magnitude `bound` leave no room in 64 bits for that, which is to say that results may leave 32.
     """
-    m, s = np.broadcast_arrays(np.asarray(m, np.int64), np.asarray(s, np.int64))
-    lacking = np.maximum(32 - s, 0)
-    by_factor = np.minimum(lacking, 30 - np.floor(np.log2(np.maximum(m, 1))).astype(np.int64))
-    left = lacking - by_factor
-    m, s = m << by_factor, s + by_factor
+    m, s, left = _up_to(32, m, s)
     largest = max(((bound * int(a) + (1 << int(b) - 1)) << int(c) for a, b, c in zip(m.flat, s.flat, left.flat, strict=True)), default=0)
     return None if largest >= 1 << 63 else (m, s, left)
+
+
+def _up_to(least: int, m: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(multipliers, shifts, what the shifts still lack of `least`): multipliers moved up as far as 31 bits hold them."""
+    m, s = np.broadcast_arrays(np.asarray(m, np.int64), np.asarray(s, np.int64))
+    lacking = np.maximum(least - s, 0)
+    by_factor = np.minimum(lacking, 30 - np.floor(np.log2(np.maximum(m, 1))).astype(np.int64))
+    return m << by_factor, s + by_factor, lacking - by_factor
 
 
 def rescale(
@@ -80,16 +84,17 @@ def rescale(
     """
     if rounding == "dyadic":
         assert s is not None
-        moved = high_word(m, s, bound)
-        if moved is not None and not moved[2].any() and (moved[1] > 32).all():
+        factor, shift, left = _up_to(33, m, s)
+        if not left.any() or bound << int(left.max()) < 1 << 31:
             # half is a multiple of 2^32: it is added to the high word, whose product has an instruction; so is the
             # zero point where that leaves room
-            m, s, _ = moved
-            largest = max((bound * int(a) >> 32 for a in m.flat), default=0) + 1
-            added, left = _half_and_zero(s, zero), 0
+            x, shift = (acc << read(left.astype(np.int32)) if left.any() else acc), shift + left
+            largest = max(((bound << int(c)) * int(a) >> 32 for a, c in zip(factor.flat, left.flat, strict=True)), default=0) + 1
+            added, rest = _half_and_zero(shift, zero), 0
             if largest + int(np.abs(added).max(initial=0)) >= 1 << 31:
-                added, left = _half_and_zero(s, 0), zero
-            return (high_product(acc, read(m.astype(np.int32))) + read(added.astype(np.int32))) >> read((s - 32).astype(np.int32)), left
+                added, rest = _half_and_zero(shift, 0), zero
+            high = high_product(x, read(factor.astype(np.int32))) + read(added.astype(np.int32))
+            return high >> read((shift - 32).astype(np.int32)), rest
     return _rescale_alone(acc, rounding, m, s, read, bound), zero
 
 

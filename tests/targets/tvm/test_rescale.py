@@ -44,3 +44,20 @@ def test_a_zero_point_is_folded_only_where_it_leaves_room() -> None:
     assert left(40, 1 << 20) == 0
     assert left(57, 1 << 20) == 100
     assert left(30, 1 << 31) == 100
+
+
+@pytest.mark.parametrize("shift", [29, 31, 32, 33])
+@pytest.mark.parametrize("bits", [7, 15])
+def test_small_accumulators_move_up_instead_of_their_products(shift: int, bits: int) -> None:
+    b, rng = GraphBuilder("rescale", Level.INTEGER), np.random.default_rng(shift)
+    dtype = {7: DType.int8, 15: DType.int16}[bits]
+    x = b.input("x", dtype, (5, 24), QuantParams(dtype, 0.1, 3))
+    m, s = b.const(np.asarray(rng.integers(1 << 30, (1 << 31) - 1))), b.const(np.asarray(shift))
+    quant = QuantParams(DType.int16, 0.1, 0)
+    graph = b.build([b.op("requantize", x, m, s, quant=quant, rounding="dyadic")])
+    codes = rng.integers(dtype.min, dtype.max + 1, (5, 24)).astype(dtype.numpy)
+    lowered = lower(graph, CpuLibrary(host_machine().isa))
+    assert "T.int64" not in str(lowered.module["k_requantize"])
+    session = VmSession(compile_module(lowered.module, host_machine().tvm_target()), lowered.constants, [("x", dtype.numpy.name, 2)])
+    (got,), (wanted,) = session.run([codes]), run_reference(graph, [codes])
+    assert (got == wanted).all() and len(np.unique(got)) > 3
