@@ -73,6 +73,8 @@ def with_params(c: OnnxContext, value: Value, quant: QuantParams) -> Value:
 def _moved(c: OnnxContext, value: Value, quant: QuantParams) -> Value:
     """Codes that data movement has taken from a constant, as from a table of embeddings, before they are named as such."""
     node = c.producers.get(value)
+    if value in c.builder.inputs and value.dtype in (DType.uint8, DType.int8) and quant.per_tensor:
+        return _input_codes(c, value, quant)
     if node is None or get_op(node.op).category != "movement" or not quant.per_tensor:
         raise Refusal(f"codes {value.name!r} that no quantizing op of the model makes")
     key = (value, quant)
@@ -80,4 +82,15 @@ def _moved(c: OnnxContext, value: Value, quant: QuantParams) -> Value:
         count = len(node.inputs) if node.op == "concat" else 1
         inputs = [with_params(c, v, quant) if v is not None and i < count else v for i, v in enumerate(node.inputs)]
         c.coded[key] = c.op(node.op, *inputs, **dict(node.attrs))
+    return c.coded[key]
+
+
+def _input_codes(c: OnnxContext, value: Value, quant: QuantParams) -> Value:
+    """Codes of an input of bytes: its real number, in arithmetic, quantized to what it was."""
+    key = (value, quant)
+    if key not in c.coded:
+        real = c.cast(value, DType.float32)
+        if not quant.symmetric:
+            real = c.op("sub", real, c.const(quant.zero_point.astype(np.float32)))
+        c.coded[key] = c.op("quantize", c.op("mul", real, c.const(quant.scale)), quant=quant)
     return c.coded[key]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 import qcompiler as qc
 from benchmarks.models import MODELS
 from qcompiler.errors import UsageError
+from qcompiler.ir import DType
 
 from .models import info, model, node
 
@@ -53,6 +55,22 @@ def test_quantized_network_as_c(exported: Path, form: str) -> None:
     for image in images:
         assert np.array_equal(compiled.run(image, raw=True)[0], compiled.reference(image, raw=True)[0])
         assert np.unique(compiled.run(image, raw=True)[0]).size > 5
+    _takes_bytes(path, compiled, images)
+
+
+def _takes_bytes(path: Path, real: qc.Compiled, images: list[np.ndarray]) -> None:
+    """The same network without the quantization of its input: codes in, the same integers out."""
+    made = onnx.load(path)
+    first = next(n for n in made.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "x")
+    scale, zero = (onnx.numpy_helper.to_array(next(t for t in made.graph.initializer if t.name == name)) for name in first.input[1:])
+    made.graph.node.remove(first)
+    made.graph.input[0].name = first.output[0]
+    made.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    codes = [np.clip(np.rint(x / scale) + zero, 0, 255).astype(np.uint8) for x in images]
+    compiled = qc.compile(made, target="host-c", evaluation=[(x,) for x in codes])
+    assert compiled.graph.inputs[0].dtype is DType.uint8
+    for image, bytes_ in zip(images, codes, strict=True):
+        assert np.array_equal(compiled.run(bytes_, raw=True)[0], real.run(image, raw=True)[0])
 
 
 def test_a_real_function_between_codes_needs_data() -> None:
