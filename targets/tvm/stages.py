@@ -237,14 +237,17 @@ def _integer_norm(builder: KernelBuilder, node: Node) -> View:
         return tirx.truncdiv(const64(1 << RECIPROCAL_BITS), root).astype("float64") * unit
 
     reciprocal = te.compute((rows,), inverse, name="reciprocal")
+    # floor of a multiple of 2^-10: half a unit less half a step off, rounded to the nearest by a number whose last bit is 1;
+    # its low word is the integer then, where the product of 32-bit numbers takes it
+    below, whole = (tirx.const(v, "float64") for v in (0.5 - 2.0 ** (NORMAL_BITS - RECIPROCAL_BITS - 1), 1.5 * 2.0**52))
     gamma = builder.constant(weight.data)
     shift = attrs["shift"]
     half = const64(1 << (shift - 1))
     beta = None if bias is None or bias.data is None else builder.constant(bias.data + (np.int64(1) << (shift - 1)))
 
     def element(r: Any, c: Any) -> Any:
-        t = tirx.floor(centred[r, c].astype("float64") * reciprocal[r]).astype("int32")  # at most 2^30
-        total = whole64(t) * whole64(gamma(c)) + (half if beta is None else beta(c))
+        t = tirx.reinterpret("int64", (centred[r, c].astype("float64") * reciprocal[r] - below) + whole)  # at most 2^30
+        total = ((t << const64(32)) >> const64(32)) * whole64(gamma(c)) + (half if beta is None else beta(c))
         if shift >= 32:  # 32-bit lanes for what is left
             total, left = (total >> const64(32)).astype("int32"), tirx.const(shift - 32, "int32")
         else:
