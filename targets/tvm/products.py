@@ -97,30 +97,68 @@ def conv(builder: KernelBuilder, node: Node, finish: Finish, out_type: str) -> P
     rows, _ = layout.physical_shape(symbols)
     kernel = w.shape[2:]
     inner, outer = w.shape[1], w.shape[0] // groups
-    grown = _grown_channels(node)
-    patch = patch_reader(builder, node, view=_image(builder, x, grown) if grown > inner else None)
+    codes, _, w_zero = weight_codes(w)
+    if _one_channel(node):  # places of a row of the kernel are the channels of the kernel's other places
+        kernel, inner = kernel[:-1], kernel[-1]
+        grown = _words(inner)
+        patch = patch_reader(builder, node, view=_rows_of_kernel(builder, node, grown), rows_of_kernel=True)
+        weight = codes.reshape(1, outer, -1, inner)
+    else:
+        grown = _words(inner) if _few_channels(node) else inner
+        patch = patch_reader(builder, node, view=_image(builder, x, grown) if grown > inner else None)
+        weight = codes.reshape(groups, outer, inner, -1).transpose(0, 1, 3, 2)
+    weight = np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, grown - inner)), constant_values=w_zero)
 
     def a(b: Any, m: Any, tap: Any, c: Any) -> Any:
         channel = c if groups == 1 else b * inner + c
         return patch(m, unflatten(tap, kernel), channel)
 
-    taps = int(np.prod(kernel))
-    codes, _, w_zero = weight_codes(w)
-    weight = codes.reshape(groups, outer, inner, taps).transpose(0, 1, 3, 2)
-    weight = np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, grown - inner)), constant_values=w_zero)
     return _product(
-        builder, node, layout, groups, rows, outer, taps, grown, a, np.ascontiguousarray(weight), x, w, bias, finish,
-        out_type, groups > 1,
+        builder, node, layout, groups, rows, outer, int(np.prod(kernel)), grown, a, np.ascontiguousarray(weight), x, w, bias,
+        finish, out_type, groups > 1,
     )  # fmt: skip
 
 
-def _grown_channels(node: Node) -> int:
-    """Channels of the image that a convolution reads: where there are few, so many that windows are copied word by word."""
+def _words(count: int) -> int:
+    """Codes of as many whole words."""
+    return count + -count % WORD
+
+
+def _known_codes(node: Node) -> bool:
+    """Convolutions of several places over images of 8-bit codes whose sizes are known, all channels in one group."""
     x, w = operand(node, 0), operand(node, 1)
-    channels, places = w.shape[1], int(np.prod(w.shape[2:]))
-    known = all(isinstance(d, int) for d in x.shape[1:])
-    few = 1 < channels < FEW_CHANNELS and node.attrs["groups"] == 1 and places > 1
-    return channels + -channels % WORD if known and few and storage(x) in ("int8", "uint8") else channels
+    known = all(isinstance(d, int) for d in (*x.shape[1:], *node.output.shape[1:]))
+    return known and node.attrs["groups"] == 1 and storage(x) in ("int8", "uint8") and int(np.prod(w.shape[2:])) > 1
+
+
+def _few_channels(node: Node) -> bool:
+    """Where windows are copied word by word if the channels fill whole words."""
+    return _known_codes(node) and 1 < operand(node, 1).shape[1] < FEW_CHANNELS
+
+
+def _one_channel(node: Node) -> bool:
+    """Where one code per place would leave words almost empty, but places of a row of the kernel fill them."""
+    w = operand(node, 1)
+    return _known_codes(node) and w.shape[1] == 1 and w.shape[-1] > 1
+
+
+def _rows_of_kernel(builder: KernelBuilder, node: Node, count: int) -> View:
+    """A stage [N, ..., places of the result, `count`]: what a row of the kernel reads for a place of the result."""
+    x, attrs = operand(node, 0), node.attrs
+    rank = len(x.shape) - 2
+    view, kind, outside = builder.view(x), storage(x), zero_of(x)
+    n, _, *sizes = builder.symbols.shape(x.shape)
+    stride, pad, dilation = attrs["strides"][-1], attrs["pads"][rank - 1], (attrs["dilations"] or (1,) * rank)[-1]
+
+    def code(n: Any, *at: Any) -> Any:
+        *lines, place, step = at
+        column = place * stride + step * dilation - pad
+        inside = tirx.all(column >= 0, column < sizes[-1])
+        return tirx.if_then_else(inside, view(n, 0, *lines, column), tirx.const(outside, kind))
+
+    stage = te.compute((n, *sizes[:-1], node.output.shape[-1], count), code, name=IMAGE)
+    shape = (x.shape[0], count, *x.shape[2:-1], node.output.shape[-1])
+    return View(shape, lambda p: stage(p.index[0], *p.index[2:], p.index[1]))
 
 
 def _image(builder: KernelBuilder, x: Value, channels: int) -> View:
@@ -136,11 +174,12 @@ def _image(builder: KernelBuilder, x: Value, channels: int) -> View:
 
 
 def patch_reader(
-    builder: KernelBuilder, node: Node, outside: float | None = None, view: View | None = None
+    builder: KernelBuilder, node: Node, outside: float | None = None, view: View | None = None, rows_of_kernel: bool = False
 ) -> Callable[[Any, tuple[Any, ...], Any], Any]:
     """(row m, kernel position, channel) -> element of the image, `outside` of it that number or the zero point.
 
-    `view` is the image where it is not the operand as it lies.
+    `view` is the image where it is not the operand as it lies; `rows_of_kernel` says that it has the last axis of the
+    result and of the kernel, as places and channels, and the kernel position none.
     """
     x, attrs = operand(node, 0), node.attrs
     symbols, shape = builder.symbols, node.output.shape
@@ -158,7 +197,7 @@ def patch_reader(
         if plain:
             return view.at(Point(x.shape, (n, channel, *at), source, (m, channel)))
         places, inside = [], []
-        for i in range(rank):
+        for i in range(rank - 1 if rows_of_kernel else rank):
             place = at[i] * attrs["strides"][i] + position[i] * dilations[i] - attrs["pads"][i]
             # windows that never leave the image need no test
             reach = (kernel[i] - 1) * dilations[i]
@@ -168,6 +207,8 @@ def patch_reader(
             if not known or (outs[1 + i] - 1) * attrs["strides"][i] + reach - attrs["pads"][i] >= sizes[i]:
                 inside.append(place < sizes[i])
             places.append(place)
+        if rows_of_kernel:
+            places.append(at[-1])
         value = view(n, channel, *places)
         return tirx.if_then_else(tirx.all(*inside), value, tirx.const(fill, kind)) if inside else value
 

@@ -1,4 +1,4 @@
-"""Convolutions of few channels read an image filled up to whole words: the reference's integers, and which do."""
+"""Convolutions of few channels, or of one, read an image in whole words: the reference's integers, and which do."""
 
 from __future__ import annotations
 
@@ -29,9 +29,13 @@ FILLED = {
     "several images of uint8": convolution(3, (5, 3), pads=(2, 1, 2, 1), zero_point=200, batch=2, dtype=DType.uint8),
     "6 channels": convolution(6, (3, 3), zero_point=127),
     "nothing around the image": convolution(2, (4, 4), (4, 4), (0, 0, 0, 0)),
+    "one channel": convolution(1, (5, 4), (2, 2), (2, 1, 2, 1), zero_point=9),
+    "one channel, narrow rows": convolution(1, (3, 3), batch=3, dtype=DType.uint8, zero_point=128),
+    "one channel, wide rows": convolution(1, (1, 9), pads=(0, 4, 0, 4)),
+    "one channel, patches": convolution(1, (4, 4), (4, 4), (0, 0, 0, 0), size=(12, 16)),
 }
 AS_THEY_LIE = {
-    "one channel": convolution(1, (3, 3)),
+    "one channel, one place of a row": convolution(1, (3, 1), pads=(1, 0, 1, 0)),
     "whole words": convolution(8, (3, 3)),
     "one place": convolution(3, (1, 1), pads=(0, 0, 0, 0)),
     "groups": convolution(3, (3, 3), groups=2),
