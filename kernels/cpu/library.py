@@ -63,9 +63,9 @@ class CpuLibrary:
         # coverage of a region is not provable for sizes that are not known; the descriptions cover by construction
         known = all(isinstance(d, int) for d in (product.batch, product.rows, product.columns, product.channels))
         s = Schedule(finished(out), enable_check=known)
-        products.schedule(s, product, form, chosen)
+        function = products.schedule(s, product, form, chosen)
         note = f"{chosen}{'' if tile is None else ', tuned'}"
-        return Scheduled(s.mod["main"].with_attr("tirx.is_scheduled", True), f"{form.name} {form.weight}", note, self.isa.slow, key)
+        return Scheduled(function.with_attr("tirx.is_scheduled", True), f"{form.name} {form.weight}", note, self.isa.slow, key)
 
     def grouped(
         self, product: GroupedProduct, constant: Callable[[np.ndarray], Any], finished: Callable[[Any], Any], where: str

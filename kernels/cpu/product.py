@@ -25,6 +25,7 @@ from qcompiler.kernels.common.product import IMAGE, Product
 from qcompiler.kernels.cpu.codegen import intrinsic
 from qcompiler.kernels.cpu.forms import centred, padded, tiles
 from qcompiler.kernels.cpu.isa import Form, Isa
+from qcompiler.kernels.cpu.prefetch import next_panel_prefetched
 
 CONSTANT = Callable[[np.ndarray], Any]
 PARALLEL_MACS = 1 << 18
@@ -201,8 +202,8 @@ def _bias(
     return lambda b, n: sums[b, n // width, n % width // lanes, n % lanes] * (-zero)
 
 
-def schedule(s: Any, product: Product, form: Form, tile: Tile) -> None:
-    """Place the stages, keep the accumulators in registers, use the form's instruction."""
+def schedule(s: Any, product: Product, form: Form, tile: Tile) -> Any:
+    """Place the stages, keep the accumulators in registers, use the form's instruction: the PrimFunc."""
     names = {s.get(block).name_hint for block in s.get_child_blocks(s.get_sblock("root"))}
     out, acc, pack_a = s.get_sblock("out"), s.get_sblock("acc"), s.get_sblock("pack_a")
     loops = s.get_loops(out)
@@ -219,6 +220,7 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> None:
     s.compute_at(acc, no, preserve_unit_loops=True)
     if IMAGE in names:
         s.unroll(s.get_loops(s.get_sblock(IMAGE))[-1])  # LLVM interleaves the channels of neighbouring places
+    read = [region.source for region in s.get(acc).reads]
     if not tile.whole:
         s.compute_at(pack_a, mo, preserve_unit_loops=True)
     for name in ("sums", "pack_w"):
@@ -239,6 +241,9 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> None:
         else:
             s.unroll(v)
         s.vectorize(lane)
+    if tile.panel and product.constant_weight:
+        return next_panel_prefetched(s, read[-1], panel, mo, no)
+    return s.mod["main"]
 
 
 def _extent(s: Any, loop: Any) -> Any:

@@ -1,0 +1,53 @@
+"""Weights of the next panel are asked for while this one is multiplied.
+
+The first tile of rows of a panel reads its weights as fast as it multiplies, several times faster than they come from
+beyond the cache; all others find them there. Spread over the tiles of the panel before, the same bytes arrive in time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import tvm
+import tvm_ffi
+from tvm import tirx
+
+LINE = 64
+"""Bytes that come at a time."""
+LOCALITY = 2
+"""Into the second cache level: the first one holds this panel."""
+
+
+def next_panel_prefetched(s: Any, weights: Any, panel: Any, mo: Any, no: Any) -> Any:
+    """The schedule's PrimFunc, with a share of the next panel asked for before each tile.
+
+    Args:
+        s: schedule, done.
+        weights: buffer [batch, columns / tile, steps, ...]; the batch is 1 or what is asked for is of the first.
+        panel, mo, no: its loops over panels, tiles of rows, and tiles of columns in a panel.
+    """
+    loops = [s.get(loop) for loop in (panel, mo, no)]
+    if not isinstance(loops[1].extent, tirx.IntImm):
+        return s.mod["main"]  # nobody knows how many tiles share the work
+    (count, rows, columns), (p, m, n) = ([loop.extent for loop in loops], [loop.loop_var for loop in loops])
+    steps, *inner = (int(dim) for dim in weights.shape[2:])
+    each = -(-steps // int(rows))
+    place = tirx.min(p + 1, count - 1) * columns + n
+    i = tirx.Var("i", "int32")
+    step = tirx.min(m * each + i, steps - 1)
+    lines = []
+    for element in range(0, math.prod(inner), LINE // tvm.DataType(str(weights.dtype)).itemsize):
+        at = [int(index) for index in np.unravel_index(element, inner)]
+        address = tirx.address_of(tirx.BufferLoad(weights, [0, place, step, *at]))
+        lines.append(tirx.Evaluate(tirx.call_intrin("void", tvm.ir.Op.get("tirx.prefetch"), address, 0, LOCALITY, 1)))
+    asked = tirx.For(i, 0, each, tirx.ForKind.SERIAL, tirx.SeqStmt(lines) if len(lines) > 1 else lines[0])
+
+    def with_prefetch(loop: Any) -> Any:
+        if not loop.loop_var.same_as(n):
+            return loop
+        return tirx.For(n, loop.min, loop.extent, loop.kind, tirx.SeqStmt([asked, loop.body]), annotations=loop.annotations)
+
+    function = s.mod["main"]
+    return function.with_body(tvm_ffi.structural_map(function.body, (tirx.For, with_prefetch)))
