@@ -53,7 +53,7 @@ def measure_peak(machine: Machine) -> float:
         batch=1, rows=PEAK_ROWS, columns=columns, taps=1, channels=PEAK_DEPTH, a=lambda b, m, tap, c: a[m, c], a_type=kind,
         w=w, w_type="int8", finish=lambda acc, b, m, n: acc, out_type="int32",
     )  # fmt: skip
-    tile = products.Tile((4 if form.pair == 4 else 6) if isa.registers == 16 else 8, 2, 0, True)
+    tile = products.Tile((4 if form.pair >= 4 else 6) if isa.registers == 16 else 8, 2, 0, True)
     held: list[tuple[te.Tensor, np.ndarray]] = []
 
     def constant(array: np.ndarray) -> te.Tensor:
