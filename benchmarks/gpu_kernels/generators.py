@@ -232,7 +232,10 @@ def movement(b: Draw) -> Value:
         elif step == "pad":
             x = b.op("pad", x, pads=(0, 0, b.number(0, 2), b.number(0, 2), 0, 0, b.number(0, 2), b.number(-1, 2)), value=0.0)
         elif step == "border":
-            x = b.op("pad", x, pads=(0, 0, b.number(-1, 2), b.number(0, 2), 0, 0, b.number(0, 1), b.number(0, 2)), mode=b.choose("edge", "reflect"))
+            pads = (0, 0, b.number(-1, 2), b.number(0, 2), 0, 0, b.number(0, 1), b.number(0, 2))
+            mode = b.choose("edge", "reflect")
+            near = all(max(pads[i], pads[4 + i]) < int(x.shape[i]) + min(0, pads[i]) for i in (2, 3))
+            x = b.op("pad", x, pads=pads, mode=mode if near else "edge")
         elif step == "concat":
             x = b.op("concat", x, b.op("flip", x, axes=(2,)), axis=b.number(1, 3))
         elif step == "flip":

@@ -111,6 +111,17 @@ def test_concat_pad_and_reductions_add_up():
     check(lambda b, x: b.op("expand", b.op("reshape", x, shape=(B, 1, S)), shape=(B, 4, S)), (B, S), SIZES)
 
 
+@pytest.mark.parametrize(("pads", "most"), [((0, 3, 0, 0), 2), ((0, 0, 0, 3), 2), ((0, 2, 0, -1), 1), ((0, -1, 0, 2), 1)])
+def test_nothing_is_reflected_twice(pads, most):
+    b = GraphBuilder()
+    x = b.input("x", DType.float32, (1, 3))
+    with pytest.raises(GraphError, match=f"axis 1 has {most + 1} places, which reflect {most} at most"):
+        b.op("pad", x, pads=pads, mode="reflect")
+    for mode in ("edge", "constant"):
+        b.op("pad", x, pads=pads, mode=mode)
+    assert b.op("pad", x, pads=(0, 2, 0, 2), mode="reflect").shape == (1, 7)
+
+
 def test_symbols_that_are_not_provably_equal_do_not_broadcast():
     b = GraphBuilder()
     b.origin = Origin("decoder.layers.0")

@@ -103,6 +103,12 @@ def _pad_infer(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> list[TensorTy
         raise GraphError(
             f"needs {2 * rank} pads (all begins, then all ends) and mode constant, reflect or edge"
         )
+    for axis, (size, begin, end) in enumerate(zip(x.shape, pads[:rank], pads[rank:], strict=True)):
+        if attrs["mode"] != "reflect" or not isinstance(size, int):
+            continue
+        left = size + min(0, begin) + min(0, end)
+        if max(begin, end) >= max(1, left):
+            raise GraphError(f"axis {axis} has {left} places, which reflect {max(0, left - 1)} at most, not {max(begin, end)}")
     shape = tuple(normalize(d + pads[i] + pads[rank + i]) for i, d in enumerate(x.shape))
     return [TensorType(x.dtype, shape, per_tensor_quant(x, "pad"))]
 
