@@ -7,11 +7,12 @@ on all machines here), its low words are multiplied, then its high words, and th
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import tvm
 from tvm import tirx
+
+from qcompiler.targets.tvm.vector_op import vector_op
 
 OP = "tirx.qcompiler_high_product"
 WIDE_LANES = 8
@@ -20,15 +21,7 @@ WIDE_LANES = 8
 
 def high_product(a: Any, b: Any) -> Any:
     """floor(a b / 2^32) of int32 expressions."""
-    _register()
-    return tirx.call_intrin("int32", tvm.ir.Op.get(OP), a, b)
-
-
-@functools.cache
-def _register() -> None:
-    tvm.ir.register_op_attr(OP, "TVectorizable", True)
-    tvm.ir.register_op_attr(OP, "TCallEffectKind", tirx.CallEffectKind.Pure.value)
-    tirx.register_intrin_lowering(OP, "default", f=_lower)
+    return tirx.call_intrin("int32", vector_op(OP, _lower), a, b)
 
 
 def _lower(call: Any) -> Any:

@@ -7,13 +7,14 @@ read them, and multiply by two rows of the kernel at a time, exactly.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 import tvm
 from tvm import tirx
 from tvm.script import tirx as T
+
+from qcompiler.targets.tvm.vector_op import vector_op
 
 PAIRED = "paired"
 """Name of a stage of pairs."""
@@ -23,27 +24,17 @@ INTRINSICS = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llv
 
 def side_by_side(first: Any, second: Any) -> Any:
     """Two 8-bit codes of one type as a pair: an int32 of two 16-bit numbers, the first in the low half."""
-    _register()
-    return tirx.call_intrin("int32", tvm.ir.Op.get(PAIR), first, second)
+    return tirx.call_intrin("int32", vector_op(PAIR, _lower_pair), first, second)
 
 
 def pair_sum(codes: Any, weights: Any) -> Any:
     """codes[0] weights[0] + codes[1] weights[1] of two pairs, int32."""
-    _register()
-    return tirx.call_intrin("int32", tvm.ir.Op.get(SUM), codes, weights)
+    return tirx.call_intrin("int32", vector_op(SUM, _lower_sum), codes, weights)
 
 
 def as_pairs(numbers: np.ndarray) -> np.ndarray:
     """Pairs [...] of integers [..., 2] of 16 bits."""
     return np.ascontiguousarray(numbers.astype("<i2")).view("<i4")[..., 0]
-
-
-@functools.cache
-def _register() -> None:
-    for name, lower in ((PAIR, _lower_pair), (SUM, _lower_sum)):
-        tvm.ir.register_op_attr(name, "TVectorizable", True)
-        tvm.ir.register_op_attr(name, "TCallEffectKind", tirx.CallEffectKind.Pure.value)
-        tirx.register_intrin_lowering(name, "default", f=lower)
 
 
 def _lanes(call: Any) -> int:

@@ -6,26 +6,19 @@ two of them move at once and are taken apart there; on AVX2 that is also faster 
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import tvm
 from tvm import tirx
+
+from qcompiler.targets.tvm.vector_op import vector_op
 
 OP = "tirx.qcompiler_table_entry"
 
 
 def table_entry(table: Any, place: Any) -> Any:
     """table[place] of a tensor of int32 and an int32 expression within it."""
-    _register()
-    return tirx.call_intrin("int32", tvm.ir.Op.get(OP), table(0), place)  # its first entry stands for the table
-
-
-@functools.cache
-def _register() -> None:
-    tvm.ir.register_op_attr(OP, "TVectorizable", True)
-    tvm.ir.register_op_attr(OP, "TCallEffectKind", tirx.CallEffectKind.Pure.value)
-    tirx.register_intrin_lowering(OP, "default", f=_lower)
+    return tirx.call_intrin("int32", vector_op(OP, _lower), table(0), place)  # its first entry stands for the table
 
 
 def _lower(call: Any) -> Any:
