@@ -66,6 +66,8 @@ FITTED: dict[str, Callable[[], Graph]] = {
     "ResNet-8, 64 channels": lambda: conv(64, 8, 64, 3),
     "EfficientNet, 16 to 96": lambda: conv(16, 112, 96, 1),
     "MiniLM query, sums of 2": lambda: linear(128, 384, 384, PEAKS["2"]),
+    "MiniLM down, sums of 4": lambda: linear(128, 1536, 384, PEAKS["4"]),
+    "MiniLM down, sums of 8": lambda: linear(128, 1536, 384, PEAKS["8"]),
 }
 HELD_OUT: dict[str, Callable[[], Graph]] = {
     "one row": lambda: linear(1, 384, 1536),
@@ -79,7 +81,5 @@ HELD_OUT: dict[str, Callable[[], Graph]] = {
     "EfficientNet, 144 to 40, sums of 2": lambda: conv(144, 28, 40, 1, peak=PEAKS["2"]),
     "EfficientNet, 480 to 112, sums of 2": lambda: conv(480, 14, 112, 1, peak=PEAKS["2"]),
     "EfficientNet, 480 to 112, sums of 4": lambda: conv(480, 14, 112, 1, peak=PEAKS["4"]),
-    "MiniLM down, sums of 4": lambda: linear(128, 1536, 384, PEAKS["4"]),
-    "MiniLM down, sums of 8": lambda: linear(128, 1536, 384, PEAKS["8"]),
 }
 PRODUCTS = {**FITTED, **HELD_OUT}
