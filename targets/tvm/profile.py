@@ -45,7 +45,8 @@ def fastest_form(machine: Machine) -> Form:
 def measure_peak(machine: Machine) -> float:
     """GOPS of the fastest form on operands in the first cache level, one thread."""
     form, isa = fastest_form(machine), machine.isa
-    columns = 2 * form.lanes
+    rows, vectors = (8, 2) if isa.registers > 16 else (2, 4) if form.chunks > 1 else (4 if form.pair == 4 else 6, 2)
+    columns = vectors * form.lanes
     kind = "uint8" if form.activation == "uint8" else "int8"
     a = te.placeholder((PEAK_ROWS, PEAK_DEPTH), kind, name="a")
     w = np.ones((1, columns, 1, PEAK_DEPTH), np.int8)
@@ -53,7 +54,7 @@ def measure_peak(machine: Machine) -> float:
         batch=1, rows=PEAK_ROWS, columns=columns, taps=1, channels=PEAK_DEPTH, a=lambda b, m, tap, c: a[m, c], a_type=kind,
         w=w, w_type="int8", finish=lambda acc, b, m, n: acc, out_type="int32",
     )  # fmt: skip
-    tile = products.Tile((4 if form.pair >= 4 else 6) if isa.registers == 16 else 8, 2, 0, True)
+    tile = products.Tile(rows, vectors, 0, True)
     held: list[tuple[te.Tensor, np.ndarray]] = []
 
     def constant(array: np.ndarray) -> te.Tensor:
@@ -66,5 +67,5 @@ def measure_peak(machine: Machine) -> float:
     built = compile_function(s.mod["main"], "peak", machine.tvm_target())
     arrays = [np.ones((PEAK_ROWS, PEAK_DEPTH), kind), *(array for _, array in held), np.zeros((1, PEAK_ROWS, columns), np.int32)]
     tensors = [tvm.runtime.tensor(array) for array in arrays]
-    seconds = built.time_evaluator("peak", tvm.cpu(), number=50, repeat=5)(*tensors).min
+    seconds = built.time_evaluator("peak", tvm.cpu(), number=50, repeat=20)(*tensors).min
     return float(2 * product.macs / seconds / 1e9)
