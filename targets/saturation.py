@@ -102,14 +102,6 @@ def neighbours(weight_shape: tuple[int, ...], count: int) -> np.ndarray:
     return np.ascontiguousarray(runs.transpose(0, 1, 3, 2, 4).reshape(-1, count))
 
 
-def sums_fit(codes: np.ndarray, count: int) -> bool:
-    """True if no activation takes a sum of `count` neighbours beyond 16 bits; codes int8 with zero point 0."""
-    rows = np.pad(codes.reshape(len(codes), -1).astype(np.int16), ((0, 0), (0, 1)))
-    members = rows[:, neighbours(codes.shape, count)]
-    positive, negative = np.maximum(members, 0).sum(-1), np.minimum(members, 0).sum(-1)
-    return bool(positive.max(initial=0) <= SUM_LIMIT and negative.min(initial=0) >= -SUM_LIMIT)
-
-
 def is_pair_safe(codes: np.ndarray, groups: int = 1) -> bool:
     """True if no activation can saturate a pair; codes int8 with zero point 0."""
     return is_depthwise(codes.shape, groups) or bool((pair_peak(codes) <= SUM_LIMIT).all())

@@ -135,6 +135,8 @@ def test_c_snippet_compiles_against_a_projects_header(tmp_path: Path) -> None:
 def test_recipe_snippet() -> None:
     recipe = load_recipe(yaml.safe_load(snippet("docs/fpga_hls.md", "yaml")))
     assert recipe.weight_digits == 2 and len(recipe.rules) == 1
+    recipe = load_recipe(yaml.safe_load(snippet("docs/tvm.md", "yaml")))
+    assert recipe.int16_products == 4 and recipe.settings_for("classifier", "linear").int16_products == 1
 
 
 # -- commands

@@ -10,8 +10,9 @@ from qcompiler.errors import UnsupportedError
 from qcompiler.kernels.common.product import Product
 from qcompiler.kernels.cpu.isa import Form, Isa
 
-SHORT_CYCLES = {1: 1.0, 2: 0.8, 4: 0.72}
-"""Of a product in forms that add so many results of `vpmaddubsw` before they are widened."""
+STEPS = {"vpmaddubsw": (1.0, 0.17, 0.17), "vpmaddubsw-x2": (1.6, 0.34, 0.34), "vpmaddubsw-x4": (2.9, 0.68, 0.68)}
+"""Cycles of multiplying and adding a vector, of loading one of weights, and of spreading activations, in forms of which these
+differ from those of others."""
 
 
 def choose_form(product: Product, isa: Isa) -> Form:
@@ -32,7 +33,7 @@ def choose_form(product: Product, isa: Isa) -> Form:
         symmetric = product.w_zero == 0
     if product.a_type in ("int8", "uint8") and symmetric and -128 <= w_low and w_high <= 127 and isa.narrow.weight == "int8":
         exact = [f for f in isa.short if product.constant_weight and sums_stay_in_16_bits(product, f.chunks)]
-        return min(exact, key=lambda form: padded(product.w.shape[3], form.pair) * SHORT_CYCLES[form.chunks], default=isa.narrow)
+        return min(exact, key=lambda form: tiles(product.w.shape[3], form.pair) * STEPS[form.name][0], default=isa.narrow)
     if min(a_low, w_low) < -32768 or max(a_high, w_high) > 32767 or (isa.wide.pair > 1 and a_low == w_low == -32768):
         raise UnsupportedError(f"products of {product.a_type} and {product.w_type} centred do not fit 16 bits")
     return isa.wide

@@ -15,6 +15,7 @@ from typing import Any
 from tvm import tirx
 
 from qcompiler.kernels.common.reach import Reach
+from qcompiler.kernels.cpu.product import TOGETHER
 
 STAGE = "paired"
 ACCUMULATORS = 8
@@ -76,9 +77,8 @@ def _is_one(s: Any, loop: Any) -> bool:
     return isinstance(extent, tirx.IntImm) and int(extent) == 1
 
 
-PAIR, LOAD, BLOCK, TOGETHER, FEW = 2.0, 0.15, 20.0, {2: 1.9, 4: 1.5}, 2.0
-"""Cycles of: making a vector of pairs, loading one of weights, beginning a block; what is saved per vector of results where
-so many become bytes together; what it costs if fewer than 4 vectors are added to by turns. Set by the times of 211 tiles of
+PAIR, LOAD, BLOCK, FEW = 2.0, 0.15, 20.0, 2.0
+"""Cycles of: making a vector of pairs, loading one of weights, beginning a block; what it costs if fewer than 4 vectors are added to by turns. Set by the times of 211 tiles of
 the 12 different layers of EfficientNet-Lite0, of which this rule's cost 1.04 of the best one in the mean."""
 
 

@@ -25,7 +25,7 @@ def next_panel_prefetched(s: Any, weights: Any, panel: Any, mo: Any, no: Any) ->
 
     Args:
         s: schedule, done.
-        weights: buffer [batch, columns / tile, steps, ...]; the batch is 1 or what is asked for is of the first.
+        weights: buffer [1, columns / tile, steps, ...].
         panel, mo, no: its loops over panels, tiles of rows, and tiles of columns in a panel.
     """
     loops = [s.get(loop) for loop in (panel, mo, no)]

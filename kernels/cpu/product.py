@@ -23,7 +23,7 @@ from tvm import te, tirx
 
 from qcompiler.kernels.common.product import IMAGE, Product
 from qcompiler.kernels.cpu.codegen import intrinsic
-from qcompiler.kernels.cpu.forms import centred, padded, tiles
+from qcompiler.kernels.cpu.forms import STEPS, centred, padded, tiles
 from qcompiler.kernels.cpu.isa import Form, Isa
 from qcompiler.kernels.cpu.prefetch import next_panel_prefetched
 
@@ -241,7 +241,7 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> Any:
         else:
             s.unroll(v)
         s.vectorize(lane)
-    if tile.panel and product.constant_weight:
+    if tile.panel and product.constant_weight and len(product.w) == 1:
         return next_panel_prefetched(s, read[-1], panel, mo, no)
     return s.mod["main"]
 
@@ -295,10 +295,9 @@ def default_tile(product: Product, form: Form, isa: Isa) -> Tile:
     return min(tile_space(product, form, isa), key=lambda tile: predicted_cycles(product, form, isa, tile))
 
 
-STEPS = {"vpmaddubsw": (1.0, 0.17, 0.17), "vpmaddubsw-x2": (1.6, 0.34, 0.34), "vpmaddubsw-x4": (2.9, 0.68, 0.68)}
 MULTIPLY, LOAD_WEIGHT, BROADCAST, FINISH, SCATTER, PACK, REREAD = 0.5, 0.33, 0.17, 9.8, 10.2, 0.29, 0.047
 TOGETHER, EDGE = {2: 1.9, 4: 1.5}, 1.5
-"""Cycles of: multiplying and adding a vector; loading one of weights; spreading a pair of activations (`STEPS` has all
+"""Cycles of: multiplying and adding a vector; loading one of weights; spreading a pair of activations (`forms.STEPS` has all
 three of other forms); rescaling a vector of results, and storing it piece by piece; packing an element of the left
 operand, reading it again; what is saved per vector where so many become bytes together; packing a byte where tiles do not
 divide the rows. Least squares over the times of all tiles of three products, those of `STEPS` set by the times

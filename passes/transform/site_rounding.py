@@ -138,11 +138,12 @@ def site_rounding(settings: LayerSettings, recipe: Recipe, target: Any, scheme: 
     kinds = {"static": STATIC, "weight_only": REAL}
     granularity = getattr(settings, "granularity", TENSOR)
     grouped = scheme != "static"
+    group_size = (getattr(settings, "group_size", None) or None) if grouped else None
     return SiteRounding(
         kinds.get(scheme) or (TENSOR if granularity == "tensor" else TOKEN),
         settings.activation_bits,
         settings.weight_bits,
-        (getattr(settings, "group_size", None) or None) if grouped else None,
+        group_size,
         getattr(settings, "weight_symmetric", True) if grouped else True,
-        summed_products(settings.int16_products, target, recipe.integer_only),
+        1 if group_size else summed_products(settings.int16_products, target, recipe.integer_only),
     )

@@ -13,9 +13,9 @@ from qcompiler.targets.saturation import (
     pair_peak,
     pair_safe_scale,
     reduction_rows,
-    sums_fit,
     worthwhile_sums,
 )
+from support.sums import sums_fit
 
 
 def worst_pair(codes: np.ndarray) -> int:

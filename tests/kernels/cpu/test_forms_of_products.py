@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 
 from qcompiler.ir import DType, Graph, QuantParams
+from qcompiler.passes.rounding.limit_sums import limited_weights
+from qcompiler.targets.saturation import pair_safe_scale
 from support.integer_networks import IntegerLayers
 from support.tvm_programs import differing, session_of
 
@@ -45,6 +48,22 @@ def kernel_of(graph: Graph, rows: int, depth: int, isa: str = "avx2") -> str:
     session = session_of(graph, isa)
     assert differing(graph, arrays, session.run(arrays)) == 0
     return str(session.lowered.kernels[0].kernel)
+
+
+def assembly_of(graph: Graph, cpu: str, tile: Any = None) -> str:
+    """Of the only kernel of a graph, in a tile or the rule's."""
+    from qcompiler.kernels.cpu.codegen import register_pipeline
+    from qcompiler.kernels.cpu.library import CpuLibrary
+    from qcompiler.targets.tvm.lower import lower
+    from qcompiler.targets.tvm.machine import machine_named
+    from qcompiler.targets.tvm.tune import tasks_of
+
+    machine = machine_named(cpu)
+    library = CpuLibrary(machine.isa, {} if tile is None else {tasks_of(graph, machine.isa)[1][0].key: tile})
+    lowered = lower(graph, library)
+    assert len(library.used) == (tile is not None)
+    function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
+    return str(tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()).inspect_source("asm"))
 
 
 @pytest.mark.parametrize(
@@ -88,6 +107,23 @@ def test_a_run_is_of_one_place_of_the_kernel() -> None:
     assert kernel_of(linear(weights[:, :3], 4, 0), 4, 3) == SHORT[2]
 
 
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_weights_that_the_rounding_limits_take_the_form(count: int) -> None:
+    """What a recipe asks for and what the kernel proves are of the same neighbours."""
+    weight = np.random.default_rng(3).standard_normal((40, 200))
+    least = pair_safe_scale(weight)
+    codes, _ = limited_weights(weight, least, count, 127) if count > 2 else (np.rint(weight / least[:, None]), least)
+    assert kernel_of(linear(codes.astype(np.int64), 9, 5), 9, 200) == SHORT[count]
+
+
+@pytest.mark.parametrize(("rows", "panel", "asked"), [(40, 2, True), (40, 0, False)])
+def test_weights_of_the_next_panel_are_asked_for(rows: int, panel: int, asked: bool) -> None:
+    from qcompiler.kernels.cpu.product import Tile
+
+    graph = linear(np.random.default_rng(4).integers(-64, 65, (96, 512)), rows, 3)
+    assert ("prefetch" in assembly_of(graph, "haswell", Tile(4, 2, panel, True))) == asked
+
+
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(13, 384, 100), (3, 128, 96), (30, 161, 103)])
 @pytest.mark.parametrize("zero_point", [-128, 127])
 @pytest.mark.parametrize(("peak", "form"), [(127, NARROW), (64, PAIRED), (32, SHORT[4]), (16, SHORT[8])])
@@ -111,16 +147,8 @@ def test_rescaling_by_every_kind_of_shift(isa: str, shift: int) -> None:
     ("haswell", "ymm", 64), *(("skylake-avx512", "zmm", peak) for peak in (127, 64, 32, 16)),
 ])  # fmt: skip
 def test_accumulators_stay_in_registers(cpu: str, register: str, peak: int) -> None:
-    from qcompiler.kernels.cpu.codegen import register_pipeline
-    from qcompiler.kernels.cpu.library import CpuLibrary
-    from qcompiler.targets.tvm.lower import lower
-    from qcompiler.targets.tvm.machine import machine_named
-
-    machine = machine_named(cpu)
     weights = np.random.default_rng(4).integers(-peak, peak + 1, (96, 512))
-    lowered = lower(linear(weights, 8, 0), CpuLibrary(machine.isa))
-    function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
-    assembly = tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()).inspect_source("asm")
+    assembly = assembly_of(linear(weights, 8, 0), cpu)
     assert ("vpmaddubsw" in assembly) == (peak < 127)
     blocks = re.split(r"^\.LBB\w+:", assembly, flags=re.MULTILINE)
     loops = [re.split(r"\bj\w+\s+\.LBB", block)[0] for block in blocks if block.count("vpmaddwd") >= 4 and re.search(r"\bj\w+\s+\.LBB", block)]

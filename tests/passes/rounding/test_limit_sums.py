@@ -10,7 +10,8 @@ import torch
 
 from qcompiler.passes.rounding.gptq import Grid, factorize, objective, round_columns
 from qcompiler.passes.rounding.limit_sums import limited_codes, limited_weights
-from qcompiler.targets.saturation import neighbours, pair_safe_scale, sums_fit
+from qcompiler.targets.saturation import neighbours, pair_safe_scale
+from support.sums import sums_fit
 
 
 @pytest.mark.parametrize("limit", [1, 3, 5, 9])

@@ -25,7 +25,8 @@ from qcompiler.passes.rounding.side_by_side import SideBySide
 from qcompiler.passes.rounding.sites import weight_of, weighted_nodes
 from qcompiler.recipe import load_recipe
 from qcompiler.targets import saturation
-from qcompiler.targets.saturation import is_depthwise, is_pair_safe, sums_fit
+from qcompiler.targets.saturation import is_depthwise, is_pair_safe
+from support.sums import sums_fit
 from support.toy_networks import (
     Layers,
     ToyTarget,

@@ -74,7 +74,9 @@ def test_the_recipe_and_the_target_say_how_readers_round() -> None:
     assert found == SiteRounding(activation_bits=4, weight_bits=3, summed=2)
     assert readers_rounding(site, Recipe(scheme="float"), Context(target=PAIRS)) is None
     token = readers_rounding(site, Recipe(scheme="dynamic", granularity="token"), Context(target=PAIRS))
-    assert token is not None and token.activation == TOKEN
+    assert token is not None and token.activation == TOKEN and token.summed == 2
+    grouped = readers_rounding(site, Recipe(scheme="dynamic", granularity="token", group_size=8), Context(target=PAIRS))
+    assert grouped is not None and grouped.group_size == 8 and grouped.summed == 1  # as the plan says
     chosen = Context(target=PAIRS, tables={"schemes": {n.origin.module: "weight_only" for n in site.readers}})
     real = readers_rounding(site, Recipe(scheme="auto"), chosen)
     assert real is not None and real.activation == REAL
