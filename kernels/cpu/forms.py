@@ -27,11 +27,13 @@ def choose_form(product: Product, isa: Isa) -> Form:
     if product.constant_weight:
         w = product.w.astype(np.int64) - product.w_zero
         w_low, w_high = int(w.min(initial=0)), int(w.max(initial=0))
-        symmetric = True
+        bytes_do = isa.narrow.weight == "int8" and -128 <= w_low and w_high <= 127
     else:
         w_low, w_high = _range(product.w_type, product.w_zero)
-        symmetric = product.w_zero == 0
-    if product.a_type in ("int8", "uint8") and symmetric and -128 <= w_low and w_high <= 127 and isa.narrow.weight == "int8":
+        # codes as they are; where four of them meet an instruction, sums of rows make up for their zero point
+        signed = product.w_type == "int8" and product.w_zero == 0
+        bytes_do = isa.narrow.weight == "int8" and (signed or isa.narrow.pair == 4 and product.w_type in ("int8", "uint8"))
+    if product.a_type in ("int8", "uint8") and bytes_do:
         exact = [f for f in isa.short if product.constant_weight and sums_stay_in_16_bits(product, f.chunks)]
         return min(exact, key=lambda form: tiles(product.w.shape[3], form.pair) * STEPS[form.name][0], default=isa.narrow)
     if min(a_low, w_low) < -32768 or max(a_high, w_high) > 32767 or (isa.wide.pair > 1 and a_low == w_low == -32768):

@@ -67,7 +67,7 @@ def tile_space(product: Product, form: Form, isa: Isa) -> Iterator[Tile]:
 
 
 def describe(product: Product, form: Form, tile: Tile, constant: CONSTANT) -> te.Tensor:
-    """The stages `pack_a`, `pack_w` (no constants), `sums` (where needed), `acc`, `out`."""
+    """The stages `pack_a`, `pack_w` (no constants), `sums` and `row_sums` (where needed), `acc`, `out`."""
     rows, lanes, pair = tile.rows, form.lanes, form.pair
     width = tile.vectors * lanes
     depth = padded(product.channels, pair)  # per tap
@@ -106,12 +106,14 @@ def describe(product: Product, form: Form, tile: Tile, constant: CONSTANT) -> te
         return te.sum(packed_a[b, mo, mi, ko].astype(kind) * packed_w[b, no, ko, v, lane].astype(kind), axis=ko)
 
     acc = te.compute(shape, single if pair == 1 else in_pairs if form.chunks == 1 else in_chunks, name="acc")
-    bias = _bias(product, form, zero, depth, packed_w, constant)
+    bias, left = _bias(product, form, zero, depth, packed_w, constant), _row_bias(product, form, zero, packed_a)
 
     def out(b: Any, m: Any, n: Any) -> Any:
         total = acc[b, m // rows, n // width, m % rows, n % width // lanes, n % lanes]
         if bias is not None:
             total = total + bias(b, n)
+        if left is not None:
+            total = total + left(b, m)
         return product.finish(total, b, m, n)
 
     if product.channels_last_groups:
@@ -150,7 +152,7 @@ def _packed_w(
         n, k = no * width + v * lanes + lane, ko * pair + ki
         value = product.w(b, tirx.min(n, product.columns - 1), tirx.min(k, product.channels - 1))
         if not product.real:
-            value = (value.astype("int32") - product.w_zero).astype(form.weight)
+            value = (value.astype("int32") + _w_offset(product, form)).astype(form.weight)
         aligned = isinstance(product.channels, int) and product.channels == depth
         return value if aligned else tirx.if_then_else(k < product.channels, value, tirx.const(0, form.weight))
 
@@ -191,15 +193,33 @@ def _bias(
         return lambda b, n: held[b, n]
     if not zero:
         return None
+    # a zero point remains in forms that multiply several neighbours only: their instruction multiplies a column by it
     lanes, vectors = form.lanes, int(packed_w.shape[3])
     kr, pr = te.reduce_axis((0, packed_w.shape[2]), "kr"), te.reduce_axis((0, form.pair), "pr")
-    sums = te.compute(  # a zero point remains in forms that multiply several neighbours only
+    zeros = constant(np.full(form.pair, zero, form.activation))
+    sums = te.compute(
         (packed_w.shape[0], packed_w.shape[1], packed_w.shape[3], lanes),
-        lambda b, no, v, lane: te.sum(packed_w[b, no, kr, v, lane, pr].astype("int32"), axis=[kr, pr]),
+        lambda b, no, v, lane: te.sum(zeros[pr].astype("int32") * packed_w[b, no, kr, v, lane, pr].astype("int32"), axis=[kr, pr]),
         name="sums",
     )
     width = vectors * lanes
-    return lambda b, n: sums[b, n // width, n % width // lanes, n % lanes] * (-zero)
+    return lambda b, n: -sums[b, n // width, n % width // lanes, n % lanes]
+
+
+def _w_offset(product: Product, form: Form) -> int:
+    """What is added to an element of computed weights for its packed form."""
+    return -product.w_zero if form.weight == "int16" else -128 - int(np.iinfo(product.w_type).min)
+
+
+def _row_bias(product: Product, form: Form, zero: int, packed_a: Any) -> Callable[[Any, Any], Any] | None:
+    """(b, m) -> what the zero point of computed weights takes off a row; None where that is 0."""
+    left = 0 if product.constant_weight or product.real else product.w_zero + _w_offset(product, form)
+    if not left:
+        return None
+    rows, kr = int(packed_a.shape[2]), te.reduce_axis((0, packed_a.shape[3]), "kr")
+    shape = tuple(packed_a.shape)[:3]
+    sums = te.compute(shape, lambda b, mo, mi: te.sum(packed_a[b, mo, mi, kr].astype("int32"), axis=kr), name="row_sums")
+    return lambda b, m: (product.channels * zero - sums[b, m // rows, m % rows]) * left
 
 
 def schedule(s: Any, product: Product, form: Form, tile: Tile) -> Any:
@@ -221,6 +241,8 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> Any:
     if IMAGE in names:
         s.unroll(s.get_loops(s.get_sblock(IMAGE))[-1])  # LLVM interleaves the channels of neighbouring places
     read = [region.source for region in s.get(acc).reads]
+    if "row_sums" in names:
+        s.compute_at(s.get_sblock("row_sums"), mo, preserve_unit_loops=True)
     if not tile.whole:
         s.compute_at(pack_a, mo, preserve_unit_loops=True)
     for name in ("sums", "pack_w"):
@@ -228,6 +250,8 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> Any:
             s.compute_at(s.get_sblock(name), b, preserve_unit_loops=True)
     if _worth_threads(product):
         s.parallel(next((loop for loop in outer if _extent(s, loop) != 1), outer[0]))
+    if "sums" in names:
+        _added_up(s, s.get_sblock("sums"), form)
     _register_tile(s, acc, form)
     _vectors_of(s, pack_a, product, form)
     if "pack_w" in names:
@@ -272,6 +296,14 @@ def _register_tile(s: Any, acc: Any, form: Form) -> None:
         s.tensorize(lane, intrinsic(form))
     s.unroll(mi)
     s.unroll(v)
+
+
+def _added_up(s: Any, sums: Any, form: Form) -> None:
+    """Sums of columns by the form's instruction."""
+    lane, kr, pr = s.get_loops(sums)[-3:]
+    s.reorder(kr, lane, pr)
+    s.vectorize(s.get_loops(s.decompose_reduction(sums, kr))[-1])
+    s.tensorize(lane, intrinsic(form))
 
 
 def _vectors_of(s: Any, pack_a: Any, product: Product, form: Form) -> None:

@@ -74,7 +74,7 @@ def _cpus(triple: str) -> list[str]:
 
 
 def _machine(cpu: str, triple: str, host: bool) -> Machine:
-    return Machine(cpu, triple, best_isa(_features(cpu, triple), cpu), host)
+    return Machine(cpu, triple, best_isa(features_of(cpu, triple), cpu), host)
 
 
 def missing_features(machine: Machine) -> list[str]:
@@ -84,7 +84,7 @@ def missing_features(machine: Machine) -> list[str]:
         return []
     if machine.triple.partition("-")[0] != host.triple.partition("-")[0]:
         return [f"the architecture {machine.triple.partition('-')[0]}"]
-    return sorted((_features(machine.cpu, machine.triple) - _features(host.cpu, host.triple)) & INSTRUCTIONS)
+    return sorted((features_of(machine.cpu, machine.triple) - features_of(host.cpu, host.triple)) & INSTRUCTIONS)
 
 
 INSTRUCTIONS = frozenset(
@@ -96,7 +96,8 @@ INSTRUCTIONS = frozenset(
 
 
 @functools.cache
-def _features(cpu: str, triple: str) -> frozenset[str]:
+def features_of(cpu: str, triple: str) -> frozenset[str]:
+    """What LLVM knows a CPU to have, by LLVM's names."""
     import tvm
     from tvm.target import codegen
 

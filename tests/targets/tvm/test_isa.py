@@ -33,6 +33,14 @@ def convolution() -> Graph:
     return b.graph(b.conv(b.codes("x", 1, 5, 6, 7), 12, relu=True, zero_point=-128))
 
 
+def scores() -> Graph:
+    """Rows with one another: both operands are computed, and their zero point is not 0."""
+    b = IntegerLayers("one")
+    x = b.codes("x", 2, 7, 21)
+    acc = b.op("matmul", x, b.op("transpose", x, perm=(0, 2, 1)))
+    return b.graph(b.rescale(acc, 21))
+
+
 def built(graph: Graph, cpu: str) -> tuple[Any, Any]:
     """(machine code of the first kernel, how it was described)."""
     from qcompiler.kernels.cpu.codegen import register_pipeline
@@ -83,7 +91,7 @@ def test_every_instruction_set_of_this_cpu_gives_the_same_integers() -> None:
         assert differing(graph, arrays, session_of(graph, isa).run(arrays)) == 0
 
 
-@pytest.mark.parametrize("make", [linear, convolution])
+@pytest.mark.parametrize("make", [linear, convolution, scores])
 def test_arm_dot_products_in_an_emulator(make: Any, tmp_path: Path) -> None:
     emulator, compiler = requires_tool("qemu-aarch64"), requires_tool("aarch64-linux-gnu-gcc")
     import tvm_ffi
