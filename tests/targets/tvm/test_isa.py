@@ -94,6 +94,19 @@ def test_weights_in_groups_of_every_instruction_set(isa: str, case: OpCase) -> N
     assert differing(graph, arrays, session_of(graph, isa).run(arrays)) == 0
 
 
+@pytest.mark.parametrize(
+    ("cpu", "instruction", "register"),
+    [("znver4", "vpdpbusd", "zmm"), ("alderlake", "vpdpbusd", "ymm"), ("skylake-avx512", "vpmaddubsw", "zmm"), ("haswell", "vpmaddubsw", "ymm")],
+)
+def test_digits_use_the_instruction_of_the_cpu(cpu: str, instruction: str, register: str) -> None:
+    """Weights of 4 bits times codes of 8; the others of these instructions are not in the code."""
+    graph, _ = next(case for case in GROUPED if case.id == "dynamic_linear-int4-group").build()
+    library, lowered = built(graph, cpu)
+    assert lowered.kernels[0].kernel == f"{instruction} int4"
+    found = re.findall(r"^\s+(?:{vex}\s+)?(vpdpbusd|vpmaddubsw)\s.*%(\wmm)\d+$", library.inspect_source("asm"), flags=re.MULTILINE)
+    assert found and set(found) == {(instruction, register)}
+
+
 @pytest.mark.parametrize("make", [linear, convolution])
 def test_arm_dot_products_in_an_emulator(make: Any, tmp_path: Path) -> None:
     emulator, compiler = requires_tool("qemu-aarch64"), requires_tool("aarch64-linux-gnu-gcc")
