@@ -3,16 +3,19 @@
     python -m benchmarks.bench_tvm [--only gemm decode models ...] [--models minilm-l6 ...] [--inputs N] [--seconds S] [--json FILE]
                                    [--write docs/tvm.md]
 
-Rows are kept in `--json`; the tables show those of earlier runs too.
+Rows are kept in `--json`; the tables show those of earlier runs too. `--write` replaces the part of the page that is of this
+machine's instruction set, or adds it behind the others.
 
 `gemm`: int8 matrix products with fused requantize beside ONNX Runtime's QLinearMatMul (u8 x s8) and float32 MatMul;
-weights of the whole range, and of ranges where sums of 2, 4 or 8 products fit 16 bits.
+weights of the whole range and, where the instruction set has forms for them, of ranges where sums of 2, 4 or 8 products
+fit 16 bits.
 `decode`: SmolLM2 with 4-bit weights token by token beside MatMulNBits (kept in out/bench-tvm).
 `models`: integer programs (`w8a8-int`) beside the float model and beside `w8a8` in ONNX Runtime; integers that differ
 from the reference over `--inputs` samples; seconds of processor time that compiling the kernels takes. Artefacts and
 counts are kept in out/bench-tvm, so that the same command goes on; `--seconds 0` counts without timing.
 `tuning`: XGBoost beside random proposals, 64 trials, 10 seeds, replayed over tables of measured tiles.
-`defaults`: the tile of the rule beside the best of the same tables (`benchmarks/cpu_kernels/tiles.py` makes them).
+`defaults`: the tile of the rule beside the best of the same tables (`benchmarks/cpu_kernels/tiles.py` makes them, for
+each instruction set on a machine that has it).
 """
 
 from __future__ import annotations
@@ -30,8 +33,9 @@ import numpy as np
 
 from benchmarks.cpu_kernels.decode import RECIPES, decode_row
 from benchmarks.cpu_kernels.models import NETWORKS, model_row
-from benchmarks.cpu_kernels.products import PEAKS, SUMS, linear
-from benchmarks.cpu_kernels.tiles import SEEDS, TRIALS, default_row, read_table, tables, tuning_row
+from benchmarks.cpu_kernels.products import PEAKS, SUMS, distinct, linear
+from benchmarks.cpu_kernels.tiles import NONE, SEEDS, TRIALS, default_row, read_table, tables, tuning_row
+from qcompiler.kernels.cpu.isa import Isa
 
 GEMMS = {
     "MiniLM query": (128, 384, 384),
@@ -45,7 +49,7 @@ GEMMS = {
 X_SCALE, W_SCALE, Y_SCALE = 0.02, 0.01, 0.7
 """Of the peer's product: results fill their type and seldom leave it."""
 PARTS = ("gemm", "decode", "models", "tuning", "defaults")
-BEGIN, END = "<!-- bench-tvm -->", "<!-- end -->"
+BEGIN, END = "<!-- bench-tvm {isa} -->", "<!-- end -->"
 
 
 def gemm_row(name: str, seconds: float) -> dict[str, Any]:
@@ -110,7 +114,7 @@ def _peers(m: int, k: int, n: int, w: np.ndarray, codes: np.ndarray) -> dict[str
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Both tables."""
+    """The tables of one machine."""
     lines = [f"{result['cpu']}, {result['isa']}, one thread.", ""]
     if result["gemm"]:
         lines += ["| product | M x K x N | us | GOPS | speed / ORT QLinearMatMul | speed / ORT float32 | ORT's results off by more than 1 |", "|---|---|---|---|---|---|---|"]
@@ -179,20 +183,41 @@ def _default_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [*lines, "", f"Held out: geometric mean {mean:.2f}, worst {max(ratios):.2f}.", ""]
 
 
-def _jobs(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], dict[str, Any]]]]:
+def with_part(page: str, isa: str, text: str) -> str:
+    """A page whose part of an instruction set is replaced by a text; where it has none, one is added behind the last part.
+
+    Raises:
+        ValueError: no part is marked, or the one to replace has no end.
+    """
+    begin = BEGIN.format(isa=isa)
+    part = f"{begin}\n{text}\n{END}"
+    before, found, rest = page.partition(begin)
+    if not found:
+        before, found, rest = page.rpartition(END)
+        before, part, rest = before + found, f"\n\n{part}", END + rest
+    _, end, behind = rest.partition(END)
+    if not found or not end:
+        raise ValueError(f"the page has no part between the lines {begin} and {END}: put both where the figures belong")
+    return before + part + behind
+
+
+def _jobs(options: argparse.Namespace, isa: Isa) -> Iterator[tuple[str, str, Callable[[], dict[str, Any]]]]:
     """(part, row, what measures it) of everything that was asked for."""
     folder = Path("out/bench-tvm")
-    names = {
-        "gemm": [f"{name}{SUMS}{n}" if n else name for n in PEAKS for name in GEMMS], "decode": options.decoders, "models": options.models, "defaults": tables(),
-        "tuning": [name for name in tables() if len(read_table(name)) > TRIALS],  # all tiles of the others are tried
-    }  # fmt: skip
+    gemms = distinct((f"{name}{SUMS}{n}" if n else name for n in PEAKS for name in GEMMS), isa)
+    networks = distinct(NETWORKS, isa) if options.models is None else options.models
+    made = tables(isa) if {"tuning", "defaults"} & {*options.only} else []
+    searched = [name for name in made if len(read_table(name, isa)) > TRIALS]  # all tiles of the others are tried
+    names = {"gemm": gemms, "decode": options.decoders, "models": networks, "defaults": made, "tuning": searched}
     rows: dict[str, Callable[[str], dict[str, Any]]] = {
         "gemm": lambda name: gemm_row(name, options.seconds),
         "decode": lambda name: decode_row(name, folder, options.tokens, options.layers),
         "models": lambda name: model_row(name, options.inputs, options.calibration, options.seconds, folder / "models"),
-        "tuning": tuning_row,
-        "defaults": default_row,
+        "tuning": lambda name: tuning_row(name, isa),
+        "defaults": lambda name: default_row(name, isa),
     }
+    if {"tuning", "defaults"} & {*options.only} and not made:
+        print(NONE.format(isa=isa.name), file=sys.stderr)
     for part in options.only:
         for name in names[part]:
             yield part, name, partial(rows[part], name)
@@ -212,19 +237,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--tokens", type=int, default=64, help="generated by `decode`")
-    parser.add_argument("--models", nargs="*", default=NETWORKS)
+    parser.add_argument("--models", nargs="*", help="default: those that differ on this machine")
     parser.add_argument("--decoders", nargs="*", choices=list(RECIPES), default=list(RECIPES), help="recipes of `decode`")
     parser.add_argument("--inputs", type=int, default=200)
     parser.add_argument("--layers", type=int, help="of the model that `decode` runs, the first ones; default: all")
     parser.add_argument("--calibration", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--json", type=Path, default=Path("out/bench-tvm/rows.json"), help="rows of this and earlier runs")
-    parser.add_argument("--write", type=Path, help="page whose marked part is replaced by the tables")
+    parser.add_argument("--write", type=Path, help="page whose part of this instruction set is replaced by the tables")
     options = parser.parse_args(arguments)
-    device = fingerprint(host_machine())
+    machine = host_machine()
+    device = fingerprint(machine)
     head = {"cpu": f"{device['processor']} ({device['cpu']})", "isa": device["isa"]}
     result = _kept(options.json, head)
-    for part, name, measure in _jobs(options):
+    for part, name, measure in _jobs(options, machine.isa):
         row = measure()
         result[part] = [r for r in result[part] if r["name"] != row["name"]] + [row]
         print(part, name, {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, file=sys.stderr, flush=True)
@@ -234,8 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     if options.write:
         page = options.write.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        options.write.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        options.write.write_text(with_part(page, device["isa"], text), encoding="utf-8")
     return int(any(r["differing"] for r in result["models"]))
 
 

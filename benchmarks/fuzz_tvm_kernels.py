@@ -1,9 +1,10 @@
 """Random integer programs through the CPU kernels against the reference interpreter, every integer compared with ==.
 
-    python -m benchmarks.fuzz_tvm_kernels [--cases N] [--state FILE] [--seconds S]
+    python -m benchmarks.fuzz_tvm_kernels [--cases N] [--cpu NAME] [--state FILE] [--seconds S]
 
 Products, convolutions, softmaxes, norms, tables, sums, pools and data movement over random shapes, types, roundings
-and factors. `--state` keeps what is done, so that a run that ended early (`--seconds`) goes on where it stopped. Exit
+and factors. `--cpu` compiles for another CPU whose instructions this one has: `haswell` for the kernels of AVX2, `x86-64`
+for those of SSE2. `--state` keeps what is done, so that a run that ended early (`--seconds`) goes on where it stopped. Exit
 status 1 if an integer differs.
 """
 
@@ -25,22 +26,29 @@ TOGETHER = 90
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print counts by family."""
+    from qcompiler.targets.tvm.machine import machine_named, missing_features
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=5000)
-    parser.add_argument("--state", type=Path, default=Path("out/fuzz-tvm.json"), help="what is done by now")
+    parser.add_argument("--cpu", default="", help="LLVM's name; default: this machine's")
+    parser.add_argument("--state", type=Path, help="what is done by now; default: out/fuzz-tvm-CPU.json")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after about so long; the same command goes on")
     options = parser.parse_args(arguments)
-    state = json.loads(options.state.read_text()) if options.state.is_file() else {"done": 0, "wrong": []}
+    machine = machine_named(options.cpu)
+    if missing_features(machine):
+        parser.error(f"this machine cannot run code for {machine.cpu}: it has no {', '.join(missing_features(machine))}")
+    path = options.state or Path(f"out/fuzz-tvm-{machine.cpu}.json")
+    state = json.loads(path.read_text()) if path.is_file() else {"done": 0, "wrong": []}
     started = time.monotonic()
     while state["done"] < options.cases and time.monotonic() - started < options.seconds:
         cases = cases_of(state["done"], min(TOGETHER, options.cases - state["done"]))
-        without = refused(cases)
-        found = differing([case for case in cases if case not in without])
+        without = refused(cases, machine)
+        found = differing([case for case in cases if case not in without], machine)
         state["refused"] = state.get("refused", 0) + len(without)
         state["wrong"] += [[family, seed, count] for (family, seed), count in found.items()]
         state["done"] += len(cases)
-        options.state.parent.mkdir(parents=True, exist_ok=True)
-        options.state.write_text(json.dumps(state))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(state))
         print(f"{state['done']} of {options.cases}; {len(state['wrong'])} differ", file=sys.stderr, flush=True)
     wrong = Counter(family for family, _, _ in state["wrong"])
     print("| family | cases | differ |\n|---|---|---|")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,16 +22,15 @@ def cases_of(first: int, count: int) -> list[Case]:
     return [(names[i % len(names)], i // len(names)) for i in range(first, first + count)]
 
 
-def refused(cases: Sequence[Case]) -> list[Case]:
+def refused(cases: Sequence[Case], machine: Any) -> list[Case]:
     """Cases that no kernel is for: products of two computed operands of which one leaves 16 bits without its zero point."""
     from qcompiler.kernels.cpu.library import CpuLibrary
     from qcompiler.targets.tvm.lower import lower
-    from qcompiler.targets.tvm.machine import host_machine
 
     found = []
     for case in (c for c in cases if c[0] == "matmul"):  # others are never refused
         try:
-            lower(draw_graph(*case)[0], CpuLibrary(host_machine().isa))
+            lower(draw_graph(*case)[0], CpuLibrary(machine.isa))
         except UnsupportedError as error:
             if "do not fit 16 bits" not in str(error):
                 raise
@@ -38,16 +38,17 @@ def refused(cases: Sequence[Case]) -> list[Case]:
     return found
 
 
-def differing(cases: Sequence[Case]) -> dict[Case, int]:
-    """Integers that differ, by case, for cases compiled into one library; cases without a difference are not in it."""
+def differing(cases: Sequence[Case], machine: Any) -> dict[Case, int]:
+    """Integers that differ, by case, for cases compiled into one library; cases without a difference are not in it.
+
+    `machine` is what they are compiled for: this one, or one whose instructions it has.
+    """
     from qcompiler.kernels.cpu.library import CpuLibrary
     from qcompiler.targets.tvm.build import VmSession, compile_module
     from qcompiler.targets.tvm.lower import lower
-    from qcompiler.targets.tvm.machine import host_machine
     from qcompiler.targets.tvm.threads import use_threads
 
     use_threads(1)
-    machine = host_machine()
     drawn = [draw_graph(family, seed) for family, seed in cases]
     graphs = [graph for graph, _ in drawn]
     names = [f"{family} {seed}" for family, seed in cases]

@@ -4,6 +4,7 @@
     python -m benchmarks.cpu_kernels.tiles time                            writes tables/; again keeps the least times: remove old ones first
     python -m benchmarks.cpu_kernels.tiles records                         the best tiles as records that are shipped
 
+There is one folder of tables per instruction set, made on one machine; a machine makes and reads those of its own.
 `replay` runs the tuner's own proposals over a table; `default_row` says how far the rule's tile is from the best one.
 """
 
@@ -20,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cpu_kernels.products import FITTED, PRODUCTS
+from benchmarks.cpu_kernels.products import FITTED, PRODUCTS, distinct
+from qcompiler.kernels.cpu.isa import Isa, isa_named
 
 BUILT = Path("out/bench-tvm/tiles")
 TABLES = Path(__file__).parent / "tables"
@@ -30,6 +32,7 @@ ROUNDS = 6
 LEAST_SECONDS = 1e-3
 """Of calls behind one another; the least mean of `ROUNDS` such times counts."""
 SEEDS, TRIALS = 10, 64
+NONE = "no tables of tiles for {isa}: `python -m benchmarks.cpu_kernels.tiles build`, then `time`, makes those of this machine"
 
 
 def build(name: str) -> None:
@@ -41,11 +44,10 @@ def build(name: str) -> None:
     from qcompiler.targets.tvm.build import UNCHECKED, link_library
     from qcompiler.targets.tvm.lower import single_kernel
     from qcompiler.targets.tvm.machine import host_machine
-    from qcompiler.targets.tvm.tune import tasks_of
 
     machine = host_machine()
-    plan, (task,) = tasks_of(PRODUCTS[name](), machine.isa)
-    folder = BUILT / name.replace(" ", "_").replace(",", "")
+    plan, task = _planned(name, machine.isa)
+    folder = _built(name, machine.isa)
     folder.mkdir(parents=True, exist_ok=True)
     for first in range(0, len(task.tiles), TOGETHER):
         place = folder / f"{first:04d}.so"
@@ -59,7 +61,9 @@ def build(name: str) -> None:
         with tvm.transform.PassContext(opt_level=3, config=UNCHECKED):
             built = tvm.tirx.build(tvm.IRModule(functions), target=machine.tvm_target(), pipeline=register_pipeline())
         (folder / f"{first:04d}.json").write_text(json.dumps({"key": task.key, "tiles": listed}))
-        link_library(built, place, machine.triple, True)
+        work = place.with_suffix(".partial.so")
+        link_library(built, work, machine.triple, True)
+        work.replace(place)  # whole, or not there
     print(f"{name}: {len(task.tiles)} tiles of {task.key}", file=sys.stderr, flush=True)
 
 
@@ -70,10 +74,9 @@ def time_tiles(name: str) -> dict[str, Any]:
     from qcompiler.targets.tvm.database import fingerprint
     from qcompiler.targets.tvm.machine import host_machine
 
-    rng = np.random.default_rng(0)
-    folder = BUILT / name.replace(" ", "_").replace(",", "")
+    rng, isa = np.random.default_rng(0), host_machine().isa
     calls, tiles, key = [], [], ""
-    for place in sorted(folder.glob("*.so")):
+    for place in sorted(_built(name, isa).glob("????.so")):
         module, held = tvm.runtime.load_module(str(place)), json.loads(place.with_suffix(".json").read_text())
         key = held["key"]
         for index, (tile, arguments) in enumerate(held["tiles"]):
@@ -82,7 +85,7 @@ def time_tiles(name: str) -> dict[str, Any]:
             timer = module.time_evaluator(f"t{index}", tvm.cpu(), number=max(1, int(LEAST_SECONDS / once)), repeat=1)
             calls.append((timer, tensors))
             tiles.append(tile)
-    before = read_table(name) if _path(name).is_file() else {}
+    before = read_table(name, isa) if _path(name, isa).is_file() else {}
     best = np.array([before.get(_tile(tile), np.inf) for tile in tiles])
     for _ in range(ROUNDS):  # in turns, so that a slow moment of the machine does not hit one tile alone
         for index, (timer, tensors) in enumerate(calls):
@@ -91,9 +94,9 @@ def time_tiles(name: str) -> dict[str, Any]:
     return {"device": fingerprint(host_machine()), "product": name, "key": key, "columns": ["rows", "vectors", "panel", "whole", "us"], "tiles": rows}
 
 
-def read_table(name: str) -> dict[Any, float]:
+def read_table(name: str, isa: Isa) -> dict[Any, float]:
     """Seconds by tile."""
-    held = json.loads(_path(name).read_text(encoding="utf-8"))
+    held = json.loads(_path(name, isa).read_text(encoding="utf-8"))
     return {_tile(row[:4]): row[4] * 1e-6 for row in held["tiles"]}
 
 
@@ -103,57 +106,65 @@ def _tile(row: Sequence[Any]) -> Any:
     return Tile(int(row[0]), int(row[1]), int(row[2]), bool(row[3]))
 
 
-def tables() -> list[str]:
-    """Products whose table was made, and is of the form that they take by now."""
-    made = [name for name in PRODUCTS if _path(name).is_file()]
-    return [name for name in made if json.loads(_path(name).read_text(encoding="utf-8"))["key"] == _task(name)[1].key]
+def tables(isa: Isa) -> list[str]:
+    """Products whose table was made for an instruction set, and is of the form that they take by now."""
+    made = [name for name in distinct(PRODUCTS, isa) if _path(name, isa).is_file()]
+    return [name for name in made if json.loads(_path(name, isa).read_text(encoding="utf-8"))["key"] == task_of(name, isa).key]
 
 
 def write_table(table: dict[str, Any]) -> None:
     """One tile per line."""
     head = json.dumps({k: v for k, v in table.items() if k != "tiles"})[:-1]
     lines = ",\n".join(json.dumps(row) for row in table["tiles"])
-    TABLES.mkdir(exist_ok=True)
-    _path(table["product"]).write_text(f'{head}, "tiles": [\n{lines}\n]}}\n', encoding="utf-8")
+    path = _path(table["product"], isa_named(table["device"]["isa"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'{head}, "tiles": [\n{lines}\n]}}\n', encoding="utf-8")
 
 
-def _path(name: str) -> Path:
-    return TABLES / (name.lower().replace(",", "").replace(" ", "_").replace("-", "_") + ".json")
+def _path(name: str, isa: Isa) -> Path:
+    return TABLES / isa.name / (name.lower().replace(",", "").replace(" ", "_").replace("-", "_") + ".json")
+
+
+def _built(name: str, isa: Isa) -> Path:
+    return BUILT / isa.name / name.replace(" ", "_").replace(",", "")
 
 
 @functools.cache
-def _task(name: str) -> tuple[Any, Any]:
-    """The instruction set, and what there is to tune of a product."""
-    from qcompiler.targets.tvm.machine import host_machine
+def _planned(name: str, isa: Isa) -> tuple[Any, Any]:
+    """The plan of a product, and what there is to tune of it."""
     from qcompiler.targets.tvm.tune import tasks_of
 
-    isa = host_machine().isa
-    _, (task,) = tasks_of(PRODUCTS[name](), isa)
-    return isa, task
+    plan, (task,) = tasks_of(PRODUCTS[name](), isa)
+    return plan, task
 
 
-def ship_records(names: Sequence[str]) -> Path:
-    """The best tile of every table as shipped records of their device."""
+def task_of(name: str, isa: Isa) -> Any:
+    """What there is to tune of a product."""
+    return _planned(name, isa)[1]
+
+
+def ship_records(isa: Isa) -> Path:
+    """The best tile of every table of an instruction set as shipped records of their device."""
     from qcompiler.targets.tvm.database import SHIPPED, Database, default_path
 
-    heads = [json.loads(_path(name).read_text(encoding="utf-8")) for name in names]
+    heads = [json.loads(_path(name, isa).read_text(encoding="utf-8")) for name in tables(isa)]
     device = heads[0]["device"]
     database = Database(device, {}, SHIPPED / default_path(device).name)
     for head in heads:
         if head["device"] == device:
-            tile, seconds = min(read_table(head["product"]).items(), key=lambda pair: pair[1])
+            tile, seconds = min(read_table(head["product"], isa).items(), key=lambda pair: pair[1])
             database.add(head["key"], tile, seconds)
     assert database.path is not None
     return database.path
 
 
-def replay(name: str, seed: int, model: bool, trials: int) -> float:
+def replay(name: str, isa: Isa, seed: int, model: bool, trials: int) -> float:
     """Seconds of the best tile that the tuner finds over a table in so many trials."""
     from qcompiler.targets.tvm.database import Database
     from qcompiler.targets.tvm.tune import GENERATION, propose
 
-    isa, task = _task(name)
-    table, database, rng = read_table(name), Database({}), np.random.default_rng([seed, *task.key.encode()])
+    task = task_of(name, isa)
+    table, database, rng = read_table(name, isa), Database({}), np.random.default_rng([seed, *task.key.encode()])
     while len(database.trials.get(task.key, ())) < min(trials, len(task.tiles)):
         left = min(trials, len(task.tiles)) - len(database.trials.get(task.key, ()))
         for tile in propose(task, isa, database, rng, min(GENERATION, left), model):
@@ -161,12 +172,12 @@ def replay(name: str, seed: int, model: bool, trials: int) -> float:
     return min(seconds for _, seconds in database.trials[task.key] if seconds is not None)
 
 
-def tuning_row(name: str) -> dict[str, Any]:
+def tuning_row(name: str, isa: Isa) -> dict[str, Any]:
     """XGBoost beside random proposals over `SEEDS` seeds: mean ratio of the best times, 95 % interval."""
     from scipy import stats
 
-    table = read_table(name)
-    found = np.array([[replay(name, seed, model, TRIALS) for model in (True, False)] for seed in range(SEEDS)])
+    table = read_table(name, isa)
+    found = np.array([[replay(name, isa, seed, model, TRIALS) for model in (True, False)] for seed in range(SEEDS)])
     ratios = found[:, 0] / found[:, 1]
     spread = float(ratios.std(ddof=1) / len(ratios) ** 0.5)
     half = float(stats.t.ppf(0.975, len(ratios) - 1)) * spread
@@ -178,10 +189,10 @@ def tuning_row(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def default_row(name: str) -> dict[str, Any]:
+def default_row(name: str, isa: Isa) -> dict[str, Any]:
     """The rule's tile beside the best of the table."""
-    _, task = _task(name)
-    table = read_table(name)
+    task = task_of(name, isa)
+    table = read_table(name, isa)
     best = min(table, key=lambda tile: table[tile])
     return {
         "name": name, "held_out": name not in FITTED, "tile": str(task.tiles[0]), "us": table[task.tiles[0]] * 1e6,
@@ -191,12 +202,17 @@ def default_row(name: str) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compile, time or ship."""
+    from qcompiler.targets.tvm.machine import host_machine
+
+    isa = host_machine().isa
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("build", "time", "records"))
-    parser.add_argument("--products", nargs="+", choices=list(PRODUCTS), default=list(PRODUCTS))
+    parser.add_argument("--products", nargs="+", choices=distinct(PRODUCTS, isa), default=distinct(PRODUCTS, isa))
     options = parser.parse_args(arguments)
     if options.step == "records":
-        print(ship_records(tables()), file=sys.stderr)
+        if not tables(isa):
+            parser.error(NONE.format(isa=isa.name))
+        print(ship_records(isa), file=sys.stderr)
         return 0
     for name in options.products:
         if options.step == "build":

@@ -33,14 +33,14 @@ class CpuLibrary:
         isa: what they use.
         tiles: measured best tiles by `product_key`; other products get the default rule's.
         used: of them, by products that were asked for.
-        pair_lanes: pairs of 16-bit numbers that one instruction multiplies and adds; 0 where none does.
+        pair_lanes: fewest pairs of 16-bit numbers, of 8 or less, that one instruction multiplies and adds; 0 where none does.
     """
 
     def __init__(self, isa: Isa, tiles: Mapping[str, Tile] | None = None) -> None:
         self.isa = isa
         self.tiles = dict(tiles or {})
         self.used: dict[str, Tile] = {}
-        self.pair_lanes = isa.wide.lanes if isa.wide.name == "vpmaddwd" else 0
+        self.pair_lanes = min(isa.wide.lanes, 8) if isa.wide.name == "vpmaddwd" else 0
 
     def product(
         self, product: Product, constant: Callable[[np.ndarray], Any], finished: Callable[[Any], Any], where: str

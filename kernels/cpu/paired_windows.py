@@ -40,13 +40,15 @@ class Tile:
 
 
 def schedule(s: Any, lanes: int, threads: bool) -> None:
-    """Schedule the blocks `paired`, `acc` and `out` [batch, height, width, channels]; channels are a multiple of lanes.
+    """Schedule the blocks `paired`, `acc` and `out` [batch, height, width, channels]; channels are a multiple of lanes, or of half.
 
     `threads` says whether there is enough work for several.
     """
     out, acc, paired = (s.get_sblock(name) for name in ("out", "acc", STAGE))
     image, row, place, channels = s.get_loops(out)
     height, width, size = (int(s.get(loop).extent) for loop in (row, place, channels))
+    if size % lanes:
+        lanes //= 2  # 8 of 16
     notes = s.get(paired).annotations
     down, across = (Reach(*(int(n) for n in notes[name])) for name in ("down", "across"))
     pairs, taps = (int(s.get(loop).extent) for loop in s.get_loops(acc)[-2:])

@@ -10,27 +10,36 @@ import numpy as np
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import Graph
 
+CPUS = {"avx512vnni": "cascadelake", "avxvnni": "alderlake", "avx512": "skylake-avx512", "avx2": "haswell", "sse2": "x86-64"}
+"""CPUs that have an instruction set of x86 and little beyond it, best first, by LLVM's names."""
 
-def run_on_cpu(graph: Graph, arrays: Sequence[np.ndarray], isa: str | None = None) -> list[np.ndarray]:
+
+def runnable() -> list[str]:
+    """The instruction sets of `CPUS` that this machine can execute."""
+    from qcompiler.targets.tvm.machine import machine_named, missing_features
+
+    return [isa for isa, cpu in CPUS.items() if not missing_features(machine_named(cpu))]
+
+
+def run_on_cpu(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Outputs of a graph compiled for this machine's CPU."""
-    return session_of(graph, isa).run(arrays)
+    return session_of(graph).run(arrays)
 
 
-def session_of(graph: Graph, isa: str | None = None) -> Any:
-    """A graph compiled for this machine's CPU, with the kernels of its own or another instruction set."""
+def session_of(graph: Graph, isa: str = "") -> Any:
+    """A graph compiled for this machine's CPU, or for one that has an instruction set of `CPUS` and is no better."""
     from qcompiler.targets.tvm.version import require_tvm
 
     require_tvm()
-    from qcompiler.kernels.cpu.isa import isa_named
     from qcompiler.kernels.cpu.library import CpuLibrary
     from qcompiler.targets.tvm.build import VmSession, compile_module
     from qcompiler.targets.tvm.lower import lower
-    from qcompiler.targets.tvm.machine import host_machine
+    from qcompiler.targets.tvm.machine import machine_named
     from qcompiler.targets.tvm.threads import use_threads
 
     use_threads(1)
-    machine = host_machine()
-    lowered = lower(graph, CpuLibrary(machine.isa if isa is None else isa_named(isa)))
+    machine = machine_named(CPUS[isa] if isa else "")
+    lowered = lower(graph, CpuLibrary(machine.isa))
     inputs = [(v.name, v.dtype.numpy.name, len(v.shape)) for v in graph.inputs]
     session = VmSession(compile_module(lowered.module, machine.tvm_target()), lowered.constants, inputs)
     session.lowered = lowered

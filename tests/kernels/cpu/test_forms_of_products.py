@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from qcompiler.ir import DType, Graph, QuantParams
+from qcompiler.kernels.cpu.isa import isa_named
 from qcompiler.passes.rounding.limit_sums import limited_weights
 from qcompiler.targets.saturation import pair_safe_scale
 from support.integer_networks import IntegerLayers
-from support.tvm_programs import differing, session_of
+from support.tvm_programs import differing, runnable, session_of
 
 tvm = pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
 
@@ -133,7 +134,17 @@ def test_extreme_operands(rows: int, depth: int, columns: int, zero_point: int, 
     assert kernel_of(linear(weights, rows, zero_point, 42), rows, depth) == form
 
 
-@pytest.mark.parametrize(("isa", "shift"), [("avx2", 31), ("avx2", 32), ("avx2", 33), ("avx2", 40), ("avx2", 61), ("sse2", 33)])
+@pytest.mark.parametrize("peak", [127, 64, 32, 16])
+@pytest.mark.parametrize("isa", runnable())
+def test_extreme_operands_of_every_instruction_set(isa: str, peak: int) -> None:
+    short, narrow = isa_named(isa).short, isa_named(isa).narrow.name
+    weights = np.random.default_rng(2).choice(np.array([-peak, 1 - peak, 0, peak]), (103, 161))
+    weights[0], weights[1] = peak, -peak
+    form = SHORT[128 // peak] if short and peak < 127 else f"{narrow} int8"
+    assert kernel_of(linear(weights, 30, 127, 42), 30, 161, isa) == form
+
+
+@pytest.mark.parametrize(("isa", "shift"), [*(("avx2", shift) for shift in (31, 32, 33, 40, 61)), *((isa, 33) for isa in runnable() if isa != "avx2")])
 def test_rescaling_by_every_kind_of_shift(isa: str, shift: int) -> None:
     rng = np.random.default_rng(shift)
     weights = rng.integers(-127, 128, (24, 200))

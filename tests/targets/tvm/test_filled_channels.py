@@ -7,7 +7,7 @@ import pytest
 
 from qcompiler.ir import DType, Graph, QuantParams
 from support.integer_networks import IntegerLayers, random_codes
-from support.tvm_programs import differing, session_of
+from support.tvm_programs import differing, runnable, session_of
 
 pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
 
@@ -52,7 +52,8 @@ def test_integers_are_those_of_the_reference(name: str) -> None:
         assert differing(graph, arrays, session.run(arrays)) == 0
 
 
-def test_vectors_of_four_lanes_give_the_same_integers() -> None:
+@pytest.mark.parametrize("isa", runnable())
+def test_every_instruction_set_gives_the_same_integers(isa: str) -> None:
     graph = FILLED["6 channels"]
     arrays = random_codes(graph, 1)
-    assert differing(graph, arrays, session_of(graph, "sse2").run(arrays)) == 0
+    assert differing(graph, arrays, session_of(graph, isa).run(arrays)) == 0

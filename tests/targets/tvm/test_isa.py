@@ -10,16 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from op_cases import CASES, OpCase
 from qcompiler.errors import UsageError
 from qcompiler.executors.reference import run_reference
 from qcompiler.ir import Graph, Value
 from qcompiler.kernels.cpu.isa import ISAS, best_isa, isa_named
 from support.integer_networks import IntegerLayers, random_codes
 from support.tools import requires_tool
-from support.tvm_programs import differing, session_of
+from support.tvm_programs import CPUS, differing, runnable, session_of
 
 tvm = pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
 
+from qcompiler.targets.tvm.machine import host_machine, machine_named  # noqa: E402
+
+# digits of 4 bits and wider ones, real operands and codes of 8 and 16 bits
+_KINDS = ("weight_only_linear-int4", "weight_only_linear-int6", "dynamic_linear-int4-group", "dynamic_linear-uint4-two-terms")
+GROUPED = [case for case in CASES if case.id in _KINDS]
 DRIVER = Path(__file__).parents[2] / "support" / "arm_kernel.c"
 
 
@@ -46,7 +52,6 @@ def built(graph: Graph, cpu: str) -> tuple[Any, Any]:
     from qcompiler.kernels.cpu.codegen import register_pipeline
     from qcompiler.kernels.cpu.library import CpuLibrary
     from qcompiler.targets.tvm.lower import lower
-    from qcompiler.targets.tvm.machine import machine_named
 
     machine = machine_named(cpu)
     lowered = lower(graph, CpuLibrary(machine.isa))
@@ -84,11 +89,30 @@ def _before_the_jump(block: str) -> list[str]:
     return lines[: next(i for i, line in enumerate(lines) if re.search(r"\bj\w+\s+\.LBB", line))]
 
 
-def test_every_instruction_set_of_this_cpu_gives_the_same_integers() -> None:
-    graph = linear(columns=20)
-    arrays = random_codes(graph, 1)
-    for isa in ("avx2", "sse2"):
-        assert differing(graph, arrays, session_of(graph, isa).run(arrays)) == 0
+def test_cpus_of_the_tests_have_their_instruction_set_and_no_better_one() -> None:
+    assert {isa: machine_named(cpu).isa.name for isa, cpu in CPUS.items()} == {isa: isa for isa in CPUS}
+    own = host_machine().isa.name
+    assert own in runnable() or own not in CPUS
+
+
+@pytest.mark.parametrize("case", GROUPED, ids=lambda case: case.id)
+@pytest.mark.parametrize("isa", runnable())
+def test_weights_in_groups_of_every_instruction_set(isa: str, case: OpCase) -> None:
+    graph, arrays = case.build()
+    assert differing(graph, arrays, session_of(graph, isa).run(arrays)) == 0
+
+
+@pytest.mark.parametrize(
+    ("cpu", "instruction", "register"),
+    [("znver4", "vpdpbusd", "zmm"), ("alderlake", "vpdpbusd", "ymm"), ("skylake-avx512", "vpmaddubsw", "zmm"), ("haswell", "vpmaddubsw", "ymm")],
+)
+def test_digits_use_the_instruction_of_the_cpu(cpu: str, instruction: str, register: str) -> None:
+    """Weights of 4 bits times codes of 8; the others of these instructions are not in the code."""
+    graph, _ = next(case for case in GROUPED if case.id == "dynamic_linear-int4-group").build()
+    library, lowered = built(graph, cpu)
+    assert lowered.kernels[0].kernel == f"{instruction} int4"
+    found = re.findall(r"^\s+(?:{vex}\s+)?(vpdpbusd|vpmaddubsw)\s.*%(\wmm)\d+$", library.inspect_source("asm"), flags=re.MULTILINE)
+    assert found and set(found) == {(instruction, register)}
 
 
 @pytest.mark.parametrize("make", [linear, convolution, scores])
