@@ -328,12 +328,13 @@ def default_tile(product: Product, form: Form, isa: Isa) -> Tile:
 
 
 MULTIPLY, LOAD_WEIGHT, BROADCAST, FINISH, SCATTER, PACK, REREAD = 0.5, 0.33, 0.17, 9.8, 10.2, 0.29, 0.047
-TOGETHER, EDGE = {2: 1.9, 4: 1.5}, 1.5
+TOGETHER, EDGE = {2: 1.9, 4: 1.5}, {16: 1.5, 32: 1.5, 64: 0.3}
 """Cycles of: multiplying and adding a vector; loading one of weights; spreading a pair of activations (`forms.STEPS` has all
 three of other forms); rescaling a vector of results, and storing it piece by piece; packing an element of the left
 operand, reading it again; what is saved per vector where so many become bytes together; packing a byte where tiles do not
-divide the rows. Least squares over the times of all tiles of three products, those of `STEPS` set by the times
-of some tiles (`python -m benchmarks.bench_tvm --only defaults` shows others)."""
+divide the rows, by the bytes of a vector. Least squares over the times of all tiles of three products on AVX2; those of
+`STEPS` and of vectors of 64 bytes were set by the times of some tiles (`python -m benchmarks.bench_tvm --only defaults`
+shows others)."""
 CHAIN = 4.0
 """Cycles before a vector that accumulates in place can be added to again."""
 CACHES = ((1 << 15, 0.0), (1 << 17, 1 / 80), (1 << 62, 1 / 32))
@@ -359,7 +360,7 @@ def predicted_cycles(product: Product, form: Form, isa: Isa, tile: Tile) -> floa
     once = FINISH - TOGETHER.get(tile.vectors, 0.0) if columns % width == 0 else FINISH + SCATTER
     finish = tile.rows * tile.vectors * once
     passes = column_tiles / tile.panel if tile.panel else 1.0
-    element = PACK + EDGE if form.pair >= 4 and rows % tile.rows else PACK
+    element = PACK + EDGE[isa.vector_bytes] if form.pair >= 4 and rows % tile.rows else PACK
     pack = element + passes * REREAD if tile.whole else passes * element
     weight_bytes = column_tiles * width * depth * np.dtype(form.weight).itemsize
     again = next(cost for most, cost in CACHES if weight_bytes / passes <= most)
