@@ -1,4 +1,4 @@
-"""Time per kernel, beside what the micro-kernel reaches when everything lies in the first cache level."""
+"""Time per kernel, beside what the micro-kernel reaches when everything lies in the nearest caches."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from qcompiler.targets.tvm.emit import PROGRAM
 from qcompiler.targets.tvm.machine import Machine
 
 ROUNDS = 20
-PEAK_ROWS, PEAK_DEPTH = 240, 256
-"""Of the product that measures the peak: its weights and one tile of its rows fit 32 KiB."""
+PEAK_ROWS, PEAK_DEPTH, PEAK_TILES = 240, 256, 8
+"""Of the product that measures the peak: tiles of columns enough that packing the rows is a small part, weights near."""
 
 
 def profile_session(session: VmSession, folder: Path, machine: Machine, arrays: Sequence[np.ndarray]) -> Profile:
@@ -43,10 +43,10 @@ def fastest_form(machine: Machine) -> Form:
 
 
 def measure_peak(machine: Machine) -> float:
-    """GOPS of the fastest form on operands in the first cache level, one thread."""
+    """GOPS of the fastest form on operands in the nearest caches, one thread."""
     form, isa = fastest_form(machine), machine.isa
     rows, vectors = (8, 2) if isa.registers > 16 else (2, 4) if form.chunks > 1 else (4 if form.pair == 4 else 6, 2)
-    columns = vectors * form.lanes
+    columns = PEAK_TILES * vectors * form.lanes
     kind = "uint8" if form.activation == "uint8" else "int8"
     a = te.placeholder((PEAK_ROWS, PEAK_DEPTH), kind, name="a")
     w = np.ones((1, columns, 1, PEAK_DEPTH), np.int8)
