@@ -15,18 +15,39 @@ from tvm import relax
 
 from qcompiler.errors import InternalError, MissingToolError, UsageError
 from qcompiler.kernels.cpu.codegen import register_pipeline
-from qcompiler.targets.tvm.lower import KERNEL_PREFIX
+from qcompiler.targets.tvm.lower import INPUTS, KERNEL_PREFIX
 
 UNCHECKED = {"tirx.disable_assert": True}
 """Kernels do not check their arguments: `main` does, once, and the checks are a third of the code to compile."""
+CHECKS = ("vm.builtin.check_tensor_info", "vm.builtin.match_shape")
 
 
 def compile_module(module: Any, machine: Any) -> Any:
-    """The executable of a Relax module for a TVM target."""
+    """The executable of a Relax module for a TVM target; `main` checks the inputs that its attribute `INPUTS` counts."""
+    pipeline = tvm.transform.Sequential([relax.get_default_pipeline(machine), _without_checks_of_constants()])
     with tvm.transform.PassContext(opt_level=3, config=UNCHECKED):
-        return tvm.compile(
-            module, target=machine, relax_pipeline=relax.get_default_pipeline(machine), tir_pipeline=register_pipeline()
-        )
+        return tvm.compile(module, target=machine, relax_pipeline=pipeline, tir_pipeline=register_pipeline())
+
+
+def _without_checks_of_constants() -> Any:
+    """Drops what `main` checks of constants: two calls each, more than kernels, in every run. Loading checks them."""
+
+    @tvm.transform.module_pass(opt_level=0)
+    def run(module: Any, context: Any) -> Any:
+        main = module["main"]
+        constants = set(main.params[int(main.attrs[INPUTS]) :])
+
+        def needed(binding: Any) -> bool:
+            call = binding.value
+            checks = isinstance(call, relax.Call) and isinstance(call.op, relax.ExternFunc) and str(call.op.global_symbol) in CHECKS
+            return not checks or call.args[0] not in constants
+
+        blocks = [relax.BindingBlock([b for b in block.bindings if needed(b)]) for block in main.body.blocks]
+        body = relax.SeqExpr(blocks, main.body.body)
+        module.update_func(module.get_global_var("main"), relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs))
+        return module
+
+    return run
 
 
 def compile_function(function: Any, name: str, machine: Any) -> Any:

@@ -20,7 +20,7 @@ from qcompiler.targets.tvm.lower import KernelInfo, Lowered, lower
 from qcompiler.targets.tvm.machine import Machine
 
 LIBRARY, CONSTANTS, PROGRAM = "lib.so", "constants.safetensors", "program.json"
-FORMAT = 1
+FORMAT = 2
 
 
 def emit_cpu(graph: Graph, machine: Machine, folder: Path, tiles: Mapping[str, Any], metadata: Mapping[str, str]) -> Emission:
@@ -43,7 +43,7 @@ def _program(graph: Graph, machine: Machine, lowered: Lowered, metadata: Mapping
         "triple": machine.triple,
         "isa": machine.isa.name,
         "inputs": [[v.name, v.dtype.numpy.name, len(v.shape)] for v in graph.inputs],
-        "constants": len(lowered.constants),
+        "constants": [[str(array.dtype), list(array.shape)] for array in lowered.constants],
         "kernels": [
             {"name": k.name, "kernel": k.kernel, "modules": [n.where() for n in k.nodes], "macs": k.macs, "note": k.note}
             for k in lowered.kernels
@@ -81,16 +81,25 @@ def open_cpu(folder: Path, machine: Machine) -> VmSession:
     try:
         program = json.loads((folder / PROGRAM).read_text(encoding="utf-8"))
         constants = load_file(folder / CONSTANTS)
-        arrays = [np.asarray(constants[f"c{i}"]) for i in range(program["constants"])]
         inputs = [(str(n), str(k), int(r)) for n, k, r in program["inputs"]]
     except Exception as error:  # whatever a damaged file makes of the readers
         raise UsageError(f"cannot read the program of {folder}: {type(error).__name__}: {error}") from None
     if program.get("format") != FORMAT:
         raise UsageError(f"the program of {folder} has format {program.get('format')}, this version reads {FORMAT}")
+    arrays = [_constant(folder, constants, f"c{i}", *kind) for i, kind in enumerate(program["constants"])]
     check_runs_here(machine)
     if not (folder / LIBRARY).is_file():
         raise UsageError(f"{folder / LIBRARY} is missing")
     return VmSession(load_library(folder / LIBRARY), arrays, inputs)
+
+
+def _constant(folder: Path, constants: Mapping[str, np.ndarray], name: str, kind: str, shape: list[int]) -> np.ndarray:
+    """A constant of the type and shape that the code takes it for."""
+    found = constants.get(name)
+    if found is None or str(found.dtype) != kind or list(found.shape) != shape:
+        what = "missing" if found is None else f"{found.dtype}{list(found.shape)}"
+        raise UsageError(f"{folder / CONSTANTS} does not belong to the program: {name} is {what}, not {kind}{shape}")
+    return found
 
 
 def check_runs_here(machine: Machine) -> None:

@@ -43,6 +43,8 @@ from qcompiler.targets.tvm.symbols import Symbols
 from qcompiler.targets.tvm.views import PLAIN, Layout, Point, View
 from qcompiler.targets.tvm.windows import depthwise, in_pairs
 
+INPUTS = "num_input"
+"""Attribute of `main`: how many of its parameters are inputs of the graph; constants follow."""
 KERNEL_PREFIX = "k_"
 """What the names of kernels begin with; the virtual machine calls other functions too."""
 OPAQUE = 8
@@ -319,7 +321,7 @@ def _assemble(state: _Lowering, plans: list[_Plan]) -> Lowered:
             if isinstance(argument, np.ndarray):
                 _constant_variable(state, argument)
     held = list(state.constants.values())
-    with block.function("main", [*inputs, *(variable for variable, _ in held)]):
+    with block.function("main", [*inputs, *(variable for variable, _ in held)], {INPUTS: len(inputs)}):
         with block.dataflow():
             for plan in plans:
                 _call(state, block, plan)
