@@ -16,6 +16,7 @@ from tvm.script import tirx as T
 from tvm.tirx import compilation_pipeline
 
 from qcompiler.kernels.cpu.isa import Form
+from qcompiler.kernels.cpu.tails import tails_apart
 
 PIPELINE = "qcompiler_cpu"
 STACK_BYTES = 16384
@@ -53,7 +54,7 @@ def register_pipeline() -> str:
             lower = tirx.transform
             return tvm.ir.transform.Sequential([_small_allocations_on_stack(), lower.LowerTVMBuiltin(), lower.LowerIntrin()])
 
-        return first, host, device
+        return tvm.ir.transform.Sequential([tails_apart(), first]), host, device
 
     compilation_pipeline.register_tir_pipeline(PIPELINE, pipeline)
     return PIPELINE

@@ -1,0 +1,44 @@
+"""Columns that do not fill the last vector: nothing behind them is written, on any instruction set."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from qcompiler.ir import Graph
+from support.integer_networks import IntegerLayers, random_codes
+from support.tvm_programs import differing, runnable, session_of
+
+tvm = pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
+
+ONE_LANE = re.compile(r"llvm\.masked\.store\.\S+\(<\d+ x i8>.*<(?:i1 false, )*i1 true(?:, i1 false)*>\)")
+
+
+def linear(columns: int) -> Graph:
+    b = IntegerLayers("one")
+    return b.graph(b.linear(b.codes("x", 7, 64), columns))
+
+
+@pytest.mark.parametrize("columns", [9, 57, 70])
+@pytest.mark.parametrize("isa", runnable())
+def test_rows_keep_their_first_columns(isa: str, columns: int) -> None:
+    """With two tiles of columns, the second one is stored when the next row's first columns are there already."""
+    graph = linear(columns)
+    arrays = random_codes(graph, 1)
+    assert differing(graph, arrays, session_of(graph, isa).run(arrays)) == 0
+
+
+@pytest.mark.parametrize("cpu", ["skylake-avx512", "sapphirerapids", "znver4"])
+@pytest.mark.parametrize("columns", [9, 25, 57])
+def test_no_masked_store_has_one_lane(cpu: str, columns: int) -> None:
+    from qcompiler.kernels.cpu.codegen import register_pipeline
+    from qcompiler.kernels.cpu.library import CpuLibrary
+    from qcompiler.targets.tvm.lower import lower
+    from qcompiler.targets.tvm.machine import machine_named
+
+    machine = machine_named(cpu)
+    lowered = lower(linear(columns), CpuLibrary(machine.isa))
+    function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
+    code = tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()).inspect_source("ll")
+    assert "@kernel" in code and not ONE_LANE.search(code)
