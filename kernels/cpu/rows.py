@@ -56,9 +56,13 @@ def _reduction_of_vectors(s: Any, block: Any, lanes: int) -> None:
     last = [loop for loop in own if loop not in taps][-1]
     if _extent(s, last) % lanes:
         return
-    s.reorder(*taps, last)
-    s.vectorize(last)  # before the reduction is taken apart, which the schedule does not vectorize
-    s.vectorize(s.get_loops(s.decompose_reduction(block, taps[0]))[-1])
+    vectors, lane = s.split(last, [None, lanes])
+    s.reorder(*taps, vectors, lane)
+    s.vectorize(lane)  # before the reduction is taken apart, which the schedule does not vectorize
+    s.unroll(vectors)
+    zeros = s.get_loops(s.decompose_reduction(block, taps[0]))
+    s.vectorize(zeros[-1])
+    s.unroll(zeros[-2])
 
 
 def _in_vectors(s: Any, block: Any, lanes: int) -> None:

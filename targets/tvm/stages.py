@@ -28,11 +28,12 @@ from qcompiler.targets.tvm.arithmetic import (
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
 from qcompiler.targets.tvm.pointwise import result_limits
 from qcompiler.targets.tvm.table_entry import table_entry
+from qcompiler.targets.tvm.table_factors import exponential_factors
 from qcompiler.targets.tvm.views import ROWS, Layout, Point, View
 from qcompiler.targets.tvm.windows import avg_pool, max_pool
 
 MakeStages = Callable[[KernelBuilder, Node], View]
-PARTS = 8
+PARTS = 16
 """Elements that are added side by side."""
 FAR = -(1 << 19)
 """Below all codes of 16 bits, by more than any two of them are apart."""
@@ -108,10 +109,21 @@ def _exponentials(
 
 def _table(builder: KernelBuilder, node: Node) -> Callable[[Any], Any]:
     """Reads the table, 0 beyond its end: without a condition, which would be a branch per element."""
-    table = operand(node, 1).data
-    assert table is not None
-    held, count = builder.constant(np.append(table, 0).astype(np.int32)), len(table)
-    return lambda d: table_entry(held, tirx.min(d, count))
+    data = operand(node, 1).data
+    assert data is not None
+    table, count = np.append(data, 0), len(data)
+    factors = exponential_factors(table) if builder.permutes else None
+    if factors is None:
+        return lambda d: table_entry(builder, table, tirx.min(d, count))
+    upper, lower, bits = factors.upper, factors.lower, factors.bits
+
+    def rounded_product(d: Any) -> Any:
+        place = tirx.min(d, count)
+        first = table_entry(builder, upper, place >> bits)
+        second = table_entry(builder, lower, place & ((1 << bits) - 1))
+        return (first * second + tirx.const(0.5, "float32")).astype("int32")
+
+    return rounded_product
 
 
 def _rounded(e: Any, total: Any, bits: int) -> Any:
@@ -129,11 +141,13 @@ def _probabilities(e: Any, total: Any, rows: Any, length: Any) -> Callable[[Any,
     less = tirx.const(1.0 - 2.0**-20, "float32")
     inverse = te.compute((rows,), lambda r: less / tirx.max(total[r], 1).astype("float32"), name="inverse")
 
+    # a stage: the comparison would be taken apart into one with each operand of the maximum
+    whole = te.compute((rows,), lambda r: tirx.max(total[r], 1), name="whole")
+
     def probability(r: Any, c: Any) -> Any:
         top = (e[r, c] << 8) + (total[r] >> 1)
         q = (top.astype("float32") * inverse[r]).astype("int32")
-        whole = tirx.max(total[r], 1)
-        return q + i32(top - q * whole >= whole)
+        return q + i32(top - q * whole[r] >= whole[r])
 
     return probability
 
