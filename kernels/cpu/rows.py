@@ -16,6 +16,8 @@ from qcompiler.kernels.cpu import paired_windows
 
 PARALLEL_ELEMENTS = 1 << 15
 UNROLLED_TAPS = 32
+ROWS, SCRATCH = 8, 4096
+"""Rows that go through the stages of a kernel together, at most, and elements of them: what is between stays on the stack."""
 CHUNKS = (4, 2, 1)
 """Vectors of channels that a window keeps in registers, best first."""
 
@@ -36,6 +38,10 @@ def schedule(s: Any, lanes: int) -> None:
     if len(others) == 1 and windows and len(loops) >= 2:
         return _window(s, out, others[0], loops, lanes)
     row = s.fuse(*loops[:-1]) if len(loops) > 1 and not others else loops[0]
+    together = _rows_together(s, loops) if len(others) > 1 and len(loops) == 2 else 1
+    if together > 1:
+        row, _ = s.split(row, [None, together])
+        loops = [row, *s.get_loops(out)[1:]]
     for block in reversed(others):
         s.compute_at(block, row, preserve_unit_loops=True)
     if _size(s, loops if others else [row, loops[-1]]) >= PARALLEL_ELEMENTS:
@@ -46,6 +52,12 @@ def schedule(s: Any, lanes: int) -> None:
         elif tirx.IterVar.CommReduce not in _kinds(s, block, len(s.get_loops(block)) - 1):
             _in_vectors(s, block, lanes)
     _in_vectors(s, out, lanes)
+
+
+def _rows_together(s: Any, loops: Any) -> int:
+    """Rows that go through the stages together: what one waits for, its sums, leaves time for the others."""
+    rows, length = (_extent(s, loop) for loop in loops)
+    return max((n for n in range(1, ROWS + 1) if rows % n == 0 and n * length <= SCRATCH), default=1) if rows and length else 1
 
 
 def _reduction_of_vectors(s: Any, block: Any, lanes: int) -> None:

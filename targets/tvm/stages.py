@@ -27,6 +27,7 @@ from qcompiler.targets.tvm.arithmetic import (
 )
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
 from qcompiler.targets.tvm.pointwise import result_limits
+from qcompiler.targets.tvm.row_join import row_join
 from qcompiler.targets.tvm.table_entry import table_entry
 from qcompiler.targets.tvm.table_factors import exponential_factors
 from qcompiler.targets.tvm.views import ROWS, Layout, Point, View
@@ -66,9 +67,9 @@ def _over_row(rows: Any, length: Any, join: Any, element: Callable[[Any, Any], A
     if not isinstance(length, int) or length % PARTS:
         k = te.reduce_axis((0, length), "k")
         return te.compute((rows,), lambda r: join(element(r, k), axis=k), name=name)
-    j, part = te.reduce_axis((0, length // PARTS), "j"), te.reduce_axis((0, PARTS), "part")
+    j = te.reduce_axis((0, length // PARTS), "j")
     parts = te.compute((rows, PARTS), lambda r, p: join(element(r, j * PARTS + p), axis=j), name=f"{name}_parts")
-    return te.compute((rows,), lambda r: join(parts[r, part], axis=part), name=name)
+    return te.compute((rows,), lambda r: row_join("max" if join is te.max else "sum", parts, r), name=name)
 
 
 # -- softmaxes

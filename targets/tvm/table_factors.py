@@ -13,7 +13,7 @@ TRIES = 33
 
 @dataclass(frozen=True)
 class Factors:
-    """table[d] == floor(upper[d >> bits] * lower[d & (2^bits - 1)] + 1/2), in float32, for every d.
+    """table[d] == floor(upper[d >> bits] * lower[d & (2^bits - 1)] + 1/2) for every d, in float32, fused or not.
 
     Attributes:
         upper: float32.
@@ -49,7 +49,8 @@ def exponential_factors(table: np.ndarray) -> Factors | None:
     for step in sorted(np.linspace(low, high, TRIES), key=lambda s: abs(s - (low + high) / 2)):
         upper = (wanted[0] * np.exp(-step * np.arange(0, count, 1 << bits))).astype(np.float32)
         lower = np.exp(-step * np.arange(1 << bits)).astype(np.float32)
-        product = upper[places >> bits] * lower[places & ((1 << bits) - 1)]
-        if np.array_equal(np.floor(product + np.float32(0.5)), wanted):
+        a, b = upper[places >> bits], lower[places & ((1 << bits) - 1)]
+        fused = (a.astype(np.float64) * b + 0.5).astype(np.float32)
+        if all(np.array_equal(np.floor(x), wanted) for x in (fused, a * b + np.float32(0.5))):
             return Factors(upper, lower, bits)
     return None
