@@ -25,6 +25,7 @@ from qcompiler.targets.tvm.arithmetic import (
     shift_exp,
     whole64,
 )
+from qcompiler.targets.tvm.high_product import high_word_of
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
 from qcompiler.targets.tvm.pointwise import result_limits
 from qcompiler.targets.tvm.row_join import row_join
@@ -249,22 +250,25 @@ def _integer_norm(builder: KernelBuilder, node: Node) -> View:
 
     def inverse(r: Any) -> Any:
         root = floor_sqrt(squares[r] + const64(attrs["eps"]))
-        return tirx.truncdiv(const64(1 << RECIPROCAL_BITS), root).astype("float64") * unit
+        return quotient(const64(1 << RECIPROCAL_BITS), root).astype("float64") * unit
 
     reciprocal = te.compute((rows,), inverse, name="reciprocal")
     # floor of a multiple of 2^-10: half a unit less half a step off, rounded to the nearest by a number whose last bit is 1;
     # its low word is the integer then, where the product of 32-bit numbers takes it
     below, whole = (tirx.const(v, "float64") for v in (0.5 - 2.0 ** (NORMAL_BITS - RECIPROCAL_BITS - 1), 1.5 * 2.0**52))
-    gamma = builder.constant(weight.data)
+    gamma = builder.constant(weight.data.astype(np.int64))
     shift = attrs["shift"]
     half = const64(1 << (shift - 1))
     beta = None if bias is None or bias.data is None else builder.constant(bias.data + (np.int64(1) << (shift - 1)))
 
+    def low_word(x: Any) -> Any:
+        return (x << const64(32)) >> const64(32)
+
     def element(r: Any, c: Any) -> Any:
         t = tirx.reinterpret("int64", (centred[r, c].astype("float64") * reciprocal[r] - below) + whole)  # at most 2^30
-        total = ((t << const64(32)) >> const64(32)) * whole64(gamma(c)) + (half if beta is None else beta(c))
+        total = low_word(t) * low_word(gamma(c)) + (half if beta is None else beta(c))
         if shift >= 32:  # 32-bit lanes for what is left
-            total, left = (total >> const64(32)).astype("int32"), tirx.const(shift - 32, "int32")
+            total, left = high_word_of(total), tirx.const(shift - 32, "int32")
         else:
             left = const64(shift)
         return saturate(total >> left, *result_limits(node), storage(node.output))
