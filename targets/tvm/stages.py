@@ -233,17 +233,18 @@ def _integer_norm(builder: KernelBuilder, node: Node) -> View:
     def wide(r: Any, c: Any) -> Any:
         return (spread(view.at(point(r, c))) - tirx.const(zero, held)) << tirx.const(fraction, held)
 
-    centred = te.compute((rows, length), wide, name="wide")
     doubled = whole64 if narrow else i64
     if node.op == "integer_layer_norm":
-        short, plain = narrow and length * (int(info.max) - int(info.min)) << fraction < 1 << 31, centred
-        total = _over_row(rows, length, te.sum, lambda r, c: plain[r, c] if short else i64(plain[r, c]), "total")
+        short, plain = narrow and length * (int(info.max) - int(info.min)) << fraction < 1 << 31, wide
+        total = _over_row(rows, length, te.sum, lambda r, c: plain(r, c) if short else i64(plain(r, c)), "total")
 
         def less_mean(r: Any, c: Any) -> Any:
             count = const64(2 * length)
-            return plain[r, c] - tirx.floordiv(i64(total[r]) * const64(2) + const64(length), count).astype(held)
+            return plain(r, c) - tirx.floordiv(i64(total[r]) * const64(2) + const64(length), count).astype(held)
 
         centred = te.compute((rows, length), less_mean, name="centred")
+    else:
+        centred = te.compute((rows, length), wide, name="centred")
     squares = _over_row(rows, length, te.sum, lambda r, c: doubled(centred[r, c]) * doubled(centred[r, c]), "squares")
     # a number is at most the root of the squares: its product with the reciprocal has 40 bits, exact in float64
     unit = tirx.const(2.0 ** (NORMAL_BITS - RECIPROCAL_BITS), "float64")
