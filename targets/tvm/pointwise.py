@@ -174,7 +174,12 @@ def _lookup_interpolated(builder: KernelBuilder, node: Node, point: Point, xs: l
     assert table.data is not None
     shift = node.attrs["shift"]
     t = line_between(builder, table.data, i32(xs[0]) + (1 << 15))
-    return saturate((t + (1 << (shift - 1))) >> shift, *result_limits(node), _kind(node))
+    t = (t + (1 << (shift - 1))) >> shift
+    zero, low, high = result_limits(node)
+    least, most = (((int(k) << 8) + (1 << (shift - 1))) >> shift for k in (table.data.min(), table.data.max()))
+    if low <= least + zero and most + zero <= high:  # between knots that need no clipping
+        return (t + zero).astype(_kind(node))
+    return saturate(t, zero, low, high, _kind(node))
 
 
 def _integer_mul(builder: KernelBuilder, node: Node, point: Point, xs: list[Any]) -> Any:

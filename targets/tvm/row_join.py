@@ -14,14 +14,14 @@ from tvm.script import tirx as T
 from qcompiler.targets.tvm.vector_op import vector_op
 
 INTRINSICS = {"sum": "llvm.vector.reduce.add", "max": "llvm.vector.reduce.smax"}
-LANES = "tirx.qcompiler_row_"
+OP = "tirx.qcompiler_row_"
 
 
 def row_join(join: str, parts: Any, row: Any) -> Any:
     """`sum` or `max` of the integers parts[row, :]."""
     # the first and the last element stand for all: what reads an element is known to need it
     last = int(parts.shape[1]) - 1
-    return tirx.call_intrin(str(parts.dtype), vector_op(LANES + join, _LOWER[join]), parts(row, 0), parts(row, last), last + 1)
+    return tirx.call_intrin(str(parts.dtype), vector_op(OP + join, _LOWER[join], False), parts(row, 0), parts(row, last), last + 1)
 
 
 def _lowered(join: str) -> Any:

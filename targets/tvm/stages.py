@@ -29,7 +29,7 @@ from qcompiler.targets.tvm.high_product import high_word_of
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
 from qcompiler.targets.tvm.pointwise import result_limits
 from qcompiler.targets.tvm.row_join import row_join
-from qcompiler.targets.tvm.table_entry import table_entry
+from qcompiler.targets.tvm.table_entry import LANES, table_entry
 from qcompiler.targets.tvm.table_factors import exponential_factors
 from qcompiler.targets.tvm.views import ROWS, Layout, Point, View
 from qcompiler.targets.tvm.windows import avg_pool, max_pool
@@ -76,6 +76,11 @@ def _over_row(rows: Any, length: Any, join: Any, element: Callable[[Any, Any], A
 # -- softmaxes
 
 
+def _filled(length: Any) -> Any:
+    """Columns of the stages of rows of a length: whole vectors, but for shorter rows."""
+    return length if not isinstance(length, int) or length < PARTS or length % PARTS == 0 else length + PARTS - length % PARTS
+
+
 def _masked(builder: KernelBuilder, node: Node, index: int) -> Callable[[Point], Any] | None:
     mask = node.inputs[index]
     if mask is None:
@@ -89,23 +94,29 @@ def _exponentials(
 ) -> tuple[Any, Any, Any, Any]:
     """(e [rows, length] int32, sum of e [rows], rows, length): e of max - x where the mask keeps it, 0 elsewhere.
 
-    The sum is int32 if `narrow`, which says that it fits, and int64 otherwise.
+    The sum is int32 if `narrow`, which says that it fits, and int64 otherwise. Rows are filled up to whole vectors with
+    what the mask would leave out.
     """
     rows, length, point = _rows(builder, node)
+    columns = _filled(length)
     x = builder.view(operand(node, 0))
 
     def kept(r: Any, c: Any) -> Any:
+        value = masked(r, c)
+        return value if columns is length else tirx.if_then_else(c < length, value, tirx.const(2 * FAR, "int32"))
+
+    def masked(r: Any, c: Any) -> Any:
         value = i32(x.at(point(r, c)))
         if mask is None:
             return value
         ones = tirx.const(0, "int32") - i32(mask(point(r, c)))  # all bits; a condition would be a branch per element
         return (value & ones) | (tirx.const(2 * FAR, "int32") & ~ones)
 
-    codes = te.compute((rows, length), kept, name="codes")
-    top = _over_row(rows, length, te.max, lambda r, c: codes[r, c], "top")
+    codes = te.compute((rows, columns), kept, name="codes")
+    top = _over_row(rows, columns, te.max, lambda r, c: codes[r, c], "top")
     # what the mask leaves out is far below, where nothing is kept too
-    exps = te.compute((rows, length), lambda r, c: exponential(tirx.max(top[r], tirx.const(FAR, "int32")) - codes[r, c]), name="exps")
-    total = _over_row(rows, length, te.sum, lambda r, c: exps[r, c].astype("int32" if narrow else "int64"), "total")
+    exps = te.compute((rows, columns), lambda r, c: exponential(tirx.max(top[r], tirx.const(FAR, "int32")) - codes[r, c]), name="exps")
+    total = _over_row(rows, columns, te.sum, lambda r, c: exps[r, c].astype("int32" if narrow else "int64"), "total")
     return exps, total, rows, length
 
 
@@ -114,7 +125,9 @@ def _table(builder: KernelBuilder, node: Node) -> Callable[[Any], Any]:
     data = operand(node, 1).data
     assert data is not None
     table, count = np.append(data, 0), len(data)
-    factors = exponential_factors(table) if builder.permutes else None
+    whole = _filled(_rows(builder, node)[1])
+    in_vectors = builder.permutes and isinstance(whole, int) and whole % LANES == 0
+    factors = exponential_factors(table) if in_vectors else None
     if factors is None:
         return lambda d: table_entry(builder, table, tirx.min(d, count))
     upper, lower, bits = factors.upper, factors.lower, factors.bits
@@ -163,7 +176,7 @@ def _softmax_lookup(builder: KernelBuilder, node: Node) -> View:
 
 
 def _shiftmax(builder: KernelBuilder, node: Node) -> View:
-    attrs, mask = node.attrs, _masked(builder, node, 1)
+    attrs, mask, length = node.attrs, _masked(builder, node, 1), _rows(builder, node)[1]
     unit, bits = attrs["unit"], attrs["bits"]
     # e <= unit 2^bits: 32 bits where that fits
     narrow = unit << (bits + 1) < 1 << 31 and (bits + 1) * unit < 1 << 24
@@ -172,11 +185,10 @@ def _shiftmax(builder: KernelBuilder, node: Node) -> View:
 
     def exponential(d: Any) -> Any:
         value = shift_exp(tirx.const(0, "int32") - d, unit, bits)
-        return value if mask is None else tirx.Select(d < -FAR, value, tirx.const(0, "int32"))
+        return value if mask is None and _filled(length) is length else tirx.Select(d < -FAR, value, tirx.const(0, "int32"))
 
     kind = storage(node.output)
     if attrs["division"] == "round":
-        length = _rows(builder, node)[1]
         # e <= unit 2^bits; the sums and 512 e + sum stay below 2^31
         peak = unit << bits
         small = isinstance(length, int) and length * peak < 1 << 30 and 512 * peak + length * peak < 1 << 31
