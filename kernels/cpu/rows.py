@@ -1,7 +1,7 @@
 """Everything that is no product: row reductions, pools, depthwise convolutions, copies, elementwise kernels.
 
-The stages of a kernel are computed for one row of the output at a time, so that what lies between them stays in the
-first cache level. Windows over channels (depthwise convolutions, pools, sums over places) are computed for a few
+The stages of a kernel are computed for one row of the output at a time, or a few, so that what lies between them stays in
+the first cache level. Windows over channels (depthwise convolutions, pools, sums over places) are computed for a few
 vectors of channels at a time, with the accumulators in registers and the window unrolled (those over pairs of image rows
 by `paired_windows.py`).
 """

@@ -29,14 +29,14 @@ from qcompiler.targets.tvm.high_product import high_word_of
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
 from qcompiler.targets.tvm.pointwise import result_limits
 from qcompiler.targets.tvm.row_join import row_join
-from qcompiler.targets.tvm.table_entry import LANES, table_entry
+from qcompiler.targets.tvm.table_entry import table_entry
 from qcompiler.targets.tvm.table_factors import exponential_factors
 from qcompiler.targets.tvm.views import ROWS, Layout, Point, View
 from qcompiler.targets.tvm.windows import avg_pool, max_pool
 
 MakeStages = Callable[[KernelBuilder, Node], View]
 PARTS = 16
-"""Elements that are added side by side."""
+"""Elements that are added side by side: a vector of 32-bit elements, or several, on all machines."""
 FAR = -(1 << 19)
 """Below all codes of 16 bits, by more than any two of them are apart."""
 
@@ -61,10 +61,7 @@ def _row_view(builder: KernelBuilder, node: Node, element: Callable[[Any, Any], 
 
 
 def _over_row(rows: Any, length: Any, join: Any, element: Callable[[Any, Any], Any], name: str) -> Any:
-    """[rows]: `element` (row, column) joined over the columns; every `PARTS`th of them first, where they are as many.
-
-    Stages that are read as whole vectors only are kept as such, aligned.
-    """
+    """[rows]: `element` (row, column) joined over the columns; every `PARTS`th of them first, where these divide them."""
     if not isinstance(length, int) or length % PARTS:
         k = te.reduce_axis((0, length), "k")
         return te.compute((rows,), lambda r: join(element(r, k), axis=k), name=name)
@@ -77,8 +74,8 @@ def _over_row(rows: Any, length: Any, join: Any, element: Callable[[Any, Any], A
 
 
 def _filled(length: Any) -> Any:
-    """Columns of the stages of rows of a length: whole vectors, but for shorter rows."""
-    return length if not isinstance(length, int) or length < PARTS or length % PARTS == 0 else length + PARTS - length % PARTS
+    """Columns of the stages of rows of a length: whole vectors where it is known."""
+    return length if not isinstance(length, int) or length % PARTS == 0 else length + PARTS - length % PARTS
 
 
 def _masked(builder: KernelBuilder, node: Node, index: int) -> Callable[[Point], Any] | None:
@@ -125,9 +122,8 @@ def _table(builder: KernelBuilder, node: Node) -> Callable[[Any], Any]:
     data = operand(node, 1).data
     assert data is not None
     table, count = np.append(data, 0), len(data)
-    whole = _filled(_rows(builder, node)[1])
-    in_vectors = builder.permutes and isinstance(whole, int) and whole % LANES == 0
-    factors = exponential_factors(table) if in_vectors else None
+    in_vectors = isinstance(operand(node, 0).shape[-1], int)  # of `_filled` rows; one by one, two entries take longer
+    factors = exponential_factors(table) if builder.permutes and in_vectors else None
     if factors is None:
         return lambda d: table_entry(builder, table, tirx.min(d, count))
     upper, lower, bits = factors.upper, factors.lower, factors.bits
