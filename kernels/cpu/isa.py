@@ -53,6 +53,7 @@ class Isa:
         slow: why code for it is slow, "" if it has products of integers.
         short: for 8-bit codes and constant weights whose sums of 2 or more products stay within 16 bits, where that is
             faster than `narrow`.
+        permutes: short tables are read out of registers (`vpermi2w`, `vpermi2d`).
     """
 
     name: str
@@ -64,6 +65,7 @@ class Isa:
     vector_bytes: int
     slow: str = ""
     short: tuple[Form, ...] = ()
+    permutes: bool = False
 
 
 def _x86(name: str, features: tuple[str, ...], bits: int, vnni: bool, registers: int, slow: str = "") -> Isa:
@@ -79,7 +81,7 @@ def _x86(name: str, features: tuple[str, ...], bits: int, vnni: bool, registers:
     if vnni:
         narrow = Form("vpdpbusd", lanes, 4, "uint8", "int8", f"llvm.x86.avx512.vpdpbusd.{bits}")
     real = Form("fma", lanes, 1, "float32", "float32", f"llvm.fma.v{lanes}f32") if bits > 128 else _plain_real(lanes)
-    return Isa(name, features, narrow, wide, real, registers, bits // 8, slow, short)
+    return Isa(name, features, narrow, wide, real, registers, bits // 8, slow, short, bits == 512)
 
 
 def _plain_real(lanes: int) -> Form:

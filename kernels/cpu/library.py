@@ -34,6 +34,7 @@ class CpuLibrary:
         tiles: measured best tiles by `product_key`; other products get the default rule's.
         used: of them, by products that were asked for.
         pair_lanes: fewest pairs of 16-bit numbers, of 8 or less, that one instruction multiplies and adds; 0 where none does.
+        permutes: short tables are read out of registers.
     """
 
     def __init__(self, isa: Isa, tiles: Mapping[str, Tile] | None = None) -> None:
@@ -41,6 +42,7 @@ class CpuLibrary:
         self.tiles = dict(tiles or {})
         self.used: dict[str, Tile] = {}
         self.pair_lanes = min(isa.wide.lanes, 8) if isa.wide.name == "vpmaddwd" else 0
+        self.permutes = isa.permutes
 
     def product(
         self, product: Product, constant: Callable[[np.ndarray], Any], finished: Callable[[Any], Any], where: str

@@ -1,7 +1,7 @@
 """Everything that is no product: row reductions, pools, depthwise convolutions, copies, elementwise kernels.
 
-The stages of a kernel are computed for one row of the output at a time, so that what lies between them stays in the
-first cache level. Windows over channels (depthwise convolutions, pools, sums over places) are computed for a few
+The stages of a kernel are computed for one row of the output at a time, or a few, so that what lies between them stays in
+the first cache level. Windows over channels (depthwise convolutions, pools, sums over places) are computed for a few
 vectors of channels at a time, with the accumulators in registers and the window unrolled (those over pairs of image rows
 by `paired_windows.py`).
 """
@@ -16,6 +16,8 @@ from qcompiler.kernels.cpu import paired_windows
 
 PARALLEL_ELEMENTS = 1 << 15
 UNROLLED_TAPS = 32
+ROWS, SCRATCH = 8, 4096
+"""Rows that go through the stages of a kernel together, at most, and elements of them: what is between stays on the stack."""
 CHUNKS = (4, 2, 1)
 """Vectors of channels that a window keeps in registers, best first."""
 
@@ -36,6 +38,10 @@ def schedule(s: Any, lanes: int) -> None:
     if len(others) == 1 and windows and len(loops) >= 2:
         return _window(s, out, others[0], loops, lanes)
     row = s.fuse(*loops[:-1]) if len(loops) > 1 and not others else loops[0]
+    together = _rows_together(s, loops) if len(others) > 1 and len(loops) == 2 else 1
+    if together > 1:
+        row, _ = s.split(row, [None, together])
+        loops = [row, *s.get_loops(out)[1:]]
     for block in reversed(others):
         s.compute_at(block, row, preserve_unit_loops=True)
     if _size(s, loops if others else [row, loops[-1]]) >= PARALLEL_ELEMENTS:
@@ -48,6 +54,12 @@ def schedule(s: Any, lanes: int) -> None:
     _in_vectors(s, out, lanes)
 
 
+def _rows_together(s: Any, loops: Any) -> int:
+    """Rows that go through the stages together: what one waits for, its sums, leaves time for the others."""
+    rows, length = (_extent(s, loop) for loop in loops)
+    return max((n for n in range(1, ROWS + 1) if rows % n == 0 and n * length <= SCRATCH), default=1) if rows and length else 1
+
+
 def _reduction_of_vectors(s: Any, block: Any, lanes: int) -> None:
     """A reduction whose innermost axis is kept, as whole vectors."""
     own = s.get_loops(block)[1:]
@@ -56,9 +68,13 @@ def _reduction_of_vectors(s: Any, block: Any, lanes: int) -> None:
     last = [loop for loop in own if loop not in taps][-1]
     if _extent(s, last) % lanes:
         return
-    s.reorder(*taps, last)
-    s.vectorize(last)  # before the reduction is taken apart, which the schedule does not vectorize
-    s.vectorize(s.get_loops(s.decompose_reduction(block, taps[0]))[-1])
+    vectors, lane = s.split(last, [None, lanes])
+    s.reorder(*taps, vectors, lane)
+    s.vectorize(lane)  # before the reduction is taken apart, which the schedule does not vectorize
+    s.unroll(vectors)
+    zeros = s.get_loops(s.decompose_reduction(block, taps[0]))
+    s.vectorize(zeros[-1])
+    s.unroll(zeros[-2])
 
 
 def _in_vectors(s: Any, block: Any, lanes: int) -> None:

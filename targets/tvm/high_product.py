@@ -14,7 +14,7 @@ from tvm import tirx
 
 from qcompiler.targets.tvm.vector_op import vector_op
 
-OP = "tirx.qcompiler_high_product"
+OP, WORD = "tirx.qcompiler_high_product", "tirx.qcompiler_high_word"
 WIDE_LANES = 8
 """Vectors of fewer elements are multiplied element by element."""
 
@@ -22,6 +22,19 @@ WIDE_LANES = 8
 def high_product(a: Any, b: Any) -> Any:
     """floor(a b / 2^32) of int32 expressions."""
     return tirx.call_intrin("int32", vector_op(OP, _lower), a, b)
+
+
+def high_word_of(wide: Any) -> Any:
+    """floor(wide / 2^32) of an int64 expression that leaves int32: the high words as they lie, by one instruction that permutes."""
+    return tirx.call_intrin("int32", vector_op(WORD, _lower_word), wide)
+
+
+def _lower_word(call: Any) -> Any:
+    (wide,) = call.args
+    lanes = tvm.DataType(str(call.ty)).lanes
+    if lanes == 1:
+        return tirx.Cast("int32", wide >> tirx.const(32, "int64"))
+    return tirx.Shuffle([tirx.reinterpret(f"int32x{2 * lanes}", wide)], list(range(1, 2 * lanes, 2)))
 
 
 def _lower(call: Any) -> Any:

@@ -23,6 +23,7 @@ class KernelBuilder:
         graph: the program.
         symbols: its symbolic dimensions.
         layouts: of the values that lie in memory by now.
+        permutes: whether instructions of AVX-512 read short tables out of registers.
         arguments: (tensor, value of the graph or constant array) of everything that was read, in order.
         views: of the values that the kernel computes itself, and of those asked for already.
         scalars: (variable, what it stands for) of sizes that the kernel takes as arguments.
@@ -31,6 +32,7 @@ class KernelBuilder:
     graph: Graph
     symbols: Symbols
     layouts: Mapping[Value, Layout]
+    permutes: bool
     arguments: list[tuple[Any, Value | np.ndarray]] = field(default_factory=list)
     views: dict[Value, View] = field(default_factory=dict)
     scalars: list[tuple[Any, Any]] = field(default_factory=list)

@@ -56,9 +56,11 @@ class Library(Protocol):
 
     Attributes:
         pair_lanes: `pair_sum`s that are one instruction there; 0 for none.
+        permutes: whether instructions of AVX-512 read short tables out of registers.
     """
 
     pair_lanes: int
+    permutes: bool
 
     def product(
         self, product: Product, constant: Callable[[np.ndarray], Any], finished: Callable[[Any], Any], where: str
@@ -188,7 +190,7 @@ class _Plan:
 
 
 def _describe(state: _Lowering, planned: Planned) -> _Plan:
-    builder = KernelBuilder(state.graph, state.symbols, _before(state, planned))
+    builder = KernelBuilder(state.graph, state.symbols, _before(state, planned), state.library.permutes)
     group, anchor = planned.group, planned.group.anchor
     for node in group.nodes[1:]:
         builder.views[node.output] = pointwise_view(builder, node, POINTWISE[node.op])
@@ -299,7 +301,7 @@ def _copies_of_outputs(state: _Lowering) -> list[_Plan]:
         layout = state.layouts.get(value)
         if value in state.graph.inputs or (layout is not None and layout.same_memory()):
             continue
-        builder = KernelBuilder(state.graph, state.symbols, state.layouts)
+        builder = KernelBuilder(state.graph, state.symbols, state.layouts, state.library.permutes)
         node = state.graph.producer(value)
         nodes = [] if node is None else [node]
         where = node.where() if node is not None else f"constant output {value.name!r}"

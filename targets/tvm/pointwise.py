@@ -24,8 +24,8 @@ from qcompiler.targets.tvm.arithmetic import (
     saturate,
     shift_exp,
 )
-from qcompiler.targets.tvm.kernel import KernelBuilder, interned, operand, weight_codes, zero_of
-from qcompiler.targets.tvm.table_entry import table_entry
+from qcompiler.targets.tvm.kernel import KernelBuilder, operand, weight_codes, zero_of
+from qcompiler.targets.tvm.table_entry import line_between, table_entry
 from qcompiler.targets.tvm.views import Point, View
 
 WIDE_ENTRIES = 1024
@@ -166,21 +166,20 @@ def _lookup(builder: KernelBuilder, node: Node, point: Point, xs: list[Any]) -> 
     at = i32(xs[0]) - low if low else i32(xs[0])
     if table.data.size > WIDE_ENTRIES:
         return builder.constant(table.data)(at)
-    return table_entry(builder.constant(interned(table.data.astype(np.int32))), at).astype(_kind(node))
+    return table_entry(builder, table.data, at).astype(_kind(node))
 
 
 def _lookup_interpolated(builder: KernelBuilder, node: Node, point: Point, xs: list[Any]) -> Any:
     table = operand(node, 1)
     assert table.data is not None
-    # a knot and its successor are one word: one load per element
-    knots = table.data.astype(np.int64)
-    words = (knots[:-1] & 0xFFFF) | (knots[1:] << 16)
-    u, shift = i32(xs[0]) + (1 << 15), node.attrs["shift"]
-    word = table_entry(builder.constant(interned(words.astype(np.int32))), u >> 8)
-    f = u & 255
-    # first (256 - f) + second f: an expression is a tree, and every further use of a part is another copy of it
-    t = ((word << 16) >> 16) * (256 - f) + (word >> 16) * f
-    return saturate((t + (1 << (shift - 1))) >> shift, *result_limits(node), _kind(node))
+    shift = node.attrs["shift"]
+    t = line_between(builder, table.data, i32(xs[0]) + (1 << 15))
+    t = (t + (1 << (shift - 1))) >> shift
+    zero, low, high = result_limits(node)
+    least, most = (((int(k) << 8) + (1 << (shift - 1))) >> shift for k in (table.data.min(), table.data.max()))
+    if low <= least + zero and most + zero <= high:  # between knots that need no clipping
+        return (t + zero).astype(_kind(node))
+    return saturate(t, zero, low, high, _kind(node))
 
 
 def _integer_mul(builder: KernelBuilder, node: Node, point: Point, xs: list[Any]) -> Any:

@@ -25,15 +25,18 @@ from qcompiler.targets.tvm.arithmetic import (
     shift_exp,
     whole64,
 )
+from qcompiler.targets.tvm.high_product import high_word_of
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage, zero_of
 from qcompiler.targets.tvm.pointwise import result_limits
+from qcompiler.targets.tvm.row_join import row_join
 from qcompiler.targets.tvm.table_entry import table_entry
+from qcompiler.targets.tvm.table_factors import exponential_factors
 from qcompiler.targets.tvm.views import ROWS, Layout, Point, View
 from qcompiler.targets.tvm.windows import avg_pool, max_pool
 
 MakeStages = Callable[[KernelBuilder, Node], View]
-PARTS = 8
-"""Elements that are added side by side."""
+PARTS = 16
+"""Elements that are added side by side: a vector of 32-bit elements, or several, on all machines."""
 FAR = -(1 << 19)
 """Below all codes of 16 bits, by more than any two of them are apart."""
 
@@ -58,19 +61,21 @@ def _row_view(builder: KernelBuilder, node: Node, element: Callable[[Any, Any], 
 
 
 def _over_row(rows: Any, length: Any, join: Any, element: Callable[[Any, Any], Any], name: str) -> Any:
-    """[rows]: `element` (row, column) joined over the columns; every `PARTS`th of them first, where they are as many.
-
-    Stages that are read as whole vectors only are kept as such, aligned.
-    """
+    """[rows]: `element` (row, column) joined over the columns; every `PARTS`th of them first, where these divide them."""
     if not isinstance(length, int) or length % PARTS:
         k = te.reduce_axis((0, length), "k")
         return te.compute((rows,), lambda r: join(element(r, k), axis=k), name=name)
-    j, part = te.reduce_axis((0, length // PARTS), "j"), te.reduce_axis((0, PARTS), "part")
+    j = te.reduce_axis((0, length // PARTS), "j")
     parts = te.compute((rows, PARTS), lambda r, p: join(element(r, j * PARTS + p), axis=j), name=f"{name}_parts")
-    return te.compute((rows,), lambda r: join(parts[r, part], axis=part), name=name)
+    return te.compute((rows,), lambda r: row_join("max" if join is te.max else "sum", parts, r), name=name)
 
 
 # -- softmaxes
+
+
+def _filled(length: Any) -> Any:
+    """Columns of the stages of rows of a length: whole vectors where it is known."""
+    return length if not isinstance(length, int) or length % PARTS == 0 else length + PARTS - length % PARTS
 
 
 def _masked(builder: KernelBuilder, node: Node, index: int) -> Callable[[Point], Any] | None:
@@ -86,32 +91,50 @@ def _exponentials(
 ) -> tuple[Any, Any, Any, Any]:
     """(e [rows, length] int32, sum of e [rows], rows, length): e of max - x where the mask keeps it, 0 elsewhere.
 
-    The sum is int32 if `narrow`, which says that it fits, and int64 otherwise.
+    The sum is int32 if `narrow`, which says that it fits, and int64 otherwise. Rows are filled up to whole vectors with
+    what the mask would leave out.
     """
     rows, length, point = _rows(builder, node)
+    columns = _filled(length)
     x = builder.view(operand(node, 0))
 
     def kept(r: Any, c: Any) -> Any:
+        value = masked(r, c)
+        return value if columns is length else tirx.if_then_else(c < length, value, tirx.const(2 * FAR, "int32"))
+
+    def masked(r: Any, c: Any) -> Any:
         value = i32(x.at(point(r, c)))
         if mask is None:
             return value
         ones = tirx.const(0, "int32") - i32(mask(point(r, c)))  # all bits; a condition would be a branch per element
         return (value & ones) | (tirx.const(2 * FAR, "int32") & ~ones)
 
-    codes = te.compute((rows, length), kept, name="codes")
-    top = _over_row(rows, length, te.max, lambda r, c: codes[r, c], "top")
+    codes = te.compute((rows, columns), kept, name="codes")
+    top = _over_row(rows, columns, te.max, lambda r, c: codes[r, c], "top")
     # what the mask leaves out is far below, where nothing is kept too
-    exps = te.compute((rows, length), lambda r, c: exponential(tirx.max(top[r], tirx.const(FAR, "int32")) - codes[r, c]), name="exps")
-    total = _over_row(rows, length, te.sum, lambda r, c: exps[r, c].astype("int32" if narrow else "int64"), "total")
+    exps = te.compute((rows, columns), lambda r, c: exponential(tirx.max(top[r], tirx.const(FAR, "int32")) - codes[r, c]), name="exps")
+    total = _over_row(rows, columns, te.sum, lambda r, c: exps[r, c].astype("int32" if narrow else "int64"), "total")
     return exps, total, rows, length
 
 
 def _table(builder: KernelBuilder, node: Node) -> Callable[[Any], Any]:
     """Reads the table, 0 beyond its end: without a condition, which would be a branch per element."""
-    table = operand(node, 1).data
-    assert table is not None
-    held, count = builder.constant(np.append(table, 0).astype(np.int32)), len(table)
-    return lambda d: table_entry(held, tirx.min(d, count))
+    data = operand(node, 1).data
+    assert data is not None
+    table, count = np.append(data, 0), len(data)
+    in_vectors = isinstance(operand(node, 0).shape[-1], int)  # of `_filled` rows; one by one, two entries take longer
+    factors = exponential_factors(table) if builder.permutes and in_vectors else None
+    if factors is None:
+        return lambda d: table_entry(builder, table, tirx.min(d, count))
+    upper, lower, bits = factors.upper, factors.lower, factors.bits
+
+    def rounded_product(d: Any) -> Any:
+        place = tirx.min(d, count)
+        first = table_entry(builder, upper, place >> bits)
+        second = table_entry(builder, lower, place & ((1 << bits) - 1))
+        return (first * second + tirx.const(0.5, "float32")).astype("int32")
+
+    return rounded_product
 
 
 def _rounded(e: Any, total: Any, bits: int) -> Any:
@@ -129,11 +152,13 @@ def _probabilities(e: Any, total: Any, rows: Any, length: Any) -> Callable[[Any,
     less = tirx.const(1.0 - 2.0**-20, "float32")
     inverse = te.compute((rows,), lambda r: less / tirx.max(total[r], 1).astype("float32"), name="inverse")
 
+    # a stage: the comparison would be taken apart into one with each operand of the maximum
+    whole = te.compute((rows,), lambda r: tirx.max(total[r], 1), name="whole")
+
     def probability(r: Any, c: Any) -> Any:
         top = (e[r, c] << 8) + (total[r] >> 1)
         q = (top.astype("float32") * inverse[r]).astype("int32")
-        whole = tirx.max(total[r], 1)
-        return q + i32(top - q * whole >= whole)
+        return q + i32(top - q * whole[r] >= whole[r])
 
     return probability
 
@@ -147,7 +172,7 @@ def _softmax_lookup(builder: KernelBuilder, node: Node) -> View:
 
 
 def _shiftmax(builder: KernelBuilder, node: Node) -> View:
-    attrs, mask = node.attrs, _masked(builder, node, 1)
+    attrs, mask, length = node.attrs, _masked(builder, node, 1), _rows(builder, node)[1]
     unit, bits = attrs["unit"], attrs["bits"]
     # e <= unit 2^bits: 32 bits where that fits
     narrow = unit << (bits + 1) < 1 << 31 and (bits + 1) * unit < 1 << 24
@@ -156,11 +181,10 @@ def _shiftmax(builder: KernelBuilder, node: Node) -> View:
 
     def exponential(d: Any) -> Any:
         value = shift_exp(tirx.const(0, "int32") - d, unit, bits)
-        return value if mask is None else tirx.Select(d < -FAR, value, tirx.const(0, "int32"))
+        return value if mask is None and _filled(length) is length else tirx.Select(d < -FAR, value, tirx.const(0, "int32"))
 
     kind = storage(node.output)
     if attrs["division"] == "round":
-        length = _rows(builder, node)[1]
         # e <= unit 2^bits; the sums and 512 e + sum stay below 2^31
         peak = unit << bits
         small = isinstance(length, int) and length * peak < 1 << 30 and 512 * peak + length * peak < 1 << 31
@@ -217,39 +241,43 @@ def _integer_norm(builder: KernelBuilder, node: Node) -> View:
     def wide(r: Any, c: Any) -> Any:
         return (spread(view.at(point(r, c))) - tirx.const(zero, held)) << tirx.const(fraction, held)
 
-    centred = te.compute((rows, length), wide, name="wide")
     doubled = whole64 if narrow else i64
     if node.op == "integer_layer_norm":
-        short, plain = narrow and length * (int(info.max) - int(info.min)) << fraction < 1 << 31, centred
-        total = _over_row(rows, length, te.sum, lambda r, c: plain[r, c] if short else i64(plain[r, c]), "total")
+        short, plain = narrow and length * (int(info.max) - int(info.min)) << fraction < 1 << 31, wide
+        total = _over_row(rows, length, te.sum, lambda r, c: plain(r, c) if short else i64(plain(r, c)), "total")
 
         def less_mean(r: Any, c: Any) -> Any:
             count = const64(2 * length)
-            return plain[r, c] - tirx.floordiv(i64(total[r]) * const64(2) + const64(length), count).astype(held)
+            return plain(r, c) - tirx.floordiv(i64(total[r]) * const64(2) + const64(length), count).astype(held)
 
         centred = te.compute((rows, length), less_mean, name="centred")
+    else:
+        centred = te.compute((rows, length), wide, name="centred")
     squares = _over_row(rows, length, te.sum, lambda r, c: doubled(centred[r, c]) * doubled(centred[r, c]), "squares")
     # a number is at most the root of the squares: its product with the reciprocal has 40 bits, exact in float64
     unit = tirx.const(2.0 ** (NORMAL_BITS - RECIPROCAL_BITS), "float64")
 
     def inverse(r: Any) -> Any:
         root = floor_sqrt(squares[r] + const64(attrs["eps"]))
-        return tirx.truncdiv(const64(1 << RECIPROCAL_BITS), root).astype("float64") * unit
+        return quotient(const64(1 << RECIPROCAL_BITS), root).astype("float64") * unit
 
     reciprocal = te.compute((rows,), inverse, name="reciprocal")
     # floor of a multiple of 2^-10: half a unit less half a step off, rounded to the nearest by a number whose last bit is 1;
     # its low word is the integer then, where the product of 32-bit numbers takes it
     below, whole = (tirx.const(v, "float64") for v in (0.5 - 2.0 ** (NORMAL_BITS - RECIPROCAL_BITS - 1), 1.5 * 2.0**52))
-    gamma = builder.constant(weight.data)
+    gamma = builder.constant(weight.data.astype(np.int64))
     shift = attrs["shift"]
     half = const64(1 << (shift - 1))
     beta = None if bias is None or bias.data is None else builder.constant(bias.data + (np.int64(1) << (shift - 1)))
 
+    def low_word(x: Any) -> Any:
+        return (x << const64(32)) >> const64(32)
+
     def element(r: Any, c: Any) -> Any:
         t = tirx.reinterpret("int64", (centred[r, c].astype("float64") * reciprocal[r] - below) + whole)  # at most 2^30
-        total = ((t << const64(32)) >> const64(32)) * whole64(gamma(c)) + (half if beta is None else beta(c))
+        total = low_word(t) * low_word(gamma(c)) + (half if beta is None else beta(c))
         if shift >= 32:  # 32-bit lanes for what is left
-            total, left = (total >> const64(32)).astype("int32"), tirx.const(shift - 32, "int32")
+            total, left = high_word_of(total), tirx.const(shift - 32, "int32")
         else:
             left = const64(shift)
         return saturate(total >> left, *result_limits(node), storage(node.output))

@@ -46,6 +46,21 @@ def session_of(graph: Graph, isa: str = "") -> Any:
     return session
 
 
+def built_for(graph: Graph, cpu: str) -> tuple[Any, Any]:
+    """(machine code of a graph's first kernel for a CPU of LLVM's name, the lowered program)."""
+    import tvm
+
+    from qcompiler.kernels.cpu.codegen import register_pipeline
+    from qcompiler.kernels.cpu.library import CpuLibrary
+    from qcompiler.targets.tvm.lower import lower
+    from qcompiler.targets.tvm.machine import machine_named
+
+    machine = machine_named(cpu)
+    lowered = lower(graph, CpuLibrary(machine.isa))
+    function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
+    return tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()), lowered
+
+
 def differing(graph: Graph, arrays: Sequence[np.ndarray], got: Sequence[np.ndarray], tolerance: float = 2e-5) -> int:
     """Elements that differ from the reference: integers at all, real numbers by more than the tolerance.
 

@@ -17,7 +17,7 @@ from qcompiler.ir import Graph, Value
 from qcompiler.kernels.cpu.isa import ISAS, best_isa, isa_named
 from support.integer_networks import IntegerLayers, random_codes
 from support.tools import requires_tool
-from support.tvm_programs import CPUS, differing, runnable, session_of
+from support.tvm_programs import CPUS, built_for, differing, runnable, session_of
 
 tvm = pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
 
@@ -47,18 +47,6 @@ def scores() -> Graph:
     return b.graph(b.rescale(acc, 21))
 
 
-def built(graph: Graph, cpu: str) -> tuple[Any, Any]:
-    """(machine code of the first kernel, how it was described)."""
-    from qcompiler.kernels.cpu.codegen import register_pipeline
-    from qcompiler.kernels.cpu.library import CpuLibrary
-    from qcompiler.targets.tvm.lower import lower
-
-    machine = machine_named(cpu)
-    lowered = lower(graph, CpuLibrary(machine.isa))
-    function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
-    return tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()), lowered
-
-
 @pytest.mark.parametrize(
     ("cpu", "instruction", "register"),
     [
@@ -70,7 +58,7 @@ def built(graph: Graph, cpu: str) -> tuple[Any, Any]:
     ],
 )
 def test_products_use_the_instruction_of_the_cpu(cpu: str, instruction: str, register: str) -> None:
-    library, lowered = built(linear(depth=512), cpu)
+    library, lowered = built_for(linear(depth=512), cpu)
     assembly = library.inspect_source("asm")
     lines = [line for line in assembly.splitlines() if instruction in line]
     assert lines and all(register in line for line in lines)
@@ -121,7 +109,7 @@ def test_arm_dot_products_in_an_emulator(make: Any, tmp_path: Path) -> None:
     import tvm_ffi
 
     graph = make()
-    library, lowered = built(graph, "cortex-a76")
+    library, lowered = built_for(graph, "cortex-a76")
     assert "sdot" in library.inspect_source("asm")
     kernel, (codes,) = lowered.kernels[0], random_codes(graph, 2)
     layout = lowered.layouts[kernel.output]
