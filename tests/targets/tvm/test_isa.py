@@ -97,7 +97,7 @@ def test_weights_in_groups_of_every_instruction_set(isa: str, case: OpCase) -> N
 def test_digits_use_the_instruction_of_the_cpu(cpu: str, instruction: str, register: str) -> None:
     """Weights of 4 bits times codes of 8; the others of these instructions are not in the code."""
     graph, _ = next(case for case in GROUPED if case.id == "dynamic_linear-int4-group").build()
-    library, lowered = built(graph, cpu)
+    library, lowered = built_for(graph, cpu)
     assert lowered.kernels[0].kernel == f"{instruction} int4"
     found = re.findall(r"^\s+(?:{vex}\s+)?(vpdpbusd|vpmaddubsw)\s.*%(\wmm)\d+$", library.inspect_source("asm"), flags=re.MULTILINE)
     assert found and set(found) == {(instruction, register)}
