@@ -34,6 +34,9 @@ def compile_function(function: Any, name: str, machine: Any) -> Any:
     with tvm.transform.PassContext(opt_level=3, config=UNCHECKED):
         return tvm.tirx.build(function.with_attr("global_symbol", name), target=machine, pipeline=register_pipeline())
 
+ALIGNMENT, PAGE = 64, 1 << 21
+"""Bytes: of tensors, as kernels take for granted, and of a large page."""
+
 
 class VmSession:
     """A program in TVM's virtual machine, with its constants.
@@ -54,7 +57,7 @@ class VmSession:
         self.device = tvm.cpu()
         self._executable = executable
         self.vm = relax.VirtualMachine(executable, self.device)
-        self.constants = [self.tensor(array) for array in constants]
+        self.constants = together(constants)
         self.inputs = list(inputs)
         self._main = self.vm["main"]
 
@@ -122,6 +125,19 @@ class VmSession:
             rows.append([])
             session.run(arrays)
         return np.asarray(rows)
+
+
+def together(arrays: Sequence[np.ndarray]) -> list[Any]:
+    """Tensors of arrays side by side in one block, in order: large pages, and what runs past one's end meets the next."""
+    starts = np.cumsum([0] + [-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in arrays])
+    block = np.empty(int(starts[-1]) + PAGE, np.uint8)  # NumPy asks for large pages itself
+    first = -block.ctypes.data % PAGE
+    tensors = []
+    for array, start in zip(arrays, starts, strict=False):
+        place = block[first + start : first + start + array.nbytes].view(array.dtype).reshape(array.shape)
+        place[...] = array
+        tensors.append(tvm.runtime.from_dlpack(place))
+    return tensors
 
 
 def load_library(path: Path) -> Any:
