@@ -12,7 +12,7 @@ from qcompiler.errors import UnsupportedError
 from qcompiler.kernels.common.grouped import GroupedProduct
 from qcompiler.kernels.common.product import Product
 from qcompiler.kernels.common.scheduled import Scheduled
-from qcompiler.kernels.cpu import forms, grouped, rows
+from qcompiler.kernels.cpu import attention, forms, grouped, rows
 from qcompiler.kernels.cpu import product as products
 from qcompiler.kernels.cpu.isa import Form, Isa
 from qcompiler.kernels.cpu.product import Tile
@@ -83,5 +83,8 @@ class CpuLibrary:
     def stages(self, function: Any, kind: str, layout: Any, where: str) -> Scheduled:
         """A reduction, pool, softmax, norm, copy or elementwise kernel."""
         s = Schedule(function)
-        rows.schedule(s, self.isa.vector_bytes // 4)
+        if attention.is_attention(s):
+            attention.schedule(s)
+        else:
+            rows.schedule(s, self.isa.vector_bytes // 4)
         return Scheduled(s.mod["main"].with_attr("tirx.is_scheduled", True), kind)

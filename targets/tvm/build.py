@@ -134,6 +134,9 @@ def together(arrays: Sequence[np.ndarray]) -> list[Any]:
     first = -block.ctypes.data % PAGE
     tensors = []
     for array, start in zip(arrays, starts, strict=False):
+        if not array.size:
+            tensors.append(tvm.runtime.tensor(array))
+            continue
         place = block[first + start : first + start + array.nbytes].view(array.dtype).reshape(array.shape)
         place[...] = array
         tensors.append(tvm.runtime.from_dlpack(place))
