@@ -26,7 +26,7 @@ def schedule(s: Any) -> None:
         block = s.get_sblock(name)
         if kind.startswith("sums"):
             scores = s.get_sblock(f"{PREFIX}scores{kind.removeprefix('sums').partition('_')[0]}")
-            s.compute_at(block, s.get_loops(scores)[1], preserve_unit_loops=True)
+            s.compute_at(block, s.get_loops(scores)[-2], preserve_unit_loops=True)  # its loop over tiles
         else:
             s.compute_at(block, row, preserve_unit_loops=True)
     s.parallel(row)
@@ -37,14 +37,7 @@ def schedule(s: Any) -> None:
 
 
 def _vectors(s: Any, block: Any, kind: str) -> None:
-    if kind.startswith("sums") and "_" not in kind:
-        *_, lane, j = s.get_loops(block)
-        s.reorder(j, lane)
-        s.vectorize(lane)
-        zeros = s.get_loops(s.decompose_reduction(block, j))
-        s.vectorize(zeros[-1])
-        s.unroll(j)
-    elif kind.startswith(("sums", "exps")):
+    if kind.startswith(("sums", "exps")):
         s.vectorize(s.get_loops(block)[-1])
     elif kind == "held":
         _, lane = s.split(s.get_loops(block)[-1], [None, DEPTH])

@@ -16,6 +16,7 @@ from tvm import te, tirx
 from qcompiler.ir import DType, Graph, Node, Value
 from qcompiler.ir.dims import is_symbolic, same_shape
 from qcompiler.kernels.common.attention import DEPTH, LOWEST, TILE, stage
+from qcompiler.targets.tvm.exponential import exponential
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand
 from qcompiler.targets.tvm.real import f
 from qcompiler.targets.tvm.views import ROWS, Layout, Point, View
@@ -142,33 +143,29 @@ def _tiles(length: Any) -> Any:
 
 def _scores(rows: Any, depth: int, held: Any, keys: View, length: Any, head: Any, allowed: Any, index: int) -> Any:
     """[rows, tiles, TILE]: scores of a piece's keys, the lowest number behind its end."""
-    j = te.reduce_axis((0, depth // DEPTH), "j")
+    def products(r: Any, o: Any, i: Any, lane: Any) -> Any:
+        t = tirx.min(o * TILE + i, length - 1)
+        value: Any = 0
+        for first in range(0, depth, DEPTH):  # no reduction, which would be kept in memory
+            value = value + held[r, first + lane] * keys(*head(r)[0], t, first + lane)
+        return value
 
-    def product(r: Any, o: Any, i: Any, lane: Any) -> Any:
-        c, t = j * DEPTH + lane, tirx.min(o * TILE + i, length - 1)
-        return te.sum(held[r, c] * keys(*head(r)[0], t, c), axis=j)
-
-    sums = te.compute((rows, _tiles(length), TILE, DEPTH), product, name=stage(f"sums{index}"))
-    size = DEPTH
-    while size > 4:
-        size //= 2
-        sums = _halved(sums, size, f"sums{index}_{size}")
+    shape = (rows, _tiles(length), TILE)
+    wide = te.compute((*shape, DEPTH), products, name=stage(f"sums{index}"))
+    sums = te.compute(
+        (*shape, 4), lambda r, o, i, p: (wide[r, o, i, p] + wide[r, o, i, p + 8]) + (wide[r, o, i, p + 4] + wide[r, o, i, p + 12]), name=stage(f"sums{index}_by_four")
+    )  # fmt: skip
 
     def score(r: Any, o: Any, i: Any) -> Any:
         value = (sums[r, o, i, 0] + sums[r, o, i, 2]) + (sums[r, o, i, 1] + sums[r, o, i, 3])
         t = o * TILE + i
         return tirx.Select(t < length, allowed(value, r, tirx.min(t, length - 1)), f(LOWEST))
 
-    return te.compute((rows, _tiles(length), TILE), score, name=stage(f"scores{index}"))
-
-
-def _halved(x: Any, size: int, name: str) -> Any:
-    """[..., size]: the halves of the last axis added."""
-    return te.compute((*x.shape[:-1], size), lambda r, o, i, p: x[r, o, i, p] + x[r, o, i, p + size], name=stage(name))
+    return te.compute(shape, score, name=stage(f"scores{index}"))
 
 
 def _exponentials(scores: Any, top: Any, index: int) -> Any:
-    return te.compute(scores.shape, lambda r, o, i: tirx.exp(scores[r, o, i] - top[r]), name=stage(f"exps{index}"))
+    return te.compute(scores.shape, lambda r, o, i: exponential(scores[r, o, i] - top[r]), name=stage(f"exps{index}"))
 
 
 def _across(rows: Any, x: Any, join: Any, name: str) -> Any:
