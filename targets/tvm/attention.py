@@ -61,7 +61,10 @@ def _parts(builder: KernelBuilder, value: Value) -> list[tuple[View, Any]]:
         pieces = [v for v in maker.inputs if v is not None]
     else:
         pieces = [value]
-    return [(builder.view(piece), builder.symbols(piece.shape[-2])) for piece in pieces]
+    builder.free_offsets = True  # layers differ in their places of the cache alone
+    found = [(builder.view(piece), builder.symbols(piece.shape[-2])) for piece in pieces]
+    builder.free_offsets = False
+    return found
 
 
 def attention(builder: KernelBuilder, node: Node) -> View:

@@ -23,13 +23,14 @@ from qcompiler.targets.tvm.movement import COPIES, VIEWS
 from qcompiler.targets.tvm.pointwise import QUANTIZED
 from qcompiler.targets.tvm.products import PRODUCTS, is_depthwise
 from qcompiler.targets.tvm.real import ELEMENTWISE, REAL_STAGES
+from qcompiler.targets.tvm.rotary import rotary, turns_halves
 from qcompiler.targets.tvm.stages import STAGES
 from qcompiler.targets.tvm.views import CHANNELS_LAST, PLAIN, ROWS, Layout
 
 POINTWISE = {**QUANTIZED, **ELEMENTWISE}
 # A causal mask of 8192 tokens.
 FOLDED_BYTES = 1 << 26
-ALL_STAGES = {**STAGES, **REAL_STAGES, **INDEXING, "attention": attention}
+ALL_STAGES = {**STAGES, **REAL_STAGES, **INDEXING, "attention": attention, "rotary": rotary}
 
 PRODUCT, GROUPS, DEPTHWISE, STAGE, COPY, SINGLE = "product", "grouped product", "depthwise", "rows", "copy", "elementwise"
 
@@ -91,7 +92,7 @@ def _spelled_out(graph: Graph) -> Graph:
 
     TVM would do both, and kernels are told apart by the order in which they run.
     """
-    made = decompose(graph, is_cached_attention)
+    made = decompose(graph, lambda node: is_cached_attention(node) or turns_halves(node))
     if made is graph or graph.level is Level.INTEGER:
         return made
     folded = FoldConstants(FoldConstantsConfig(max_bytes=FOLDED_BYTES)).run(made, Context()).graph
