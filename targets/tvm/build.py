@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import time
@@ -66,10 +67,19 @@ class VmSession:
         return tvm.runtime.tensor(np.require(array, requirements="C"), self.device)
 
     def _lent(self, array: np.ndarray) -> Any:
-        """The array itself where it lies as kernels expect it, for one call; else a copy."""
-        if array.size and array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
-            return tvm.runtime.from_dlpack(array)
-        return self.tensor(array)
+        """The array itself where it lies as kernels expect it, for one call; else a copy.
+
+        Weights have taken all caches since the last call: every line of code that runs here comes from memory.
+        """
+        if not array.size:
+            return self.tensor(array)
+        if not (array.flags.c_contiguous and array.flags.writeable and address(array) % ALIGNMENT == 0):
+            block = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+            first = -address(block) % ALIGNMENT
+            copy = block[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+            copy[...] = array
+            array = copy
+        return tvm.runtime.from_dlpack(array)
 
     def call(self, tensors: Sequence[Any]) -> Any:
         """One run on tensors of the device, nothing checked or copied: what is timed."""
@@ -94,7 +104,7 @@ class VmSession:
                 given = ", ".join(f"{name}{list(a.shape)}" for (name, _, _), a in zip(self.inputs, arrays, strict=True))
                 raise UsageError(f"these shapes are not the ones that the program was compiled for: {given}") from None
             raise
-        return [result.numpy() for result in results]
+        return [np.from_dlpack(result).copy() if math.prod(result.shape) else result.numpy() for result in results]
 
     def run_tapped(self, arrays: Sequence[np.ndarray], on_kernel: Callable[[int, np.ndarray], None]) -> list[np.ndarray]:
         """The same, with `on_kernel(index, what it wrote)` after every kernel, in order of execution."""
@@ -137,7 +147,7 @@ def together(arrays: Sequence[np.ndarray]) -> list[Any]:
     """Tensors of arrays side by side in one block, in order: large pages, and what runs past one's end meets the next."""
     starts = np.cumsum([0] + [-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in arrays])
     block = np.empty(int(starts[-1]) + PAGE, np.uint8)  # NumPy asks for large pages itself
-    first = -block.ctypes.data % PAGE
+    first = -address(block) % PAGE
     tensors = []
     for array, start in zip(arrays, starts, strict=False):
         if not array.size:
@@ -147,6 +157,11 @@ def together(arrays: Sequence[np.ndarray]) -> list[Any]:
         place[...] = array
         tensors.append(tvm.runtime.from_dlpack(place))
     return tensors
+
+
+def address(array: np.ndarray) -> int:
+    """Where the first element lies."""
+    return int(array.__array_interface__["data"][0])
 
 
 def load_library(path: Path) -> Any:

@@ -50,3 +50,18 @@ def differing(graph: Graph, arrays: Sequence[np.ndarray], got: Sequence[np.ndarr
         else:
             count += int((mine != wanted).sum())
     return count
+
+
+def built(graph: Graph, cpu: str) -> tuple[Any, Any]:
+    """(machine code of the first kernel, how it was described)."""
+    import tvm
+
+    from qcompiler.kernels.cpu.codegen import register_pipeline
+    from qcompiler.kernels.cpu.library import CpuLibrary
+    from qcompiler.targets.tvm.lower import lower
+    from qcompiler.targets.tvm.machine import machine_named
+
+    machine = machine_named(cpu)
+    lowered = lower(graph, CpuLibrary(machine.isa))
+    function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
+    return tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()), lowered

@@ -16,7 +16,7 @@ from qcompiler.ir import Graph, Value
 from qcompiler.kernels.cpu.isa import ISAS, best_isa, isa_named
 from support.integer_networks import IntegerLayers, random_codes
 from support.tools import requires_tool
-from support.tvm_programs import differing, session_of
+from support.tvm_programs import built, differing, session_of
 
 tvm = pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
 
@@ -31,19 +31,6 @@ def linear(columns: int = 64, depth: int = 40) -> Graph:
 def convolution() -> Graph:
     b = IntegerLayers("one")
     return b.graph(b.conv(b.codes("x", 1, 5, 6, 7), 12, relu=True, zero_point=-128))
-
-
-def built(graph: Graph, cpu: str) -> tuple[Any, Any]:
-    """(machine code of the first kernel, how it was described)."""
-    from qcompiler.kernels.cpu.codegen import register_pipeline
-    from qcompiler.kernels.cpu.library import CpuLibrary
-    from qcompiler.targets.tvm.lower import lower
-    from qcompiler.targets.tvm.machine import machine_named
-
-    machine = machine_named(cpu)
-    lowered = lower(graph, CpuLibrary(machine.isa))
-    function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
-    return tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()), lowered
 
 
 @pytest.mark.parametrize(
