@@ -75,7 +75,7 @@ def stream_prefetched(s: Any, weights: Any, loop: Any, indices: Any, ahead: int)
     steps = max(1, ahead // (vectors * size))
 
     def asked(place: Any) -> Iterator[Any]:
-        for v in range(vectors):
+        for v in range(0, vectors, max(1, LINE // size)):
             for element in range(0, lanes, max(1, LINE * lanes // size)):
                 address = tirx.address_of(tirx.BufferLoad(weights, [*indices, place + steps, v, element]))
                 yield tirx.Evaluate(tirx.call_intrin("void", tvm.ir.Op.get("tirx.prefetch"), address, 0, NEAREST, 1))

@@ -32,4 +32,4 @@ def exponential(x: Any) -> Any:
     power = tirx.reinterpret("float32", (whole.astype("int32") + tirx.const(126, "int32")) << tirx.const(23, "int32"))
     result = value * power * _f(2)
     result = tirx.Select(x < _f(LEAST), _f(0), tirx.Select(x > _f(MOST), _f(float("inf")), result))
-    return tirx.Select(x == x, result, x)
+    return tirx.Select(tirx.isnan(x), x, result)

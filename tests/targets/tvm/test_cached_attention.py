@@ -15,6 +15,7 @@ from qcompiler.executors.reference import run_reference
 from qcompiler.ir import DType, Graph, GraphBuilder, Level
 from qcompiler.ir.dims import symbol
 from qcompiler.targets import get_target
+from support.tvm_programs import session_of
 
 SIZE = 32
 MASKS = ("none", "real", "bool", "causal")
@@ -60,3 +61,40 @@ def test_attention_over_a_cache(mask: str) -> None:
             given = inputs(mask, new, seen)
             (found,), (wanted,) = session.run(given), run_reference(graph, given)
             np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6)
+
+
+def test_rotary_of_whole_heads_is_one_kernel() -> None:
+    new = symbol("new")
+    b = GraphBuilder("rotary", Level.FLOAT)
+    x = b.input("x", DType.float32, (1, new, 3, SIZE))
+    angles = [b.input(name, DType.float32, (1, 1, new, SIZE)) for name in ("cos", "sin")]
+    graph = b.build([b.op("rotary", b.op("transpose", x, perm=(0, 2, 1, 3)), *angles, interleaved=False)])
+    rng = np.random.default_rng(0)
+    given = [rng.normal(size=shape).astype(np.float32) for shape in ((1, 5, 3, SIZE), *[(1, 1, 5, SIZE)] * 2)]
+    session = session_of(graph)
+    assert len(session.lowered.kernels) == 1
+    (found,), (wanted,) = session.run(given), run_reference(graph, given)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_exponentials() -> None:
+    b = GraphBuilder("exp", Level.FLOAT)
+    graph = b.build([b.op("exp", b.input("x", DType.float32, (2, 4096)))])
+    x = np.linspace(-86, 88.7, 8192, dtype=np.float32).reshape(2, 4096)
+    x[0, :5] = 0, -np.inf, np.inf, np.nan, -1e30
+    with np.errstate(over="ignore"):
+        wanted = np.exp(x.astype(np.float64))
+    (found,) = session_of(graph).run([x])
+    np.testing.assert_allclose(found, wanted, rtol=2.5e-7)
+    assert found[0, 0] == 1 and found[0, 1] == 0
+
+
+def test_an_input_is_the_same_whether_it_is_lent_or_copied() -> None:
+    b = GraphBuilder("twice", Level.FLOAT)
+    x = b.input("x", DType.float32, (64,))
+    session = session_of(b.build([b.op("add", x, x), x]))
+    block = np.arange(96, dtype=np.float32)
+    for start in range(17):
+        given = block[start : start + 64]
+        twice, same = session.run([given])
+        assert np.array_equal(twice, 2 * given) and np.array_equal(same, given) and not np.shares_memory(same, block)
