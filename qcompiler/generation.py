@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,18 @@ from qcompiler.errors import UsageError
 
 Run = Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]]
 """(input_ids [1, new], past [seen, ...]) -> logits [1, 1, V], present [new, ...]."""
+LINE = 64
+"""Bytes to which the cache is aligned, so that no kernel needs a copy."""
 
 
 class Cache:
     """Keys and values of up to `capacity` tokens in one block of memory; what was seen is its front, never copied."""
 
     def __init__(self, state_shape: Sequence[int], capacity: int) -> None:
-        self._memory = np.zeros((capacity, *state_shape), np.float32)
+        shape = (capacity, *state_shape)
+        block = np.zeros(math.prod(shape) + LINE // 4, np.float32)
+        first = -block.ctypes.data % LINE // 4
+        self._memory = block[first : first + math.prod(shape)].reshape(shape)
         self.length = 0
 
     @property

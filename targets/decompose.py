@@ -16,9 +16,13 @@ from qcompiler.passes.transform.turn_transposed_convolutions import as_convoluti
 Rule = Callable[[GraphBuilder, Node, Sequence[Any]], Value | None]
 
 
-def decompose(graph: Graph) -> Graph:
-    """The graph with composites replaced; the same graph if there are none."""
-    if not any(node.op in RULES for node in graph.nodes):
+def _none(node: Node) -> bool:
+    return False
+
+
+def decompose(graph: Graph, kept: Callable[[Node], bool] = _none) -> Graph:
+    """The graph with composites replaced, but for those `kept`; the same graph if there are none."""
+    if not any(node.op in RULES and not kept(node) for node in graph.nodes):
         return graph
     builder = GraphBuilder(graph.name, graph.level)
     builder.inputs = list(graph.inputs)
@@ -26,7 +30,7 @@ def decompose(graph: Graph) -> Graph:
     for node in graph.nodes:
         inputs = [None if v is None else replaced.get(v, v) for v in node.inputs]
         builder.origin = node.origin
-        rule = RULES.get(node.op)
+        rule = None if kept(node) else RULES.get(node.op)
         made = None if rule is None else rule(builder, node, inputs)
         if made is not None:
             replaced[node.output] = made

@@ -19,11 +19,14 @@ from tvm import te, tirx
 
 from qcompiler.kernels.common.grouped import GroupedProduct
 from qcompiler.kernels.cpu.isa import Isa
+from qcompiler.kernels.cpu.prefetch import stream_prefetched
 from qcompiler.kernels.cpu.product import PARALLEL_MACS, tiles
 from qcompiler.kernels.cpu.steps import Step, digit_step, pair_step, real_step, step_intrinsic
 
 CONSTANT = Callable[[np.ndarray], Any]
 FEW_ROWS = 4
+AHEAD = 8192
+"""Bytes of weights that are asked for in advance."""
 LANES = 8
 """Of the elementwise stages in front."""
 
@@ -48,8 +51,8 @@ def choose_step(product: GroupedProduct, isa: Isa) -> Step:
     if product.real:
         return real_step(isa, 4 if narrow else 8)
     assert product.a_range is not None
-    signed_bytes = -128 < product.a_range[0] and product.a_range[1] < 128
-    step = digit_step(isa) if narrow and signed_bytes else None
+    signed_bytes = -128 <= product.a_range[0] and product.a_range[1] < 128
+    step = digit_step(isa, 4 if narrow else 8) if high - low < 256 and signed_bytes else None
     return step or pair_step(isa, -128 <= low and high <= 127)
 
 
@@ -69,8 +72,8 @@ def tile_space(product: GroupedProduct, step: Step, isa: Isa) -> Iterator[Groupe
 def default_tile(product: GroupedProduct, step: Step, isa: Isa) -> GroupedTile:
     """One row at a time where the number of rows is not known or is 1, else up to four, which share what is unpacked."""
     most = 1 if not isinstance(product.rows, int) else min(product.rows, FEW_ROWS)
-    chains = max(1, 8 // (most * product.terms))  # independent sums that hide the latency of an addition
-    fits = [t for t in tile_space(product, step, isa) if t.rows <= most and t.vectors <= max(chains, 2)]
+    chains = 8 // (most * product.terms)  # independent sums that hide the latency of an addition
+    fits = [t for t in tile_space(product, step, isa) if t.rows <= most and t.vectors <= max(chains, 4 if isa.registers > 16 else 2)]
     blocks = -(-product.columns // step.lanes)
     return max(fits, key=lambda t: (t.rows, blocks % t.vectors == 0, t.vectors))
 
@@ -82,7 +85,7 @@ def describe(product: GroupedProduct, step: Step, tile: GroupedTile, constant: C
     steps = int(tiles(size, codes))
     row_tiles, column_tiles = tiles(product.rows, rows), int(tiles(product.columns, width))
     words, scale, zero = pack_weights(product, step, tile)
-    held_w, held_scale = constant(words), constant(scale)
+    held_w, held_scale = constant(words), None if step.bits else constant(scale)
     kind = step.kind
     exact = size % codes == 0 and product.channels == groups * size
 
@@ -122,21 +125,29 @@ def describe(product: GroupedProduct, step: Step, tile: GroupedTile, constant: C
 
     inner = (row_tiles, column_tiles, groups, terms, rows, vectors, lanes)
     parts = te.compute(inner, part_single if codes == 1 else part, name="part")
-    kg, kt = te.reduce_axis((0, groups), "kg"), te.reduce_axis((0, terms), "kt")
+    kg = te.reduce_axis((0, groups), "kg")
     held_zero = None if zero is None or isinstance(zero, int) else constant(zero)
 
+    def group_sum(mo: Any, no: Any, term: int, mi: Any, v: Any, lane: Any) -> Any:
+        value = parts[mo, no, kg, term, mi, v, lane]
+        if sums is None:
+            return value.astype("float32")
+        own = sums[mo, mi, term, kg]
+        if held_zero is None:
+            return (value - tirx.const(zero, kind) * own).astype("float32")
+        return value.astype("float32") - held_zero[no, kg, v, lane] * own.astype("float32")
+
     def total(mo: Any, no: Any, mi: Any, v: Any, lane: Any) -> Any:
-        value = parts[mo, no, kg, kt, mi, v, lane].astype("float32")
-        if sums is not None:
-            shift = tirx.const(float(zero), "float32") if held_zero is None else held_zero[no, kg, v, lane]
-            value = value - shift * sums[mo, mi, kt, kg]
-        value = value * held_scale[no, kg, v, lane]
-        if product.a_scale is not None:
-            m = mo * rows + mi
-            if not (isinstance(product.rows, int) and product.rows % rows == 0):
-                m = tirx.min(m, product.rows - 1)
-            value = value * product.a_scale(m, kt, kg)
-        return te.sum(value, axis=[kg, kt])
+        m = mo * rows + mi
+        if not (isinstance(product.rows, int) and product.rows % rows == 0):
+            m = tirx.min(m, product.rows - 1)
+        value: Any = 0
+        for term in range(terms):
+            part = group_sum(mo, no, term, mi, v, lane)
+            part = part if product.a_scale is None else part * product.a_scale(m, term, kg)
+            value = part if term == 0 else value + part
+        factor = tirx.reinterpret("float32", held_w[no, kg, steps, v, lane]) if held_scale is None else held_scale[no, kg, v, lane]
+        return te.sum(value * factor, axis=kg)
 
     acc = te.compute((row_tiles, column_tiles, rows, vectors, lanes), total, name="acc")
     bias = None if product.bias is None else constant(product.bias.astype(np.float32))
@@ -149,7 +160,7 @@ def describe(product: GroupedProduct, step: Step, tile: GroupedTile, constant: C
 
 
 def _sums(product: GroupedProduct, step: Step, packed_a: Any, operand: Any, shape: tuple[Any, ...]) -> Any:
-    """Sum of the operand over each group, [row tiles, rows, terms, groups] float32: lane by lane first."""
+    """Sum of the operand over each group, [row tiles, rows, terms, groups]: lane by lane first."""
     row_tiles, rows, terms, groups, steps, codes = shape
     s, p = te.reduce_axis((0, steps), "s"), te.reduce_axis((0, codes), "p")
     by_place = te.compute(
@@ -157,14 +168,14 @@ def _sums(product: GroupedProduct, step: Step, packed_a: Any, operand: Any, shap
         lambda mo, mi, t, g, place: te.sum(operand(mo, mi, t, g, s, place), axis=s),
         name="lane_sums",
     )
-    whole = te.compute(
-        (row_tiles, rows, terms, groups), lambda mo, mi, t, g: te.sum(by_place[mo, mi, t, g, p], axis=p), name="whole_sums"
-    )
-    return te.compute((row_tiles, rows, terms, groups), lambda *index: whole(*index).astype("float32"), name="sums")
+    return te.compute((row_tiles, rows, terms, groups), lambda mo, mi, t, g: te.sum(by_place[mo, mi, t, g, p], axis=p), name="sums")
 
 
 def pack_weights(product: GroupedProduct, step: Step, tile: GroupedTile) -> tuple[np.ndarray, np.ndarray, Any]:
-    """(weights, scales [tiles, groups, vectors, lanes], zero points: likewise, one int for all, or None if they are 0)."""
+    """(weights, scales [tiles, groups, vectors, lanes], zero points: likewise, one int for all, or None if they are 0).
+
+    Words have the bits of their group's scales behind them, so that memory is read as one stream.
+    """
     n, k = product.w.shape
     groups, size, codes = product.groups, product.group, step.codes
     width = tile.vectors * step.lanes
@@ -175,13 +186,13 @@ def pack_weights(product: GroupedProduct, step: Step, tile: GroupedTile) -> tupl
     by_group = np.zeros((column_tiles * width, groups, steps * codes), np.int64)
     by_group[:, :, :size] = grown.reshape(-1, groups, size)
     ordered = by_group.reshape(column_tiles, tile.vectors, step.lanes, groups, steps, codes).transpose(0, 3, 4, 1, 2, 5)
+    scale = _by_lane(product.scale.astype(np.float32), column_tiles, tile, step)
     if step.bits:
-        weights = step.pack(ordered)
+        weights = np.concatenate([step.pack(ordered), scale.view(np.uint32)[:, :, None]], axis=2)
     else:
         weights = np.ascontiguousarray(ordered.astype(step.form.weight))
         weights = weights[..., 0] if codes == 1 else weights
-    zeros = product.zero.astype(np.int64) + offset
-    return weights, _by_lane(product.scale.astype(np.float32), column_tiles, tile, step), _zeros(zeros, column_tiles, tile, step)
+    return weights, scale, _zeros(product.zero.astype(np.int64) + offset, column_tiles, tile, step)
 
 
 def _by_lane(values: np.ndarray, column_tiles: int, tile: GroupedTile, step: Step) -> np.ndarray:
@@ -198,8 +209,8 @@ def _zeros(zeros: np.ndarray, column_tiles: int, tile: GroupedTile, step: Step) 
     return _by_lane(zeros.astype(np.float32), column_tiles, tile, step)
 
 
-def schedule(s: Any, product: GroupedProduct, step: Step, tile: GroupedTile) -> None:
-    """Place the stages; one column tile's weights are read once per row tile, the first time from memory."""
+def schedule(s: Any, product: GroupedProduct, step: Step, tile: GroupedTile) -> Any:
+    """The PrimFunc with its stages placed; one column tile's weights are read once per row tile, the first time from memory."""
     names = {s.get(block).name_hint for block in s.get_child_blocks(s.get_sblock("root"))}
     out, acc, part, pack_a = (s.get_sblock(name) for name in ("out", "acc", "part", "pack_a"))
     m, n = s.get_loops(out)
@@ -209,42 +220,47 @@ def schedule(s: Any, product: GroupedProduct, step: Step, tile: GroupedTile) -> 
     s.compute_at(acc, mo, preserve_unit_loops=True)
     if not isinstance(product.macs, int) or product.macs >= PARALLEL_MACS:
         s.parallel(no)
-    mi_, v_, lane_, kg, kt = s.get_loops(acc)[-5:]
-    s.reorder(kg, kt, mi_, v_, lane_)
-    s.compute_at(part, kt, preserve_unit_loops=True)
+    mi_, v_, lane_, kg = s.get_loops(acc)[-4:]
+    s.reorder(kg, mi_, v_, lane_)
+    s.compute_at(part, kg, preserve_unit_loops=True)
     s.vectorize(lane_)  # before the reduction is taken apart, which the schedule does not vectorize
     zeros = s.get_loops(s.decompose_reduction(acc, kg))
     s.vectorize(zeros[-1])
     for loop in (*zeros[-3:-1], mi_, v_):
         s.unroll(loop)
-    _register_tile(s, part, step)
+    weights = [region.source for region in s.get(part).reads][-1]
+    ks = _register_tile(s, part, step)
     _vectors(s, pack_a)
-    _quantizing(s, names, product)
+    _quantizing(s, names, product, step)
     if "lane_sums" in names:
         _across(s, s.get_sblock("lane_sums"))
     if product.columns % (tile.vectors * step.lanes) == 0:
         s.vectorize(lane)
         s.unroll(v)
+    if isinstance(product.rows, int) and product.rows > FEW_ROWS or not step.bits:
+        return s.mod["main"]
+    return stream_prefetched(s, weights, ks, [s.get(loop).loop_var for loop in (no, kg)], AHEAD)
 
 
-def _register_tile(s: Any, part: Any, step: Step) -> None:
+def _register_tile(s: Any, part: Any, step: Step) -> Any:
     if step.codes == 1:
-        mi, v, lane, ks = s.get_loops(part)[-4:]
-        s.reorder(ks, mi, v, lane)
+        term, mi, v, lane, ks = s.get_loops(part)[-5:]
+        s.reorder(ks, term, mi, v, lane)
     else:
-        mi, v, lane, ks, kp = s.get_loops(part)[-5:]
-        s.reorder(ks, mi, v, lane, kp)
+        term, mi, v, lane, ks, kp = s.get_loops(part)[-6:]
+        s.reorder(ks, term, mi, v, lane, kp)
     name = step_intrinsic(step)
     if not name:
         s.vectorize(lane)  # before the reduction is taken apart, which the schedule does not vectorize
     zeros = s.get_loops(s.decompose_reduction(part, ks))
     s.vectorize(zeros[-1])
-    s.unroll(zeros[-2])
-    s.unroll(zeros[-3])
+    for loop in zeros[-4:-1]:
+        s.unroll(loop)
     if name:
         s.tensorize(lane, name)
-    s.unroll(mi)
-    s.unroll(v)
+    for loop in (term, mi, v):
+        s.unroll(loop)
+    return ks
 
 
 def _vectors(s: Any, pack_a: Any) -> None:
@@ -262,12 +278,12 @@ def _across(s: Any, block: Any) -> None:
     s.decompose_reduction(block, k)
 
 
-def _quantizing(s: Any, names: set[str], product: GroupedProduct) -> None:
+def _quantizing(s: Any, names: set[str], product: GroupedProduct, step: Step) -> None:
     """The stages in front that make codes of a real operand."""
     for name in sorted(names):
         if name.endswith("_peaks"):
             _across(s, s.get_sblock(name))
         elif name.endswith("_codes") and product.channels % LANES == 0 and product.group % LANES == 0:
             _, c = s.get_loops(s.get_sblock(name))
-            _, inner = s.split(c, [None, LANES])
+            _, inner = s.split(c, [None, LANES if product.group % step.lanes else max(LANES, step.lanes)])
             s.vectorize(inner)

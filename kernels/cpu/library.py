@@ -12,10 +12,11 @@ from qcompiler.errors import UnsupportedError
 from qcompiler.kernels.common.grouped import GroupedProduct
 from qcompiler.kernels.common.product import Product
 from qcompiler.kernels.common.scheduled import Scheduled
-from qcompiler.kernels.cpu import forms, grouped, rows
+from qcompiler.kernels.cpu import attention, forms, grouped, rows
 from qcompiler.kernels.cpu import product as products
 from qcompiler.kernels.cpu.isa import Form, Isa
 from qcompiler.kernels.cpu.product import Tile
+from qcompiler.kernels.cpu.real_bytes import bytes_pay, in_bytes
 
 
 def product_key(product: Product, form: Form) -> str:
@@ -73,14 +74,19 @@ class CpuLibrary:
         self, product: GroupedProduct, constant: Callable[[np.ndarray], Any], finished: Callable[[Any], Any], where: str
     ) -> Scheduled:
         """A product with weights in groups."""
+        if bytes_pay(product, self.isa):
+            product = in_bytes(product, self.isa.real.lanes)
         step = grouped.choose_step(product, self.isa)
         tile = grouped.default_tile(product, step, self.isa)
         s = Schedule(finished(grouped.describe(product, step, tile, constant)), enable_check=isinstance(product.rows, int))
-        grouped.schedule(s, product, step, tile)
-        return Scheduled(s.mod["main"].with_attr("tirx.is_scheduled", True), step.name, str(tile), self.isa.slow)
+        function = grouped.schedule(s, product, step, tile)
+        return Scheduled(function.with_attr("tirx.is_scheduled", True), step.name, str(tile), self.isa.slow)
 
     def stages(self, function: Any, kind: str, layout: Any, where: str) -> Scheduled:
         """A reduction, pool, softmax, norm, copy or elementwise kernel."""
         s = Schedule(function)
-        rows.schedule(s, self.isa.vector_bytes // 4)
+        if attention.is_attention(s):
+            attention.schedule(s)
+        else:
+            rows.schedule(s, self.isa.vector_bytes // 4)
         return Scheduled(s.mod["main"].with_attr("tirx.is_scheduled", True), kind)

@@ -7,6 +7,7 @@ beyond the cache; all others find them there. Spread over the tiles of the panel
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ LINE = 64
 """Bytes that come at a time."""
 LOCALITY = 2
 """Into the second cache level: the first one holds this panel."""
+NEAREST = 3
+"""Into the first cache level."""
 
 
 def next_panel_prefetched(s: Any, weights: Any, panel: Any, mo: Any, no: Any) -> Any:
@@ -48,6 +51,42 @@ def next_panel_prefetched(s: Any, weights: Any, panel: Any, mo: Any, no: Any) ->
         if not loop.loop_var.same_as(n):
             return loop
         return tirx.For(n, loop.min, loop.extent, loop.kind, tirx.SeqStmt([asked, loop.body]), annotations=loop.annotations)
+
+    function = s.mod["main"]
+    return function.with_body(tvm_ffi.structural_map(function.body, (tirx.For, with_prefetch)))
+
+
+def stream_prefetched(s: Any, weights: Any, loop: Any, indices: Any, ahead: int) -> Any:
+    """The schedule's PrimFunc, with each vector of weights asked for `ahead` bytes before it is read.
+
+    What lies behind the end of the weights is asked for too: the next kernel's, where constants lie in order of execution.
+
+    Args:
+        s: schedule, done.
+        weights: buffer, the last axis a vector.
+        loop: that reads `weights[indices..., loop, :, :]`, from the first place on; there may be further places.
+        indices: expressions of the places of the outer axes.
+        ahead: bytes.
+    """
+    held = s.get(loop)
+    inner, last = int(held.extent), int(weights.shape[-3])
+    vectors, lanes = (int(dim) for dim in weights.shape[-2:])
+    size = lanes * tvm.DataType(str(weights.dtype)).itemsize
+    steps = max(1, ahead // (vectors * size))
+
+    def asked(place: Any) -> Iterator[Any]:
+        for v in range(0, vectors, max(1, LINE // size)):
+            for element in range(0, lanes, max(1, LINE * lanes // size)):
+                address = tirx.address_of(tirx.BufferLoad(weights, [*indices, place + steps, v, element]))
+                yield tirx.Evaluate(tirx.call_intrin("void", tvm.ir.Op.get("tirx.prefetch"), address, 0, NEAREST, 1))
+
+    def with_prefetch(found: Any) -> Any:
+        if not found.loop_var.same_as(held.loop_var):
+            return found
+        body = tirx.SeqStmt([*asked(found.loop_var), found.body])
+        again = tirx.For(found.loop_var, found.min, found.extent, found.kind, body, annotations=found.annotations)
+        rest = [line for place in range(inner, last) for line in asked(place)]
+        return tirx.SeqStmt([*rest, again]) if rest else again
 
     function = s.mod["main"]
     return function.with_body(tvm_ffi.structural_map(function.body, (tirx.For, with_prefetch)))

@@ -8,7 +8,7 @@ meet real numbers, lie as digits of a 32-bit word per column and are taken out w
               down instead, as it would be negative where it is.
     integer   4-bit digits of even and odd halves are bytes 0..15, multiplied by signed bytes: `vpdpbusd`, `sdot`, or
               `vpmaddubsw`, whose sums of two such products and of two of these stay below 2^15, so that nothing
-              saturates here.
+              saturates here. 8-bit digits are bytes as they are, for `vpdpbusd` alone.
 
 Wider integer weights are multiplied as in other integer products, in pairs of 16 bits.
 """
@@ -63,7 +63,8 @@ class Step:
             return tirx.Select(place < self.codes - 1, low, high)
         # digits of even halves of bytes first
         shift = (place % 4) * 8 + (place // 4) * 4
-        return tirx.bitwise_and(tirx.shift_right(word, _u32(shift)), tirx.const(15, "uint32")).astype("int32")
+        mask = tirx.const((1 << self.bits) - 1, "uint32")
+        return tirx.bitwise_and(tirx.shift_right(word, _u32(shift)), mask).astype("int32")
 
     def factors(self) -> np.ndarray:
         """What elements of a real operand are multiplied by in front, by place."""
@@ -89,17 +90,17 @@ def real_step(isa: Isa, bits: int) -> Step:
     return Step(f"{isa.real.name} int{bits}", isa.real.lanes, WORD // bits, bits, isa.real)
 
 
-def digit_step(isa: Isa) -> Step | None:
-    """Codes of 4 bits times signed bytes; None where the instruction set has nothing for that."""
+def digit_step(isa: Isa, digit: int) -> Step | None:
+    """Codes of up to `digit` (4 or 8) bits times signed bytes; None where the instruction set has nothing for that."""
     lanes, bits = isa.real.lanes, isa.vector_bytes * 8
-    if isa.narrow.name == "sdot" or isa.narrow.name == "vpdpbusd":
+    if isa.narrow.name == "vpdpbusd" or (isa.narrow.name == "sdot" and digit == 4):
         form = Form(isa.narrow.name, lanes, 4, "int8", "int8", isa.narrow.intrinsic)
-    elif isa.name in ("avx2", "avx512"):
+    elif isa.name in ("avx2", "avx512") and digit == 4:
         name = {256: "llvm.x86.avx2.pmadd.ub.sw", 512: "llvm.x86.avx512.pmaddubs.w.512"}[bits]
         form = Form("vpmaddubsw", lanes, 4, "int8", "int8", name)
     else:
         return None
-    return Step(f"{form.name} int4", lanes, 8, 4, form)
+    return Step(f"{form.name} int{digit}", lanes, WORD // digit, digit, form)
 
 
 def pair_step(isa: Isa, narrow: bool) -> Step:
@@ -177,10 +178,10 @@ def _implementation(step: Step) -> Callable[[Any, Any, Any], Any]:
         return total
 
     def halves(a: Any, w: Any) -> list[tuple[Any, Any]]:
-        """(digits as bytes, the four operands they meet) of both halves of the bytes."""
+        """(digits as bytes, the four operands they meet) of both halves of the bytes, or of whole bytes."""
         found = []
-        for half in range(2):
-            digits = (word(w) >> vector(4) if half else word(w)) & vector(0x0F0F0F0F)
+        for half in range(step.codes // 4):
+            digits = (word(w) >> vector(4) if half else word(w)) & vector(0x0F0F0F0F) if step.bits == 4 else word(w)
             four = T.broadcast(T.reinterpret(a.vload([4 * half], "int8x4"), dtype="int32"), lanes)
             found.append((T.reinterpret(digits, dtype=f"int8x{4 * lanes}"), T.reinterpret(four, dtype=f"int8x{4 * lanes}")))
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import time
@@ -55,6 +56,9 @@ def compile_function(function: Any, name: str, machine: Any) -> Any:
     with tvm.transform.PassContext(opt_level=3, config=UNCHECKED):
         return tvm.tirx.build(function.with_attr("global_symbol", name), target=machine, pipeline=register_pipeline())
 
+ALIGNMENT, PAGE = 64, 1 << 21
+"""Bytes: of tensors, as kernels take for granted, and of a large page."""
+
 
 class VmSession:
     """A program in TVM's virtual machine, with its constants.
@@ -75,13 +79,28 @@ class VmSession:
         self.device = tvm.cpu()
         self._executable = executable
         self.vm = relax.VirtualMachine(executable, self.device)
-        self.constants = [self.tensor(array) for array in constants]
+        self.constants = together(constants)
         self.inputs = list(inputs)
         self._main = self.vm["main"]
 
     def tensor(self, array: np.ndarray) -> Any:
         """An array on the device."""
         return tvm.runtime.tensor(np.require(array, requirements="C"), self.device)
+
+    def _lent(self, array: np.ndarray) -> Any:
+        """The array itself where it lies as kernels expect it, for one call; else a copy.
+
+        Weights have taken all caches since the last call: every line of code that runs here comes from memory.
+        """
+        if not array.size:
+            return self.tensor(array)
+        if not (array.flags.c_contiguous and array.flags.writeable and address(array) % ALIGNMENT == 0):
+            block = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+            first = -address(block) % ALIGNMENT
+            copy = block[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+            copy[...] = array
+            array = copy
+        return tvm.runtime.from_dlpack(array)
 
     def call(self, tensors: Sequence[Any]) -> Any:
         """One run on tensors of the device, nothing checked or copied: what is timed."""
@@ -100,13 +119,13 @@ class VmSession:
             if str(array.dtype) != kind or array.ndim != rank:
                 raise UsageError(f"input {name!r} must be {kind} of rank {rank}, got {array.dtype}{list(array.shape)}")
         try:
-            results = self._main(*[self.tensor(a) for a in arrays], *self.constants)
+            results = self._main(*[self._lent(a) for a in arrays], *self.constants)
         except (ValueError, RuntimeError) as error:
             if "match_cast" in str(error) or "ErrorContext" in str(error):
                 given = ", ".join(f"{name}{list(a.shape)}" for (name, _, _), a in zip(self.inputs, arrays, strict=True))
                 raise UsageError(f"these shapes are not the ones that the program was compiled for: {given}") from None
             raise
-        return [result.numpy() for result in results]
+        return [np.from_dlpack(result).copy() if math.prod(result.shape) else result.numpy() for result in results]
 
     def run_tapped(self, arrays: Sequence[np.ndarray], on_kernel: Callable[[int, np.ndarray], None]) -> list[np.ndarray]:
         """The same, with `on_kernel(index, what it wrote)` after every kernel, in order of execution."""
@@ -143,6 +162,27 @@ class VmSession:
             rows.append([])
             session.run(arrays)
         return np.asarray(rows)
+
+
+def together(arrays: Sequence[np.ndarray]) -> list[Any]:
+    """Tensors of arrays side by side in one block, in order: large pages, and what runs past one's end meets the next."""
+    starts = np.cumsum([0] + [-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in arrays])
+    block = np.empty(int(starts[-1]) + PAGE, np.uint8)  # NumPy asks for large pages itself
+    first = -address(block) % PAGE
+    tensors = []
+    for array, start in zip(arrays, starts, strict=False):
+        if not array.size:
+            tensors.append(tvm.runtime.tensor(array))
+            continue
+        place = block[first + start : first + start + array.nbytes].view(array.dtype).reshape(array.shape)
+        place[...] = array
+        tensors.append(tvm.runtime.from_dlpack(place))
+    return tensors
+
+
+def address(array: np.ndarray) -> int:
+    """Where the first element lies."""
+    return int(array.__array_interface__["data"][0])
 
 
 def load_library(path: Path) -> Any:

@@ -38,20 +38,23 @@ class Group:
         return self.outputs[0]
 
 
-def group_nodes(graph: Graph, views: Collection[str], pointwise: Collection[str]) -> list[Group]:
+def group_nodes(
+    graph: Graph, views: Collection[str], pointwise: Collection[str], in_place: Collection[Value] = ()
+) -> list[Group]:
     """The kernels of a graph in order of execution.
 
     Args:
         graph: the program.
         views: ops that are other ways to read their operand.
         pointwise: ops that join the group of an operand.
+        in_place: values that their reader takes apart itself.
     """
     groups: list[Group] = []
     home: dict[Value, int] = {}  # value -> index of its group; values seen through views have that of what they read
     for node in graph.nodes:
         indices = [home.get(v, -1) for v in node.operands if v.data is None]
         latest = max(indices, default=-1)
-        if node.op in views:
+        if node.op in views or (len(node.outputs) == 1 and node.output in in_place):
             home[node.output] = latest
             continue
         if node.op in pointwise and latest >= 0 and _joins(graph, groups[latest], node):

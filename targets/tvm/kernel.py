@@ -27,6 +27,7 @@ class KernelBuilder:
         arguments: (tensor, value of the graph or constant array) of everything that was read, in order.
         views: of the values that the kernel computes itself, and of those asked for already.
         scalars: (variable, what it stands for) of sizes that the kernel takes as arguments.
+        free_offsets: where slices start is an argument too, so that kernels that differ in nothing else are one.
     """
 
     graph: Graph
@@ -36,6 +37,7 @@ class KernelBuilder:
     arguments: list[tuple[Any, Value | np.ndarray]] = field(default_factory=list)
     views: dict[Value, View] = field(default_factory=dict)
     scalars: list[tuple[Any, Any]] = field(default_factory=list)
+    free_offsets: bool = False
     _constants: dict[int, Any] = field(default_factory=dict)
 
     def size(self, dim: Any) -> Any:
@@ -44,6 +46,14 @@ class KernelBuilder:
             return dim
         variable = tirx.Var(f"size{len(self.scalars)}", "int64")
         self.scalars.append((variable, dim))
+        return variable
+
+    def offset(self, start: Any) -> Any:
+        """Where a slice starts."""
+        if not (self.free_offsets and isinstance(start, int)):
+            return start
+        variable = tirx.Var(f"offset{len(self.scalars)}", "int64")
+        self.scalars.append((variable, start))
         return variable
 
     def constant(self, array: np.ndarray) -> Any:

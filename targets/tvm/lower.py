@@ -240,7 +240,7 @@ def _stage_plan(
 
     out = te.compute(shape, at, name="out")
     scheduled = state.library.stages(_function(state, builder, out), kind, layout, where)
-    return _Plan(scheduled, [a for _, a in builder.arguments], shape, value, tuple(group.nodes), 0, layout)
+    return _Plan(scheduled, [a for _, a in builder.arguments], shape, value, tuple(group.nodes), 0, layout, builder.scalars)
 
 
 def _product(state: _Lowering, builder: KernelBuilder, planned: Planned) -> _Plan:

@@ -42,7 +42,7 @@ def _expand(builder: KernelBuilder, node: Node) -> View:
 def _slice(builder: KernelBuilder, node: Node) -> View:
     x, attrs = operand(node, 0), node.attrs
     axis = attrs["axis"] % len(x.shape)
-    start, step = builder.symbols(_clamp_index(attrs["start"], x.shape[axis])), attrs["step"]
+    start, step = builder.offset(builder.symbols(_clamp_index(attrs["start"], x.shape[axis]))), attrs["step"]
 
     def place(index: tuple[Any, ...]) -> tuple[Any, ...]:
         at = index[axis] * step if step > 1 else index[axis]

@@ -15,6 +15,7 @@ from qcompiler.passes.base import Context
 from qcompiler.passes.canonicalize.fold_constants import FoldConstants, FoldConstantsConfig
 from qcompiler.passes.canonicalize.merge_duplicates import MergeDuplicates
 from qcompiler.targets.decompose import decompose
+from qcompiler.targets.tvm.attention import attention, is_cached_attention, joined_in_place
 from qcompiler.targets.tvm.grouped import GROUPED
 from qcompiler.targets.tvm.groups import Group, group_nodes
 from qcompiler.targets.tvm.indexing import INDEXING
@@ -22,13 +23,14 @@ from qcompiler.targets.tvm.movement import COPIES, VIEWS
 from qcompiler.targets.tvm.pointwise import QUANTIZED
 from qcompiler.targets.tvm.products import PRODUCTS, is_depthwise
 from qcompiler.targets.tvm.real import ELEMENTWISE, REAL_STAGES
+from qcompiler.targets.tvm.rotary import rotary, turns_halves
 from qcompiler.targets.tvm.stages import STAGES
 from qcompiler.targets.tvm.views import CHANNELS_LAST, PLAIN, ROWS, Layout
 
 POINTWISE = {**QUANTIZED, **ELEMENTWISE}
 # A causal mask of 8192 tokens.
 FOLDED_BYTES = 1 << 26
-ALL_STAGES = {**STAGES, **REAL_STAGES, **INDEXING}
+ALL_STAGES = {**STAGES, **REAL_STAGES, **INDEXING, "attention": attention, "rotary": rotary}
 
 PRODUCT, GROUPS, DEPTHWISE, STAGE, COPY, SINGLE = "product", "grouped product", "depthwise", "rows", "copy", "elementwise"
 
@@ -76,7 +78,7 @@ def plan_kernels(graph: Graph) -> Plan:
         raise UnsupportedError("no TVM kernel for: " + "; ".join(missing))
     layouts = {value: Layout(PLAIN, value.shape) for value in graph.inputs}
     kernels = []
-    for group in group_nodes(graph, VIEWS, POINTWISE):
+    for group in group_nodes(graph, VIEWS, POINTWISE, joined_in_place(graph)):
         for value in group.outputs:  # a kernel for each result of an op
             one = Group(group.nodes, [value])
             kind, layout = _kind_and_layout(one, layouts)
@@ -90,7 +92,7 @@ def _spelled_out(graph: Graph) -> Graph:
 
     TVM would do both, and kernels are told apart by the order in which they run.
     """
-    made = decompose(graph)
+    made = decompose(graph, lambda node: is_cached_attention(node) or turns_halves(node))
     if made is graph or graph.level is Level.INTEGER:
         return made
     folded = FoldConstants(FoldConstantsConfig(max_bytes=FOLDED_BYTES)).run(made, Context()).graph

@@ -13,6 +13,7 @@ from qcompiler.errors import UnsupportedError
 from qcompiler.ir import Node
 from qcompiler.ir.ops.rounding import log2_table
 from qcompiler.targets.tvm.arithmetic import kind_of
+from qcompiler.targets.tvm.exponential import exponential
 from qcompiler.targets.tvm.kernel import KernelBuilder, operand, storage
 from qcompiler.targets.tvm.views import ROWS, Layout, Point, View
 
@@ -45,7 +46,7 @@ def _expm1(x: Any) -> Any:
 
 
 def _sigmoid(x: Any) -> Any:
-    return f(1) / (f(1) + tirx.exp(f(0) - x))
+    return f(1) / (f(1) + exponential(f(0) - x))
 
 
 def _erf(x: Any) -> Any:
@@ -53,7 +54,7 @@ def _erf(x: Any) -> Any:
 
 
 _UNARY: dict[str, Callable[[Any], Any]] = {
-    "exp": tirx.exp,
+    "exp": exponential,
     "log": tirx.log,
     "log1p": tirx.log1p,
     "expm1": _expm1,
@@ -298,7 +299,7 @@ def _softmax(builder: KernelBuilder, node: Node) -> View:
     held = te.compute((rows, length), element, name="held")
     k = te.reduce_axis((0, length), "k")
     top = te.compute((rows,), lambda r: te.max(held[r, k], axis=k), name="top")
-    exps = te.compute((rows, length), lambda r, c: tirx.exp(held[r, c] - top[r]), name="exps")
+    exps = te.compute((rows, length), lambda r, c: exponential(held[r, c] - top[r]), name="exps")
     total = _sum(rows, length, lambda r, c: exps[r, c], "total")
     if node.op == "log_softmax":
         return result(lambda r, c: held[r, c] - top[r] - tirx.log(total[r]))

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from qcompiler.ir import DType, Graph, QuantParams
-from qcompiler.kernels.cpu.isa import ISAS
 from support.integer_networks import IntegerLayers
-from support.tvm_programs import differing, session_of
+from support.tvm_programs import differing, runnable, session_of
 
 tvm = pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
 
@@ -45,15 +44,6 @@ def form_of(graph: Graph, isa: str) -> str:
     return str(session.lowered.kernels[0].kernel)
 
 
-def sets_of_this_cpu() -> list[str]:
-    """Instruction sets with products of integers that this machine runs."""
-    from qcompiler.targets.tvm.machine import features_of, host_machine
-
-    host = host_machine()
-    held = features_of(host.cpu, host.triple)
-    return [isa.name for isa in ISAS if not isa.slow and all(feature in held for feature in isa.features)]
-
-
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(8, 32, 32), (13, 37, 50), (3, 130, 7)])
 @pytest.mark.parametrize(
     ("left", "right"),
@@ -62,8 +52,8 @@ def sets_of_this_cpu() -> list[str]:
         (("int8", 127), ("uint8", 128)), (("uint8", 9), ("int8", 0)),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("isa", sets_of_this_cpu())
+@pytest.mark.parametrize("isa", runnable())
 def test_any_zero_points(isa: str, left: tuple[str, int], right: tuple[str, int], rows: int, depth: int, columns: int) -> None:
     paired = "vpmaddwd int8" if right == ("int8", 0) else "vpmaddwd int16"
-    form = {"avx512": paired, "avx2": paired, "dotprod": "sdot int8"}.get(isa, "vpdpbusd int8")
+    form = "vpdpbusd int8" if isa in ("avx512vnni", "avxvnni") else paired
     assert form_of(matmul(left, right, rows, depth, columns), isa) == form
