@@ -19,14 +19,12 @@ from tvm import te, tirx
 
 from qcompiler.kernels.common.grouped import GroupedProduct
 from qcompiler.kernels.cpu.isa import Isa
-from qcompiler.kernels.cpu.prefetch import stream_prefetched
+from qcompiler.kernels.cpu.prefetch import AHEAD, stream_prefetched
 from qcompiler.kernels.cpu.product import PARALLEL_MACS, tiles
 from qcompiler.kernels.cpu.steps import Step, digit_step, pair_step, real_step, step_intrinsic
 
 CONSTANT = Callable[[np.ndarray], Any]
 FEW_ROWS = 4
-AHEAD = 8192
-"""Bytes of weights that are asked for in advance."""
 LANES = 8
 """Of the elementwise stages in front."""
 

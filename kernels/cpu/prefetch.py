@@ -21,6 +21,8 @@ LOCALITY = 2
 """Into the second cache level: the first one holds this panel."""
 NEAREST = 3
 """Into the first cache level."""
+AHEAD = 8192
+"""Bytes: what a stream of weights from memory takes to arrive, at the speed at which a kernel reads."""
 
 
 def next_panel_prefetched(s: Any, weights: Any, panel: Any, mo: Any, no: Any) -> Any:
@@ -57,28 +59,27 @@ def next_panel_prefetched(s: Any, weights: Any, panel: Any, mo: Any, no: Any) ->
 
 
 def stream_prefetched(s: Any, weights: Any, loop: Any, indices: Any, ahead: int) -> Any:
-    """The schedule's PrimFunc, with each vector of weights asked for `ahead` bytes before it is read.
+    """The schedule's PrimFunc, with weights asked for `ahead` bytes before they are read.
 
     What lies behind the end of the weights is asked for too: the next kernel's, where constants lie in order of execution.
 
     Args:
         s: schedule, done.
-        weights: buffer, the last axis a vector.
-        loop: that reads `weights[indices..., loop, :, :]`, from the first place on; there may be further places.
+        weights: buffer.
+        loop: that reads `weights[indices..., loop, ...]`, from the first place on; there may be further places.
         indices: expressions of the places of the outer axes.
         ahead: bytes.
     """
     held = s.get(loop)
-    inner, last = int(held.extent), int(weights.shape[-3])
-    vectors, lanes = (int(dim) for dim in weights.shape[-2:])
-    size = lanes * tvm.DataType(str(weights.dtype)).itemsize
-    steps = max(1, ahead // (vectors * size))
+    inner, last, *dims = int(held.extent), *(int(dim) for dim in weights.shape[len(indices) :])
+    width = tvm.DataType(str(weights.dtype)).itemsize
+    steps = max(1, ahead // (math.prod(dims) * width))
 
     def asked(place: Any) -> Iterator[Any]:
-        for v in range(0, vectors, max(1, LINE // size)):
-            for element in range(0, lanes, max(1, LINE * lanes // size)):
-                address = tirx.address_of(tirx.BufferLoad(weights, [*indices, place + steps, v, element]))
-                yield tirx.Evaluate(tirx.call_intrin("void", tvm.ir.Op.get("tirx.prefetch"), address, 0, NEAREST, 1))
+        for element in range(0, math.prod(dims), LINE // width):
+            at = [int(index) for index in np.unravel_index(element, dims)]
+            address = tirx.address_of(tirx.BufferLoad(weights, [*indices, place + steps, *at]))
+            yield tirx.Evaluate(tirx.call_intrin("void", tvm.ir.Op.get("tirx.prefetch"), address, 0, NEAREST, 1))
 
     def with_prefetch(found: Any) -> Any:
         if not found.loop_var.same_as(held.loop_var):

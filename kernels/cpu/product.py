@@ -25,7 +25,7 @@ from qcompiler.kernels.common.product import IMAGE, Product
 from qcompiler.kernels.cpu.codegen import intrinsic
 from qcompiler.kernels.cpu.forms import STEPS, centred, padded, tiles
 from qcompiler.kernels.cpu.isa import Form, Isa
-from qcompiler.kernels.cpu.prefetch import next_panel_prefetched
+from qcompiler.kernels.cpu.prefetch import AHEAD, next_panel_prefetched, stream_prefetched
 
 CONSTANT = Callable[[np.ndarray], Any]
 PARALLEL_MACS = 1 << 18
@@ -252,7 +252,7 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> Any:
         s.parallel(next((loop for loop in outer if _extent(s, loop) != 1), outer[0]))
     if "sums" in names:
         _added_up(s, s.get_sblock("sums"), form)
-    _register_tile(s, acc, form)
+    step = _register_tile(s, acc, form)
     _vectors_of(s, pack_a, product, form)
     if "pack_w" in names:
         # lane by lane in memory order; LLVM vectorizes what is contiguous
@@ -267,6 +267,8 @@ def schedule(s: Any, product: Product, form: Form, tile: Tile) -> Any:
         s.vectorize(lane)
     if tile.panel and product.constant_weight and len(product.w) == 1:
         return next_panel_prefetched(s, read[-1], panel, mo, no)
+    if isinstance(product.rows, int) and product.rows <= tile.rows and product.constant_weight and len(product.w) == 1:
+        return stream_prefetched(s, read[-1], step, [0, s.get(no).loop_var], AHEAD)  # nothing is read again
     return s.mod["main"]
 
 
@@ -279,7 +281,8 @@ def _worth_threads(product: Product) -> bool:
     return not isinstance(product.macs, int) or product.macs >= PARALLEL_MACS
 
 
-def _register_tile(s: Any, acc: Any, form: Form) -> None:
+def _register_tile(s: Any, acc: Any, form: Form) -> Any:
+    """Keep the accumulators in registers; the loop over the depth."""
     if form.pair == 1:
         mi, v, lane, ko = s.get_loops(acc)[-4:]
         s.reorder(ko, mi, v, lane)
@@ -296,6 +299,7 @@ def _register_tile(s: Any, acc: Any, form: Form) -> None:
         s.tensorize(lane, intrinsic(form))
     s.unroll(mi)
     s.unroll(v)
+    return ko
 
 
 def _added_up(s: Any, sums: Any, form: Form) -> None:

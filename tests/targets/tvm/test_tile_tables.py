@@ -63,7 +63,7 @@ def test_no_row_twice_where_small_weights_have_no_form() -> None:
     assert distinct(tiles.PRODUCTS, ISA) == list(tiles.PRODUCTS)
 
 
-@pytest.mark.parametrize(("name", "worst"), [("avx2", 1.11), ("avx512vnni", 1.7)])
+@pytest.mark.parametrize(("name", "worst"), [("avx2", 1.11), ("avx512vnni", 1.15)])
 def test_kept_tables_hold_every_tile_of_their_instruction_set(name: str, worst: float) -> None:
     """Whatever machine this is: the tuner searches them, the rule's tile is in them, at most so much slower than the best."""
     isa = isa_named(name)
