@@ -62,13 +62,21 @@ def _rows_together(s: Any, loops: Any) -> int:
 
 def _reduction_of_vectors(s: Any, block: Any, lanes: int) -> None:
     """A reduction whose innermost axis is kept, as whole vectors."""
-    own = s.get_loops(block)[1:]
+    taps, last = _taps_and_channel(s, block, s.get_loops(block)[1:])
+    if _extent(s, last) % lanes == 0:
+        _vectors_inside(s, block, taps, last, lanes)
+
+
+def _taps_and_channel(s: Any, block: Any, own: Any) -> tuple[list[Any], Any]:
+    """Of the loops of a reduction: those that it joins, and the innermost one that it keeps."""
     kinds = _kinds(s, block, len(own))
     taps = [loop for loop, kind in zip(own, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
-    last = [loop for loop in own if loop not in taps][-1]
-    if _extent(s, last) % lanes:
-        return
-    vectors, lane = s.split(last, [None, lanes])
+    return taps, [loop for loop in own if loop not in taps][-1]
+
+
+def _vectors_inside(s: Any, block: Any, taps: Any, channel: Any, lanes: int) -> None:
+    """The taps outside, whole vectors of channels inside, in registers."""
+    vectors, lane = s.split(channel, [None, lanes])
     s.reorder(*taps, vectors, lane)
     s.vectorize(lane)  # before the reduction is taken apart, which the schedule does not vectorize
     s.unroll(vectors)
@@ -104,16 +112,8 @@ def _window(s: Any, out: Any, block: Any, loops: Any, lanes: int) -> None:
     s.compute_at(block, outer, preserve_unit_loops=True)
     if _size(s, [row, outer]) * chunk >= PARALLEL_ELEMENTS:
         s.parallel(row)
-    own = s.get_loops(block)[2:]
-    taps = [loop for loop, kind in zip(own, _kinds(s, block, len(own)), strict=True) if kind == tirx.IterVar.CommReduce]
-    channel = [loop for loop in own if loop not in taps][-1]
-    vectors, lane = s.split(channel, [None, lanes])
-    s.reorder(*taps, vectors, lane)
-    s.vectorize(lane)  # before the reduction is taken apart, which the schedule does not vectorize
-    s.unroll(vectors)
-    zeros = s.get_loops(s.decompose_reduction(block, taps[0]))
-    s.vectorize(zeros[-1])
-    s.unroll(zeros[-2])
+    taps, channel = _taps_and_channel(s, block, s.get_loops(block)[2:])
+    _vectors_inside(s, block, taps, channel, lanes)
     counts = [_extent(s, tap) or UNROLLED_TAPS + 1 for tap in taps]
     total = 1
     for tap, count in reversed(list(zip(taps, counts, strict=True))):
