@@ -85,7 +85,7 @@ def open_cpu(folder: Path, machine: Machine) -> VmSession:
     except Exception as error:  # whatever a damaged file makes of the readers
         raise UsageError(f"cannot read the program of {folder}: {type(error).__name__}: {error}") from None
     if program.get("format") != FORMAT:
-        raise UsageError(f"the program of {folder} has format {program.get('format')}, this version reads {FORMAT}")
+        raise UsageError(f"the program of {folder} has format {program.get('format')}, this version reads {FORMAT}; compile the model again")
     arrays = [_constant(folder, constants, f"c{i}", *kind) for i, kind in enumerate(program["constants"])]
     check_runs_here(machine)
     if not (folder / LIBRARY).is_file():

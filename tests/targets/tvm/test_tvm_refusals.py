@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from qcompiler.coverage import refuse_slow
 from qcompiler.errors import ConstraintError, MissingToolError, UnsupportedError, UsageError
@@ -112,9 +113,18 @@ def test_artefacts(tmp_path: Path) -> None:
     program = json.loads((folder / "program.json").read_text())
     damaged = {**program, "format": 99}
     (again / "program.json").write_text(json.dumps(damaged))
-    with pytest.raises(UsageError, match="has format 99"):
+    with pytest.raises(UsageError, match="has format 99.*compile the model again"):
         target.open(again)
     (again / "program.json").write_text(json.dumps(program))
+    constants = load_file(folder / "constants.safetensors")
+    for changed, message in (
+        ({**constants, "c0": constants["c0"].astype(np.int64)}, "does not belong to the program: c0 is int64"),
+        ({**constants, "c0": np.ascontiguousarray(constants["c0"][..., :1])}, r"c0 is int8\[.*, 1\], not int8\["),
+        ({k: v for k, v in constants.items() if k != "c0"}, "does not belong to the program: c0 is missing"),
+    ):
+        save_file(changed, tmp_path / "damaged" / "constants.safetensors")
+        with pytest.raises(UsageError, match=message):
+            target.open(tmp_path / "damaged")
     (folder / "lib.so").unlink()
     with pytest.raises(UsageError, match="lib.so is missing"):
         target.open(folder)
