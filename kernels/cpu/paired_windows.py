@@ -80,8 +80,9 @@ def _is_one(s: Any, loop: Any) -> bool:
 
 
 PAIR, LOAD, BLOCK, FEW = 2.0, 0.15, 20.0, 2.0
-"""Cycles of: making a vector of pairs, loading one of weights, beginning a block; what it costs if fewer than 4 vectors are added to by turns. Set by the times of 211 tiles of
-the 12 different layers of EfficientNet-Lite0, of which this rule's cost 1.04 of the best one in the mean."""
+"""Cycles of: making a vector of pairs, loading one of weights, beginning a block; what it costs if fewer than 4 vectors
+are added to by turns. Set by the times of 211 tiles of the 12 different layers of EfficientNet-Lite0, of which this rule's
+cost 1.04 of the best one in the mean."""
 
 
 def choose_tile(height: int, width: int, down: Reach, across: Reach, taps: int, vectors: int, vector_bytes: int) -> Tile:

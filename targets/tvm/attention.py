@@ -146,6 +146,7 @@ def _tiles(length: Any) -> Any:
 
 def _scores(rows: Any, depth: int, held: Any, keys: View, length: Any, head: Any, allowed: Any, index: int) -> Any:
     """[rows, tiles, TILE]: scores of a piece's keys, the lowest number behind its end."""
+
     def products(r: Any, o: Any, i: Any, lane: Any) -> Any:
         t = tirx.min(o * TILE + i, length - 1)
         value: Any = 0

@@ -20,6 +20,8 @@ from qcompiler.targets.tvm.lower import INPUTS, KERNEL_PREFIX
 
 UNCHECKED = {"tirx.disable_assert": True}
 """Kernels do not check their arguments: `main` does, once, and the checks are a third of the code to compile."""
+ALIGNMENT, PAGE = 64, 1 << 21
+"""Bytes: of tensors, as kernels take for granted, and of a large page."""
 CHECKS = ("vm.builtin.check_tensor_info", "vm.builtin.match_shape")
 
 
@@ -55,9 +57,6 @@ def compile_function(function: Any, name: str, machine: Any) -> Any:
     """One PrimFunc by itself, as `compile_module` compiles it, under a name."""
     with tvm.transform.PassContext(opt_level=3, config=UNCHECKED):
         return tvm.tirx.build(function.with_attr("global_symbol", name), target=machine, pipeline=register_pipeline())
-
-ALIGNMENT, PAGE = 64, 1 << 21
-"""Bytes: of tensors, as kernels take for granted, and of a large page."""
 
 
 class VmSession:

@@ -90,7 +90,8 @@ def missing_features(machine: Machine) -> list[str]:
 INSTRUCTIONS = frozenset(
     "avx2 fma avx avx512f avx512bw avx512vl avx512dq avx512cd avx512vnni avxvnni avx512bf16 avx512fp16 avx512vbmi avx512vbmi2 "
     "avx512bitalg avx512vpopcntdq avx512ifma amx-tile amx-int8 amx-bf16 bmi bmi2 lzcnt popcnt sse4.1 sse4.2 ssse3 sse3 gfni "
-    "vaes vpclmulqdq avxifma avxneconvert avxvnniint8 avxvnniint16 f16c movbe sha".split()
+    "vaes vpclmulqdq avxifma avxneconvert avxvnniint8 avxvnniint16 f16c movbe sha "
+    "neon dotprod i8mm bf16 fullfp16 lse rcpc sve sve2".split()
 )
 """Features that change which instructions are used in code like ours."""
 

@@ -50,7 +50,9 @@ def exponential_factors(table: np.ndarray) -> Factors | None:
         upper = (wanted[0] * np.exp(-step * np.arange(0, count, 1 << bits))).astype(np.float32)
         lower = np.exp(-step * np.arange(1 << bits)).astype(np.float32)
         a, b = upper[places >> bits], lower[places & ((1 << bits) - 1)]
-        fused = (a.astype(np.float64) * b + 0.5).astype(np.float32)
-        if all(np.array_equal(np.floor(x), wanted) for x in (fused, a * b + np.float32(0.5))):
+        # a sum in float64 is off by less than one step: what one rounding makes of it lies between its neighbours'
+        exact = a.astype(np.float64) * b + 0.5
+        fused = (np.nextafter(exact, side).astype(np.float32) for side in (-np.inf, np.inf))
+        if all(np.array_equal(np.floor(x), wanted) for x in (*fused, a * b + np.float32(0.5))):
             return Factors(upper, lower, bits)
     return None

@@ -46,17 +46,20 @@ def session_of(graph: Graph, isa: str = "") -> Any:
     return session
 
 
-def built_for(graph: Graph, cpu: str) -> tuple[Any, Any]:
-    """(machine code of a graph's first kernel for a CPU of LLVM's name, the lowered program)."""
+def built_for(graph: Graph, cpu: str, tile: Any = None) -> tuple[Any, Any]:
+    """(machine code of a graph's first kernel for a CPU of LLVM's name, the lowered program); in a tile or the rule's."""
     import tvm
 
     from qcompiler.kernels.cpu.codegen import register_pipeline
     from qcompiler.kernels.cpu.library import CpuLibrary
     from qcompiler.targets.tvm.lower import lower
     from qcompiler.targets.tvm.machine import machine_named
+    from qcompiler.targets.tvm.tune import tasks_of
 
     machine = machine_named(cpu)
-    lowered = lower(graph, CpuLibrary(machine.isa))
+    library = CpuLibrary(machine.isa, {} if tile is None else {tasks_of(graph, machine.isa)[1][0].key: tile})
+    lowered = lower(graph, library)
+    assert len(library.used) == (tile is not None)
     function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
     return tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()), lowered
 

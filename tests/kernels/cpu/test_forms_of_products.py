@@ -13,7 +13,7 @@ from qcompiler.kernels.cpu.isa import isa_named
 from qcompiler.passes.rounding.limit_sums import limited_weights
 from qcompiler.targets.saturation import pair_safe_scale
 from support.integer_networks import IntegerLayers
-from support.tvm_programs import differing, runnable, session_of
+from support.tvm_programs import built_for, differing, runnable, session_of
 
 tvm = pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
 
@@ -53,18 +53,7 @@ def kernel_of(graph: Graph, rows: int, depth: int, isa: str = "avx2") -> str:
 
 def assembly_of(graph: Graph, cpu: str, tile: Any = None) -> str:
     """Of the only kernel of a graph, in a tile or the rule's."""
-    from qcompiler.kernels.cpu.codegen import register_pipeline
-    from qcompiler.kernels.cpu.library import CpuLibrary
-    from qcompiler.targets.tvm.lower import lower
-    from qcompiler.targets.tvm.machine import machine_named
-    from qcompiler.targets.tvm.tune import tasks_of
-
-    machine = machine_named(cpu)
-    library = CpuLibrary(machine.isa, {} if tile is None else {tasks_of(graph, machine.isa)[1][0].key: tile})
-    lowered = lower(graph, library)
-    assert len(library.used) == (tile is not None)
-    function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
-    return str(tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()).inspect_source("asm"))
+    return str(built_for(graph, cpu, tile)[0].inspect_source("asm"))
 
 
 @pytest.mark.parametrize(
@@ -117,8 +106,8 @@ def test_weights_that_the_rounding_limits_take_the_form(count: int) -> None:
     assert kernel_of(linear(codes.astype(np.int64), 9, 5), 9, 200) == SHORT[count]
 
 
-@pytest.mark.parametrize(("rows", "panel", "asked"), [(40, 2, True), (40, 0, False)])
-def test_weights_of_the_next_panel_are_asked_for(rows: int, panel: int, asked: bool) -> None:
+@pytest.mark.parametrize(("rows", "panel", "asked"), [(40, 2, True), (40, 0, False), (4, 0, True)])
+def test_weights_of_the_next_panel_and_those_read_once_are_asked_for(rows: int, panel: int, asked: bool) -> None:
     from qcompiler.kernels.cpu.product import Tile
 
     graph = linear(np.random.default_rng(4).integers(-64, 65, (96, 512)), rows, 3)

@@ -8,7 +8,7 @@ import pytest
 
 from qcompiler.ir import Graph
 from support.integer_networks import IntegerLayers, random_codes
-from support.tvm_programs import differing, runnable, session_of
+from support.tvm_programs import built_for, differing, runnable, session_of
 
 tvm = pytest.importorskip("tvm", reason="needs TVM: pip install 'qcompiler[tvm]'")
 
@@ -32,13 +32,5 @@ def test_rows_keep_their_first_columns(isa: str, columns: int) -> None:
 @pytest.mark.parametrize("cpu", ["skylake-avx512", "sapphirerapids", "znver4"])
 @pytest.mark.parametrize("columns", [9, 25, 57])
 def test_no_masked_store_has_one_lane(cpu: str, columns: int) -> None:
-    from qcompiler.kernels.cpu.codegen import register_pipeline
-    from qcompiler.kernels.cpu.library import CpuLibrary
-    from qcompiler.targets.tvm.lower import lower
-    from qcompiler.targets.tvm.machine import machine_named
-
-    machine = machine_named(cpu)
-    lowered = lower(linear(columns), CpuLibrary(machine.isa))
-    function = lowered.module[lowered.kernels[0].name].with_attr("global_symbol", "kernel")
-    code = tvm.tirx.build(function, target=machine.tvm_target(), pipeline=register_pipeline()).inspect_source("ll")
+    code = built_for(linear(columns), cpu)[0].inspect_source("ll")
     assert "@kernel" in code and not ONE_LANE.search(code)

@@ -44,6 +44,19 @@ def test_cpu_names() -> None:
         get_target("tvm-cpu:znver44")
 
 
+@pytest.mark.parametrize(
+    ("cpu", "host", "missing"),
+    [("cortex-a76", "cortex-a72", "dotprod"), ("cortex-a72", "cortex-a76", ""), ("znver4", "haswell", "avx512vnni"), ("haswell", "znver4", "")],
+)
+def test_instructions_that_a_cpu_lacks(cpu: str, host: str, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qcompiler.targets.tvm import machine
+
+    held = machine.machine_named(host)
+    monkeypatch.setattr(machine, "host_machine", lambda: held)
+    found = machine.missing_features(machine.machine_named(cpu))
+    assert (missing in found) if missing else not found
+
+
 def test_slow_kernels_need_to_be_accepted(tmp_path: Path) -> None:
     b = IntegerLayers("slow")
     graph = b.graph(b.linear(b.codes("x", 4, 16), 8, at="head"))
